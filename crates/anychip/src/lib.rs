@@ -1,0 +1,1 @@
+//! The library: load, optimise, compile, run, compare.

@@ -1,0 +1,3 @@
+//! The `anychip` command.
+
+fn main() {}

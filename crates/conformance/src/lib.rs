@@ -1,0 +1,1 @@
+//! The one suite every target passes: cases × targets.

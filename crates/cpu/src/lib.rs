@@ -1,0 +1,1 @@
+//! The CPU target: threaded SIMD kernels, planned memory, prepacked weights.

@@ -1,0 +1,1 @@
+//! Composite operators, one file each, written as their maths.

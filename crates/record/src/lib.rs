@@ -1,0 +1,1 @@
+//! The serialised result of one model on one chip: the only thing a report reads.

@@ -1,0 +1,1 @@
+//! The contract of a target: support, legalise, compile, open, run.

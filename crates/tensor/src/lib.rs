@@ -1,0 +1,1 @@
+//! Element types, shapes and host tensors: what every other crate passes around.

@@ -1,0 +1,3 @@
+//! Tasks of the project itself: `cargo xtask help` lists them.
+
+fn main() {}
