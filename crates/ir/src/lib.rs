@@ -1,1 +1,29 @@
-//! The intermediate representation: graph, primitives, composites, verifier, text form, reference evaluator, work counts.
+//! The intermediate representation: a closed core of primitives with an open edge of composites.
+//!
+//! A [`Graph`] is made with a [`Builder`], which types every node as it is added ([`infer`]) and tracks
+//! the small integer tensors that shapes are computed from ([`known`]). [`evaluate`] defines what each
+//! primitive means; [`verify`] checks a graph from outside; [`text`] prints and parses it; [`work`] counts
+//! what it costs. The crate knows no file format and no chip.
+
+mod attribute;
+mod builder;
+mod composite;
+mod error;
+mod graph;
+mod infer;
+mod known;
+mod math;
+mod prim;
+mod rewrite;
+
+pub use attribute::{Attribute, AttributeValue, Attributes};
+pub use builder::{Builder, OpSpec};
+pub use composite::{Composite, CompositeRow, Expand, FromAttributes};
+pub use error::IrError;
+pub use graph::{Definition, Graph, Node, NodeId, Op, TensorType, ValueId};
+pub use infer::broadcast_shapes;
+pub use prim::{
+    Binary, Combine, Compare, ConvolutionDims, Distribution, DotDims, Prim, ReduceKind, Rounding,
+    Unary, Window,
+};
+pub use rewrite::{Replacement, inline, inline_with, rewrite, specialize};

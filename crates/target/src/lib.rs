@@ -1,1 +1,190 @@
-//! The contract of a target: support, legalise, compile, open, run.
+//! The contract of a target: what it supports, how it compiles, where its programs run.
+//!
+//! Four stages, four types: `Graph` → [`LegalGraph`] (every node native on one target; only [`legalise`] makes
+//! one) → [`Program`] → [`Session`]. So no target checks legality twice.
+
+mod legalise;
+
+use std::fmt;
+
+use anychip_chips::Chip;
+use anychip_ir::{IrError, Node};
+use anychip_tensor::{Tensor, TensorView};
+
+pub use legalise::{LegalGraph, Refusal, legalise};
+
+/// A way to make a graph execute.
+pub trait Target: Send + Sync {
+    /// `cpu`, `pjrt`, `systolic` …
+    fn id(&self) -> &'static str;
+
+    /// What the target makes of a node.
+    fn support(&self, node: &Node, graph: &anychip_ir::Graph) -> Support;
+
+    /// Compiles; deterministic: the same graph gives the same bytes.
+    fn compile(
+        &self,
+        graph: &LegalGraph,
+        chip: &Chip,
+        options: &CompileOptions,
+    ) -> Result<Box<dyn Program>, CompileError>;
+
+    /// Where its programs can run on this machine now.
+    fn places(&self) -> Vec<Place>;
+}
+
+/// A compiled graph.
+pub trait Program: Send + Sync {
+    /// What `anychip build` writes.
+    fn files(&self) -> Vec<File> {
+        Vec::new()
+    }
+
+    /// What was decided for each node, one line each, for `anychip explain`.
+    fn explain(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Makes it ready to run at a place.
+    fn open(&self, place: &Place) -> Result<Box<dyn Session>, OpenError>;
+}
+
+/// A program ready to run.
+pub trait Session: Send {
+    /// Runs on inputs in the graph's order.
+    fn run(&mut self, inputs: &[TensorView<'_>]) -> Result<Run, RunError>;
+}
+
+/// What a target makes of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Support {
+    /// It has its own code for it.
+    Native,
+    /// A composite it wants expanded. (Never said of a primitive.)
+    Expand,
+    /// It cannot, and why; with a way out where there is one.
+    Refuse(Refused),
+}
+
+/// Why a node is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The reason.
+    pub reason: String,
+    /// What to try.
+    pub help: Option<String>,
+}
+
+/// Settings of a compilation that do not change results beyond rounding.
+#[derive(Debug, Clone, Default)]
+pub struct CompileOptions {
+    /// Threads that a session may use; all of the machine's when absent.
+    pub threads: Option<usize>,
+}
+
+/// Where a program can run: it decides the basis of its figures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// An attached device: the harness times it, and its figures are measured.
+    Device {
+        /// Catalogue name of the chip.
+        chip: String,
+        /// Which of several.
+        ordinal: usize,
+    },
+    /// A simulator of a chip: cycles and events are counted, and figures are simulated.
+    Simulator {
+        /// Catalogue name of the chip.
+        chip: String,
+    },
+}
+
+/// A file that a program consists of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    /// Path below the output folder.
+    pub path: String,
+    /// Contents.
+    pub bytes: Vec<u8>,
+}
+
+/// Outputs and counters of one run.
+#[derive(Debug, Clone, Default)]
+pub struct Run {
+    /// In the graph's order.
+    pub outputs: Vec<Tensor>,
+    /// What the place counted.
+    pub counters: Counters,
+}
+
+/// What a place counted during a run; what it cannot count is absent.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Counters {
+    /// Simulated clock cycles.
+    pub cycles: Option<u64>,
+    /// Bytes held at the peak, weights excluded.
+    pub peak_bytes: Option<u64>,
+}
+
+/// Why a graph cannot be compiled.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// The graph itself is at fault.
+    #[error(transparent)]
+    Graph(#[from] IrError),
+    /// The chip cannot hold it.
+    #[error("{what} needs {needed} bytes and {chip} has {available}")]
+    Capacity {
+        /// What does not fit.
+        what: &'static str,
+        /// The chip.
+        chip: String,
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes there are.
+        available: u64,
+    },
+}
+
+/// Why a program cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// It does not run at this place.
+    #[error("a program for {target} does not run on {place}")]
+    WrongPlace {
+        /// The target.
+        target: &'static str,
+        /// The place.
+        place: String,
+    },
+    /// Preparing it failed.
+    #[error(transparent)]
+    Graph(#[from] IrError),
+}
+
+/// Why a run failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Inputs or the graph are at fault.
+    #[error(transparent)]
+    Graph(#[from] IrError),
+    /// A result would need more memory than allowed.
+    #[error("{node} needs {needed} bytes, more than the limit of {limit}")]
+    Memory {
+        /// The node.
+        node: String,
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes allowed.
+        limit: u64,
+    },
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Device { chip, ordinal } => write!(f, "{chip}:{ordinal}"),
+            Place::Simulator { chip } => write!(f, "{chip} (simulated)"),
+        }
+    }
+}
