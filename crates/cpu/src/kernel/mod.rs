@@ -6,6 +6,7 @@
 #![allow(clippy::inline_always, reason = "vector loops must take on the instruction set of their entrance, see `simd`")]
 
 pub mod activation;
+pub mod conv;
 pub mod gemm;
 #[cfg(test)]
 pub(crate) mod testing;
