@@ -122,6 +122,17 @@ impl Vector for Avx2 {
         }
     }
     #[inline(always)]
+    fn deinterleave(self, next: Self) -> (Self, Self) {
+        unsafe {
+            // Within each half: a0 a2 b0 b2 | a4 a6 b4 b6; then the middle quarters change places.
+            let even = _mm256_castps_pd(_mm256_shuffle_ps::<0b10_00_10_00>(self.0, next.0));
+            let odd = _mm256_castps_pd(_mm256_shuffle_ps::<0b11_01_11_01>(self.0, next.0));
+            let even = _mm256_permute4x64_pd::<0b11_01_10_00>(even);
+            let odd = _mm256_permute4x64_pd::<0b11_01_10_00>(odd);
+            (Self(_mm256_castpd_ps(even)), Self(_mm256_castpd_ps(odd)))
+        }
+    }
+    #[inline(always)]
     fn sum(self) -> f32 {
         unsafe {
             let four = _mm_add_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));

@@ -113,6 +113,10 @@ impl Vector for Neon {
         }
     }
     #[inline(always)]
+    fn deinterleave(self, next: Self) -> (Self, Self) {
+        unsafe { (Self(vuzp1q_f32(self.0, next.0)), Self(vuzp2q_f32(self.0, next.0))) }
+    }
+    #[inline(always)]
     fn sum(self) -> f32 {
         unsafe { vaddvq_f32(self.0) }
     }

@@ -122,6 +122,11 @@ impl Vector for Scalar {
         (mantissa, lanes!(i => ((self.0[i].to_bits() >> 23) as i32 - 127) as f32))
     }
     #[inline(always)]
+    fn deinterleave(self, next: Self) -> (Self, Self) {
+        let (a, b) = (self.0, next.0);
+        (Self([a[0], a[2], b[0], b[2]]), Self([a[1], a[3], b[1], b[3]]))
+    }
+    #[inline(always)]
     fn sum(self) -> f32 {
         (self.0[0] + self.0[2]) + (self.0[1] + self.0[3])
     }

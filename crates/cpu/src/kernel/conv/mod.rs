@@ -156,7 +156,7 @@ impl Conv {
                 // SAFETY: each channel reads and writes its own range, both within the slices.
                 unsafe {
                     let from = image.as_ptr().add(c * self.shape.input_pixels());
-                    self.planes.write(from, to.get().add(c * self.planes.len));
+                    self.planes.write(self.simd, from, to.get().add(c * self.planes.len));
                 }
             }
         });
@@ -218,13 +218,15 @@ impl Conv {
         let (low, high) = clamp.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
         let out = SharedMut::new(output);
         let planes = s.batch * s.channels;
+        let flat = s.kernel[0] == 1 && depth == 1 && s.dilation[1..] == [1, 1] && s.kernel[1] == s.kernel[2];
+        let square = if flat { s.kernel[1] } else { 0 };
         let parts = (planes * pixels * s.taps() * multiplier / 200_000).clamp(1, 4 * pool.threads());
         let unit = split_evenly(planes, parts, 1);
         pool.parallel_for(planes.div_ceil(unit), |task, thread| {
             for plane in task * unit..((task + 1) * unit).min(planes) {
                 let staged = scratch.part(thread);
                 // SAFETY: the scratch part holds a plane and a vector beyond; the input channel is within the input.
-                unsafe { self.planes.write(input.as_ptr().add(plane * s.input_pixels()), staged) };
+                unsafe { self.planes.write(self.simd, input.as_ptr().add(plane * s.input_pixels()), staged) };
                 for m in 0..multiplier {
                     let result = plane * multiplier + m;
                     let filter = result % s.filters;
@@ -238,6 +240,8 @@ impl Conv {
                         residual: epilogue.residual.map_or(std::ptr::null(), |r| r[result * pixels..].as_ptr()),
                         lines: depth * height,
                         width,
+                        square,
+                        stride: s.stride[1],
                         bias: epilogue.row_bias.map_or(0.0, |b| b[filter]),
                         low,
                         high,
