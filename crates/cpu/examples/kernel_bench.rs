@@ -33,7 +33,12 @@ impl Bench {
             rounds += 1;
         }
         let rate = flops / best;
-        println!("{name:<44} {:>9.1} us {:>8.1} GFLOP/s {:>5.1} %", best * 1e6, rate / 1e9, 100.0 * rate / self.peak);
+        println!(
+            "{name:<44} {:>9.1} us {:>8.1} GFLOP/s {:>5.1} %",
+            best * 1e6,
+            rate / 1e9,
+            100.0 * rate / self.peak
+        );
     }
 
     fn gemm(&self, name: &str, m: usize, n: usize, k: usize) {
@@ -42,12 +47,24 @@ impl Bench {
         let (a_view, b_view) = (Matrix::row_major(&a, k), Matrix::row_major(&b, n));
         let packed = PackedB::new(self.cpu.simd, k, n, &b_view);
         for b_packed in [true, false] {
-            let gemm = Gemm::new(self.cpu.simd, self.threads, GemmShape { m, n, k, a_packed: false, b_packed });
+            let gemm = Gemm::new(
+                self.cpu.simd,
+                self.threads,
+                GemmShape { m, n, k, a_packed: false, b_packed },
+            );
             let mut scratch = vec![0.0; gemm.scratch_len()];
             let right = if b_packed { B::Packed(&packed) } else { B::Matrix(b_view) };
             let label = format!("gemm {name} {m}x{n}x{k}{}", if b_packed { " packed" } else { "" });
             self.time(&label, 2.0 * (m * n * k) as f64, || {
-                gemm.run(A::Matrix(a_view), right, &mut c, n, &Epilogue::default(), &mut scratch, &self.pool);
+                gemm.run(
+                    A::Matrix(a_view),
+                    right,
+                    &mut c,
+                    n,
+                    &Epilogue::default(),
+                    &mut scratch,
+                    &self.pool,
+                );
             });
         }
     }
@@ -57,7 +74,14 @@ impl Bench {
     /// A square layer: channels, filters, groups, size, kernel, stride.
     fn conv(&self, name: &str, c: usize, f: usize, g: usize, size: usize, k: usize, s: usize) {
         let pad = (k / 2) as isize;
-        let shape = ConvShape::new((1, c, f, g), &[size, size], &[k, k], &[s, s], &[1, 1], (&[pad, pad], &[pad, pad]));
+        let shape = ConvShape::new(
+            (1, c, f, g),
+            &[size, size],
+            &[k, k],
+            &[s, s],
+            &[1, 1],
+            (&[pad, pad], &[pad, pad]),
+        );
         let shape = shape.expect("the layers below are valid");
         let (input, weights) = (vec![0.5f32; c * size * size], vec![0.25f32; shape.weights_len()]);
         let conv = Conv::new(self.cpu.simd, self.threads, &shape, &weights, false);

@@ -118,7 +118,8 @@ impl Vector for Scalar {
     }
     #[inline(always)]
     fn split_exponent(self) -> (Self, Self) {
-        let mantissa = lanes!(i => f32::from_bits((self.0[i].to_bits() & 0x007f_ffff) | 0x3f80_0000));
+        let mantissa =
+            lanes!(i => f32::from_bits((self.0[i].to_bits() & 0x007f_ffff) | 0x3f80_0000));
         (mantissa, lanes!(i => ((self.0[i].to_bits() >> 23) as i32 - 127) as f32))
     }
     #[inline(always)]

@@ -39,7 +39,8 @@ impl Planes {
         let sw = shape.stride[2];
         let needed = |i: usize| (out[i] - 1) * shape.stride[i] + shape.window(i);
         let in_place = !shape.is_padded() && sw == 1 && shape.input_step == [1; 3];
-        let mut remainders: Vec<usize> = (0..shape.kernel[2]).map(|k| k * shape.dilation[2] % sw).collect();
+        let mut remainders: Vec<usize> =
+            (0..shape.kernel[2]).map(|k| k * shape.dilation[2] % sw).collect();
         remainders.sort_unstable();
         remainders.dedup();
         let (slices, rows, columns) = if in_place {
@@ -65,7 +66,17 @@ impl Planes {
                 }
             }
         }
-        Self { shape: *shape, in_place, rows, slices, pitch, remainders: runs, row, len: slices * rows * row, taps }
+        Self {
+            shape: *shape,
+            in_place,
+            rows,
+            slices,
+            pitch,
+            remainders: runs,
+            row,
+            len: slices * rows * row,
+            taps,
+        }
     }
 
     /// Offset of output row `line = od · height + oh`.
@@ -120,7 +131,8 @@ impl Task for Write<'_> {
             for h in 0..planes.rows {
                 // SAFETY: row `h` of slice `d` is within the plane.
                 let line = unsafe { self.to.add((d * planes.rows + h) * planes.row) };
-                let (Some(id), Some(ih)) = (planes.source_row(0, d), planes.source_row(1, h)) else {
+                let (Some(id), Some(ih)) = (planes.source_row(0, d), planes.source_row(1, h))
+                else {
                     // SAFETY: as above.
                     unsafe { zero::<V>(line, planes.row) };
                     continue;
@@ -129,7 +141,12 @@ impl Task for Write<'_> {
                     // SAFETY: the row is within the input, the run within the row of the plane.
                     unsafe {
                         let source = self.from.add((id * s.input[1] + ih) * s.input[2]);
-                        write_run::<V>(planes, source, planes.remainders[run], line.add(run * planes.pitch));
+                        write_run::<V>(
+                            planes,
+                            source,
+                            planes.remainders[run],
+                            line.add(run * planes.pitch),
+                        );
                     }
                 }
             }
@@ -188,7 +205,10 @@ unsafe fn write_run<V: Vector>(
                 while j < n {
                     let (at, rest) = (source.add(2 * j), available - 2 * j);
                     let low = V::load_first(at, rest.min(V::LANES));
-                    let high = V::load_first(at.add(V::LANES.min(rest)), rest.saturating_sub(V::LANES).min(V::LANES));
+                    let high = V::load_first(
+                        at.add(V::LANES.min(rest)),
+                        rest.saturating_sub(V::LANES).min(V::LANES),
+                    );
                     low.deinterleave(high).0.store_first(to.add(j), (n - j).min(V::LANES));
                     j += V::LANES;
                 }
