@@ -26,7 +26,14 @@ pub(crate) struct Patches<'a> {
 unsafe impl Sync for Patches<'_> {}
 
 impl SourceB for Patches<'_> {
-    unsafe fn pack(&self, ks: Range<usize>, columns: Range<usize>, width: usize, lanes: usize, to: *mut f32) {
+    unsafe fn pack(
+        &self,
+        ks: Range<usize>,
+        columns: Range<usize>,
+        width: usize,
+        lanes: usize,
+        to: *mut f32,
+    ) {
         dispatch(self.simd, Pack { patches: self, ks, columns, width, lanes, to });
     }
 }
@@ -79,7 +86,11 @@ impl Task for Pack<'_> {
                         // elements of this panel or the next that are written later, or the slack at the end.
                         unsafe {
                             let at = from.add(segment.offset + done);
-                            let x = if rest == V::LANES { V::load(at) } else { V::load_first(at, rest) };
+                            let x = if rest == V::LANES {
+                                V::load(at)
+                            } else {
+                                V::load_first(at, rest)
+                            };
                             x.store(line.add(segment.to + done));
                         }
                         done += V::LANES;

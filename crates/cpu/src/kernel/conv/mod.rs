@@ -47,7 +47,13 @@ impl Conv {
     ///
     /// # Panics
     /// When there are not [`ConvShape::weights_len`] weights.
-    pub fn new(simd: Simd, threads: usize, shape: &ConvShape, weights: &[f32], transposed: bool) -> Self {
+    pub fn new(
+        simd: Simd,
+        threads: usize,
+        shape: &ConvShape,
+        weights: &[f32],
+        transposed: bool,
+    ) -> Self {
         assert_eq!(weights.len(), shape.weights_len(), "weights of the convolution");
         let (simd, threads) = (simd.at_most(), threads.max(1));
         let mirrored;
@@ -70,8 +76,13 @@ impl Conv {
             let [_, height, width] = shape.output();
             let linear = (planes.row == width && shape.stride == [1; 3] && shape.taps() == 1)
                 || height * shape.output()[0] == 1;
-            let blocks =
-                Blocks::new(simd, (filters, shape.output_pixels(), k), shape.groups, threads, (false, true));
+            let blocks = Blocks::new(
+                simd,
+                (filters, shape.output_pixels(), k),
+                shape.groups,
+                threads,
+                (false, true),
+            );
             Method::Product { weights: (0..shape.groups).map(group).collect(), blocks, linear }
         };
         Self { shape: *shape, simd, threads, planes, method }
@@ -92,7 +103,9 @@ impl Conv {
 
     fn staged_len(&self) -> usize {
         match self.method {
-            Method::Product { .. } if !self.planes.in_place => (self.shape.channels * self.planes.len).next_multiple_of(16),
+            Method::Product { .. } if !self.planes.in_place => {
+                (self.shape.channels * self.planes.len).next_multiple_of(16)
+            }
             _ => 0,
         }
     }
@@ -114,13 +127,26 @@ impl Conv {
     ///
     /// # Panics
     /// When a slice is shorter than the shape says, or the pool has more threads than prepared for.
-    pub fn run(&self, input: &[f32], output: &mut [f32], epilogue: &Epilogue<'_>, scratch: &mut [f32], pool: &Pool) {
+    pub fn run(
+        &self,
+        input: &[f32],
+        output: &mut [f32],
+        epilogue: &Epilogue<'_>,
+        scratch: &mut [f32],
+        pool: &Pool,
+    ) {
         let s = &self.shape;
         let (image, result) = (s.channels * s.input_pixels(), s.filters * s.output_pixels());
         assert!(input.len() >= s.batch * image, "input shorter than its shape");
         assert!(output.len() >= s.batch * result, "output shorter than its shape");
-        assert!(epilogue.row_bias.is_none_or(|b| b.len() >= s.filters), "bias shorter than the filters");
-        assert!(epilogue.residual.is_none_or(|r| r.len() >= s.batch * result), "residual shorter than the output");
+        assert!(
+            epilogue.row_bias.is_none_or(|b| b.len() >= s.filters),
+            "bias shorter than the filters"
+        );
+        assert!(
+            epilogue.residual.is_none_or(|r| r.len() >= s.batch * result),
+            "residual shorter than the output"
+        );
         assert!(pool.threads() <= self.threads, "prepared for {} threads", self.threads);
         if result == 0 {
             return;
@@ -128,12 +154,17 @@ impl Conv {
         let (staged, scratch) = scratch.split_at_mut(self.staged_len());
         let scratch = Scratch::split(scratch, self.per_thread(), self.threads);
         match &self.method {
-            Method::Depthwise { weights } => self.depthwise(weights, input, output, epilogue, scratch, pool),
+            Method::Depthwise { weights } => {
+                self.depthwise(weights, input, output, epilogue, scratch, pool)
+            }
             Method::Product { weights, blocks, linear } => {
                 for b in 0..s.batch {
                     let image = &input[b * image..(b + 1) * image];
                     let rows = &mut output[b * result..(b + 1) * result];
-                    let epilogue = Epilogue { residual: epilogue.residual.map(|r| &r[b * result..]), ..*epilogue };
+                    let epilogue = Epilogue {
+                        residual: epilogue.residual.map(|r| &r[b * result..]),
+                        ..*epilogue
+                    };
                     let planes = self.stage(image, staged, pool);
                     self.product(weights, blocks, *linear, planes, rows, &epilogue, scratch, pool);
                 }
@@ -156,7 +187,7 @@ impl Conv {
                 // SAFETY: each channel reads and writes its own range, both within the slices.
                 unsafe {
                     let from = image.as_ptr().add(c * self.shape.input_pixels());
-                    self.planes.write(from, to.get().add(c * self.planes.len));
+                    self.planes.write(self.simd, from, to.get().add(c * self.planes.len));
                 }
             }
         });
@@ -175,7 +206,8 @@ impl Conv {
         pool: &Pool,
     ) {
         let s = &self.shape;
-        let (channels, filters, pixels) = (s.channels / s.groups, s.filters / s.groups, s.output_pixels());
+        let (channels, filters, pixels) =
+            (s.channels / s.groups, s.filters / s.groups, s.output_pixels());
         let out = SharedMut::new(output);
         let tasks = blocks.tasks();
         pool.parallel_for(tasks * s.groups, |task, thread| {
@@ -218,13 +250,25 @@ impl Conv {
         let (low, high) = clamp.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
         let out = SharedMut::new(output);
         let planes = s.batch * s.channels;
-        let parts = (planes * pixels * s.taps() * multiplier / 200_000).clamp(1, 4 * pool.threads());
+        let flat = s.kernel[0] == 1
+            && depth == 1
+            && s.dilation[1..] == [1, 1]
+            && s.kernel[1] == s.kernel[2];
+        let square = if flat { s.kernel[1] } else { 0 };
+        let parts =
+            (planes * pixels * s.taps() * multiplier / 200_000).clamp(1, 4 * pool.threads());
         let unit = split_evenly(planes, parts, 1);
         pool.parallel_for(planes.div_ceil(unit), |task, thread| {
             for plane in task * unit..((task + 1) * unit).min(planes) {
                 let staged = scratch.part(thread);
                 // SAFETY: the scratch part holds a plane and a vector beyond; the input channel is within the input.
-                unsafe { self.planes.write(input.as_ptr().add(plane * s.input_pixels()), staged) };
+                unsafe {
+                    self.planes.write(
+                        self.simd,
+                        input.as_ptr().add(plane * s.input_pixels()),
+                        staged,
+                    )
+                };
                 for m in 0..multiplier {
                     let result = plane * multiplier + m;
                     let filter = result % s.filters;
@@ -235,9 +279,13 @@ impl Conv {
                         plane: staged,
                         weights: &weights[filter * s.taps()..(filter + 1) * s.taps()],
                         output: to,
-                        residual: epilogue.residual.map_or(std::ptr::null(), |r| r[result * pixels..].as_ptr()),
+                        residual: epilogue
+                            .residual
+                            .map_or(std::ptr::null(), |r| r[result * pixels..].as_ptr()),
                         lines: depth * height,
                         width,
+                        square,
+                        stride: s.stride[1],
                         bias: epilogue.row_bias.map_or(0.0, |b| b[filter]),
                         low,
                         high,
@@ -287,7 +335,8 @@ mod tests {
             row_bias: (random.below(2) == 1).then_some(&bias[..]),
             column_bias: None,
             residual: (random.below(2) == 1).then_some(&residual[..]),
-            activation: [Activation::None, Activation::Relu, Activation::HardSwish][random.below(3)],
+            activation: [Activation::None, Activation::Relu, Activation::HardSwish]
+                [random.below(3)],
         };
         let mut want = vec![f32::NAN; len];
         reference(shape, &input, &weights, &mut want, &epilogue);
@@ -295,7 +344,12 @@ mod tests {
         let (mut got, mut scratch) = (vec![f32::NAN; len], vec![f32::NAN; conv.scratch_len()]);
         conv.run(&input, &mut got, &epilogue, &mut scratch, &pool);
         let k = shape.channels / shape.groups * shape.taps();
-        assert_close(&got, &want, 1e-5 * (k as f32).sqrt().max(1.0), &format!("{simd:?} {shape:?}"));
+        assert_close(
+            &got,
+            &want,
+            1e-5 * (k as f32).sqrt().max(1.0),
+            &format!("{simd:?} {shape:?}"),
+        );
     }
 
     #[test]
@@ -309,14 +363,17 @@ mod tests {
                 let depthwise = random.below(3) == 0;
                 let channels = groups * if depthwise { 1 } else { 1 + random.below(9) };
                 let filters = groups * (1 + random.below(20));
-                let mut axis = |low: usize, range: usize| (0..rank).map(|_| low + random.below(range)).collect::<Vec<_>>();
+                let mut axis = |low: usize, range: usize| {
+                    (0..rank).map(|_| low + random.below(range)).collect::<Vec<_>>()
+                };
                 let (input, kernel) = (axis(1, if rank == 3 { 8 } else { 23 }), axis(1, 5));
                 let (stride, dilation) = (axis(1, 3), axis(1, 2));
                 let pads: Vec<isize> = axis(0, 3).iter().map(|&p| p as isize).collect();
                 let pads_end: Vec<isize> = axis(0, 4).iter().map(|&p| p as isize - 1).collect();
                 let batch = 1 + random.below(2);
                 let sizes = (batch, channels, filters, groups);
-                let shape = ConvShape::new(sizes, &input, &kernel, &stride, &dilation, (&pads, &pads_end));
+                let shape =
+                    ConvShape::new(sizes, &input, &kernel, &stride, &dilation, (&pads, &pads_end));
                 let Some(shape) = shape else { continue };
                 compare(simd, &mut random, &shape);
                 done += 1;
@@ -328,7 +385,14 @@ mod tests {
     fn layers_of_real_networks_match_the_reference() {
         let mut random = Random::new(0xFACE);
         let layer = |c, f, g, size: usize, k: usize, s: usize, p: isize| {
-            ConvShape::new((1, c, f, g), &[size, size], &[k, k], &[s, s], &[1, 1], (&[p, p], &[p, p]))
+            ConvShape::new(
+                (1, c, f, g),
+                &[size, size],
+                &[k, k],
+                &[s, s],
+                &[1, 1],
+                (&[p, p], &[p, p]),
+            )
         };
         for simd in Simd::available() {
             for shape in [
@@ -351,13 +415,22 @@ mod tests {
         let mut random = Random::new(0xAB);
         for _ in 0..40 {
             let (groups, h, w) = (1 + random.below(2), 1 + random.below(6), 1 + random.below(6));
-            let (channels, filters) = (groups * (1 + random.below(3)), groups * (1 + random.below(4)));
+            let (channels, filters) =
+                (groups * (1 + random.below(3)), groups * (1 + random.below(4)));
             let (k, s, d) = (1 + random.below(3), 1 + random.below(3), 1 + random.below(2));
-            let (p0, p1, extra) = (random.below(2) as isize, random.below(2) as isize, random.below(s));
+            let (p0, p1, extra) =
+                (random.below(2) as isize, random.below(2) as isize, random.below(s));
             let sizes = (1, channels, filters, groups);
             let pads = ([p0, p0], [p1, p1]);
-            let shape =
-                ConvShape::transposed(sizes, &[h, w], &[k, k], &[s, s], &[d, d], (&pads.0, &pads.1), &[extra, extra]);
+            let shape = ConvShape::transposed(
+                sizes,
+                &[h, w],
+                &[k, k],
+                &[s, s],
+                &[d, d],
+                (&pads.0, &pads.1),
+                &[extra, extra],
+            );
             let Some(shape) = shape else { continue };
             let input = random.floats(channels * h * w);
             let weights = random.floats(channels * filters / groups * k * k);
@@ -371,8 +444,9 @@ mod tests {
                         let x = ((i % w) * s + (kk % k) * d) as isize - p0;
                         if y >= 0 && x >= 0 && (y as usize) < oh && (x as usize) < ow {
                             let filter = c / group_channels * group_filters + f;
-                            want[(filter * oh + y as usize) * ow + x as usize] +=
-                                input[c * h * w + i] * weights[(c * group_filters + f) * k * k + kk];
+                            want[(filter * oh + y as usize) * ow + x as usize] += input
+                                [c * h * w + i]
+                                * weights[(c * group_filters + f) * k * k + kk];
                         }
                     }
                 }

@@ -4,7 +4,13 @@ use super::ConvShape;
 use crate::kernel::gemm::Epilogue;
 
 /// `weights` are `filters × channels/groups × kernel`; the epilogue's `row_bias` is one value a filter.
-pub fn reference(shape: &ConvShape, input: &[f32], weights: &[f32], output: &mut [f32], epilogue: &Epilogue<'_>) {
+pub fn reference(
+    shape: &ConvShape,
+    input: &[f32],
+    weights: &[f32],
+    output: &mut [f32],
+    epilogue: &Epilogue<'_>,
+) {
     let s = shape;
     let out = s.output();
     let (per_group, filters) = (s.channels / s.groups, s.filters / s.groups);
@@ -26,10 +32,15 @@ pub fn reference(shape: &ConvShape, input: &[f32], weights: &[f32], output: &mut
                                 let o = [od, oh, ow];
                                 let mut index = Some(0usize);
                                 for i in 0..3 {
-                                    let p = (o[i] * s.stride[i] + k[i] * s.dilation[i]) as isize - s.pads_begin[i];
+                                    let p = (o[i] * s.stride[i] + k[i] * s.dilation[i]) as isize
+                                        - s.pads_begin[i];
                                     let step = s.input_step[i] as isize;
-                                    let inside = p >= 0 && p % step == 0 && ((p / step) as usize) < s.input[i];
-                                    index = index.filter(|_| inside).map(|x| x * s.input[i] + (p / step) as usize);
+                                    let inside = p >= 0
+                                        && p % step == 0
+                                        && ((p / step) as usize) < s.input[i];
+                                    index = index
+                                        .filter(|_| inside)
+                                        .map(|x| x * s.input[i] + (p / step) as usize);
                                 }
                                 if let Some(index) = index {
                                     let channel = b * s.channels + group * per_group + c;

@@ -75,15 +75,27 @@ impl ConvShape {
     ) -> Option<Self> {
         let rank = input.len();
         let ones = vec![1; rank];
-        let same = [kernel.len(), stride.len(), dilation.len(), pads.0.len(), pads.1.len(), output_padding.len()];
+        let same = [
+            kernel.len(),
+            stride.len(),
+            dilation.len(),
+            pads.0.len(),
+            pads.1.len(),
+            output_padding.len(),
+        ];
         if same.iter().any(|&l| l != rank) {
             return None;
         }
         let reach = |i: usize| ((kernel[i].max(1) - 1) * dilation[i]) as isize;
         let begin: Vec<isize> = (0..rank).map(|i| reach(i) - pads.0[i]).collect();
-        let end: Vec<isize> = (0..rank).map(|i| reach(i) - pads.1[i] + output_padding[i] as isize).collect();
+        let end: Vec<isize> =
+            (0..rank).map(|i| reach(i) - pads.1[i] + output_padding[i] as isize).collect();
         // Checked below with the stretched input, so the plain check may fail here: build it by hand.
-        if !(1..=3).contains(&rank) || groups == 0 || channels % groups != 0 || filters % groups != 0 {
+        if !(1..=3).contains(&rank)
+            || groups == 0
+            || channels % groups != 0
+            || filters % groups != 0
+        {
             return None;
         }
         let shape = Self {
@@ -114,7 +126,8 @@ impl ConvShape {
 
     /// Extent of axis `i` once stretched and padded.
     pub(crate) fn padded(&self, i: usize) -> isize {
-        let stretched = if self.input[i] == 0 { 0 } else { (self.input[i] - 1) * self.input_step[i] + 1 };
+        let stretched =
+            if self.input[i] == 0 { 0 } else { (self.input[i] - 1) * self.input_step[i] + 1 };
         stretched as isize + self.pads_begin[i] + self.pads_end[i]
     }
 
