@@ -32,7 +32,7 @@ struct Reference {
 impl Barrier for Reference {
     fn run(&self, operands: &[TensorView<'_>]) -> Result<Vec<Tensor>, RunError> {
         let operands: Vec<Tensor> = operands.iter().map(TensorView::to_tensor).collect();
-        Ok(anychip_ir::evaluate_node(&self.op, &operands, &self.regions)?)
+        Ok(anychip_ir::evaluate_node(&self.op, &self.regions, &operands)?)
     }
 }
 

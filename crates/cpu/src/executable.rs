@@ -176,4 +176,26 @@ impl Executable {
         }
         Ok(())
     }
+
+    /// A line a node of the plan for the graph's own sizes, named ones taken as 1.
+    pub(crate) fn explain(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut bindings = Vec::new();
+        for &v in self.graph.inputs() {
+            let ty = self.graph.ty(v);
+            if let Some(dim) = ty.shape.iter().find(|d| d.fixed().is_none()) {
+                lines.push(format!("{}: {dim} is taken as 1", self.graph.value_name(v).unwrap_or("an input")));
+            }
+            let shape = ty.shape.iter().map(|d| d.evaluate(&|_| Some(1)).unwrap_or(1)).collect();
+            bindings.push(Binding { shape, value: None });
+        }
+        match Plan::new(&self.graph, &bindings, &self.shared) {
+            Ok(plan) => {
+                lines.extend(plan.lines.iter().cloned());
+                lines.push(format!("arena: {} bytes, with results {} bytes", plan.arena_bytes(), plan.peak_bytes()));
+            }
+            Err(error) => lines.push(format!("no plan for these sizes: {error}")),
+        }
+        lines
+    }
 }

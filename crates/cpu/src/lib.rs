@@ -9,6 +9,7 @@ pub mod detect;
 mod executable;
 pub mod kernel;
 mod lower;
+mod machine;
 mod memory;
 mod plan;
 pub mod pool;

@@ -519,7 +519,8 @@ impl<'a> Planner<'a> {
             constants: Vec::new(),
             constant_of: std::collections::BTreeMap::new(),
         };
-        let mut locate = |v: ValueId, table: &mut Table| -> Result<Location, RunError> {
+        let drafts = std::mem::take(&mut self.drafts);
+        let locate = |v: ValueId, table: &mut Table| -> Result<Location, RunError> {
             let (root, offset) = self.root(v);
             let len = if self.cx.shapes[v.index()].is_some() { self.bytes(v)? } else { 0 };
             let (memory, base) = match self.homes[root.index()] {
@@ -548,7 +549,7 @@ impl<'a> Planner<'a> {
             },
         };
         let mut finished = Vec::with_capacity(steps);
-        for (i, draft) in std::mem::take(&mut self.drafts).into_iter().enumerate() {
+        for (i, draft) in drafts.into_iter().enumerate() {
             let operands =
                 draft.operands.iter().map(|&v| locate(v, &mut table)).collect::<Result<Vec<_>, _>>()?;
             let scratch = Location { memory: 0, offset: offsets[first_scratch + i], len: draft.scratch };

@@ -70,7 +70,7 @@ fn fold(b: &mut Builder, node: &Node, operands: &[ValueId], largest: usize) -> R
     if grown {
         return Ok(Some(results));
     }
-    let values = anychip_ir::evaluate_node(&node.op, &constants, &node.regions)?;
+    let values = anychip_ir::evaluate_node(&node.op, &node.regions, &constants)?;
     Ok(Some(values.into_iter().map(|value| b.constant(value)).collect()))
 }
 

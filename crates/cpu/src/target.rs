@@ -62,7 +62,7 @@ impl Target for CpuTarget {
         options: &CompileOptions,
     ) -> Result<Box<dyn Program>, CompileError> {
         let graph = fold_constants(graph.graph())?;
-        let threads = options.threads.unwrap_or_else(crate::detect::threads);
+        let threads = options.threads.unwrap_or_else(crate::machine::threads);
         Ok(Box::new(CpuProgram { graph, simd: self.simd, threads: threads.max(1), opened: OnceLock::new() }))
     }
 
@@ -86,7 +86,7 @@ impl CpuProgram {
                 simd: self.simd,
                 pool: Pool::new(self.threads),
                 weights: Weights::default(),
-                memory_limit: crate::detect::memory_limit(),
+                memory_limit: crate::machine::memory_limit(),
             };
             Arc::new(Executable::new(self.graph.clone(), Arc::new(shared)))
         })

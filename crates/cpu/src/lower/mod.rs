@@ -11,7 +11,11 @@ use crate::executable::Shared;
 use crate::step::Kernel;
 
 mod convolution;
+mod copy;
 mod dot_general;
+mod elementwise;
+mod movement;
+mod typed;
 mod view;
 
 pub(crate) use view::view;
@@ -94,21 +98,19 @@ pub(crate) fn lower(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
 }
 
 /// Composites with a kernel of their own.
-pub(crate) const COMPOSITES: &[(&str, Factory)] = &[];
+pub(crate) const COMPOSITES: &[(&str, Factory)] = &[("gelu", elementwise::lower), ("silu", elementwise::lower)];
 
 /// The kernel of each primitive.
 fn primitive(prim: &Prim) -> Option<Factory> {
     Some(match prim {
         Prim::DotGeneral(..) => dot_general::lower,
         Prim::Convolution(..) => convolution::lower,
+        Prim::Unary(_) | Prim::Binary(_) => |cx, node| elementwise::lower(cx, node).or_else(|| typed::lower(cx, node)),
+        Prim::Compare(_) | Prim::Select | Prim::Cast { .. } => typed::lower,
+        Prim::Transpose { .. } | Prim::Broadcast | Prim::Slice { .. } | Prim::Concat { .. } | Prim::Pad => movement::lower,
         Prim::Constant(_)
         | Prim::Iota
         | Prim::Random { .. }
-        | Prim::Unary(_)
-        | Prim::Binary(_)
-        | Prim::Compare(_)
-        | Prim::Select
-        | Prim::Cast { .. }
         | Prim::BitCast { .. }
         | Prim::Reduce { .. }
         | Prim::ArgReduce { .. }
@@ -117,11 +119,6 @@ fn primitive(prim: &Prim) -> Option<Factory> {
         | Prim::TopK { .. }
         | Prim::ShapeOf
         | Prim::Reshape
-        | Prim::Broadcast
-        | Prim::Transpose { .. }
-        | Prim::Slice { .. }
-        | Prim::Pad
-        | Prim::Concat { .. }
         | Prim::Take { .. }
         | Prim::TakeAlong { .. }
         | Prim::GatherNd { .. }
