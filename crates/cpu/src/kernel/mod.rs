@@ -17,6 +17,9 @@ pub mod conv;
 pub mod elementwise;
 pub mod gemm;
 pub mod map;
+pub mod norm;
+pub mod reduce;
+pub mod softmax;
 #[cfg(test)]
 pub(crate) mod testing;
 
