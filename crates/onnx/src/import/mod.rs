@@ -1,7 +1,9 @@
 //! From a file to a graph.
 
 pub(crate) mod call;
+mod functions;
 pub(crate) mod importer;
+mod load;
 mod ops_attention;
 mod ops_contrib;
 mod ops_control;
@@ -15,4 +17,8 @@ mod ops_random;
 mod ops_recurrent;
 mod ops_reduce;
 mod ops_signal;
+mod sequence;
+mod sort;
 pub(crate) mod table;
+
+pub use load::{ImportOptions, Model, from_bytes, load};
