@@ -19,6 +19,7 @@ mod ops_random;
 mod ops_recurrent;
 mod ops_reduce;
 mod ops_signal;
+mod region;
 mod sequence;
 mod sort;
 pub(crate) mod table;
