@@ -60,6 +60,9 @@ def compile_stand_in(path, by_version):
 
 
 def main():
+    if sys.platform != "linux":
+        print("PyTorch's wheels for this system need no NVIDIA libraries")
+        return
     package = Path(importlib.util.find_spec("torch").origin).parent
     libraries = package / "lib"
     wanted, functions = set(), set()
