@@ -6,21 +6,18 @@ fn main() -> Result<(), Error> {
     println!("cargo::rerun-if-changed=data");
     let root = env::var("CARGO_MANIFEST_DIR").map_err(Error::other)?;
     let out = env::var("OUT_DIR").map_err(Error::other)?;
-    let mut names = Vec::new();
+    let mut rows = Vec::new();
     for entry in fs::read_dir(Path::new(&root).join("data"))? {
-        let name =
-            entry?.file_name().into_string().map_err(|name| Error::other(format!("{name:?}")))?;
-        if name.ends_with(".toml") {
-            names.push(name);
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
+                Error::other(format!("{}: the name of a chip file must be UTF-8", path.display()))
+            })?;
+            let file = format!("concat!(env!(\"CARGO_MANIFEST_DIR\"), \"/data/{name}\")");
+            rows.push(format!("    ({name:?}, include_str!({file})),\n"));
         }
     }
-    names.sort();
-    let rows: String = names
-        .iter()
-        .map(|name| {
-            format!("    ({name:?}, include_str!(concat!(env!(\"CARGO_MANIFEST_DIR\"), \"/data/{name}\"))),\n")
-        })
-        .collect();
-    let text = format!("pub(crate) const FILES: &[(&str, &str)] = &[\n{rows}];\n");
+    rows.sort();
+    let text = format!("pub(crate) const FILES: &[(&str, &str)] = &[\n{}];\n", rows.concat());
     fs::write(Path::new(&out).join("files.rs"), text)
 }

@@ -36,7 +36,7 @@ pub struct Quantum {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gate {
-    /// Its name in OpenQASM, or `measure`.
+    /// Its name in `OpenQASM`, or `measure`.
     pub name: String,
     /// How many qubits it joins.
     pub qubits: u32,

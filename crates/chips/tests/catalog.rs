@@ -1,5 +1,7 @@
 //! The catalog as a user meets it: every row loads, every figure is listed, bad rows are refused with all faults.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use std::{fs, path::Path};
 
 use anychip_chips::{

@@ -8,7 +8,7 @@ use crate::{
     Basis,
     format::quantity_with_interval,
     relations::{Per, Times},
-    unit::{Ratio, Unit},
+    unit::{PerSecond, Ratio, Seconds, Unit},
 };
 
 /// A number with its interval, basis and source. The unit is the type parameter.
@@ -229,6 +229,14 @@ impl<U: Unit> Figure<U> {
     }
 }
 
+impl Figure<Seconds> {
+    /// How often something happens of which `count` take this long together: `count / self`.
+    pub fn rate(&self, count: f64) -> Result<Figure<PerSecond>, FigureError> {
+        let source = self.source.clone();
+        Figure::new(count / self.value, count / self.high, count / self.low, self.basis, source)
+    }
+}
+
 /// Both sources, each part once: a sum over a hundred nodes from one predictor still has one source.
 fn merge_sources(a: &str, b: &str) -> String {
     let mut merged = a.to_owned();
@@ -344,6 +352,14 @@ mod tests {
         let rent = Figure::<UsDollarsPerHour>::stated(2.0, "list").unwrap();
         let per_dollar: Figure<PerUsDollar> = throughput.per(&rent).unwrap();
         assert_eq!(per_dollar.value(), 90_000.0);
+    }
+
+    #[test]
+    fn the_slowest_time_makes_the_lowest_rate() {
+        let latency = Figure::<Seconds>::estimated(0.5, 0.25, 1.0, "model").unwrap();
+        let rate = latency.rate(8.0).unwrap();
+        assert_eq!((rate.value(), rate.low(), rate.high()), (16.0, 8.0, 32.0));
+        assert_eq!(rate.basis(), Basis::Estimated);
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub use basis::Basis;
 pub use figure::{Figure, FigureError};
 pub use relations::{Per, Times};
 pub use unit::{
-    Bytes, BytesPerSecond, Count, Hertz, InstructionsPerSecond, Joules, Nanometers, Operations,
-    OperationsPerSecond, PerSecond, PerUsDollar, Ratio, Seconds, SquareMillimeters, Style,
-    TeraOperationsPerSecond, Unit, UsDollars, UsDollarsPerHour, Watts, Year,
+    Bytes, BytesPerSecond, Count, FlopsPerSecond, Hertz, InstructionsPerSecond, Joules, Nanometers,
+    Operations, OperationsPerSecond, PerSecond, PerUsDollar, Ratio, Seconds, SquareMillimeters,
+    Style, TeraOperationsPerSecond, Unit, UsDollars, UsDollarsPerHour, Watts, Year,
 };

@@ -33,6 +33,7 @@ relations! {
     OperationsPerSecond * Seconds = Operations;
     BytesPerSecond * Seconds = Bytes;
     PerSecond * Seconds = Count;
+    Joules * PerSecond = Watts;
 }
 
 /// 1/s over $/h: an hour has 3600 seconds.

@@ -70,6 +70,8 @@ units! {
     Operations: "OP", Prefixed, zero true;
     /// Arithmetic rate, operations a second.
     OperationsPerSecond: "OP/s", Prefixed, zero true;
+    /// Floating-point arithmetic rate, operations a second.
+    FlopsPerSecond: "FLOP/s", Prefixed, zero true;
     /// Arithmetic rate, tera-operations a second: the value 1.5 is 1.5 TOP/s.
     TeraOperationsPerSecond: "OP/s", Prefixed, zero true, scale 1e12;
     /// Machine instructions a second.
