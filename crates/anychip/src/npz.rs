@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::BufWriter;
+use std::io::{BufReader, BufWriter};
 use std::path::{Path, PathBuf};
 
 use anychip_tensor::{DType, Tensor, TensorError};
-use npyz::npz::{NpzArchive, NpzWriter};
-use npyz::{DType as NpyDType, Deserialize, Order, TypeChar, WriterBuilder};
+use npyz::{DType as NpyDType, Deserialize, NpyFile, Order, TypeChar, WriterBuilder};
+use zip::write::SimpleFileOptions;
+use zip::{ZipArchive, ZipWriter};
 
 /// Why an archive cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -35,27 +36,36 @@ pub enum NpzError {
 /// Reads every array of an archive, by key.
 pub fn read_npz(path: &Path) -> Result<BTreeMap<String, Tensor>, NpzError> {
     let file = |source| NpzError::File { path: path.to_path_buf(), source };
-    let mut archive = NpzArchive::open(path).map_err(file)?;
-    let names: Vec<String> = archive.array_names().map(str::to_string).collect();
+    let reader = BufReader::new(File::open(path).map_err(file)?);
+    let mut archive = ZipArchive::new(reader).map_err(|e| file(e.into()))?;
     let mut arrays = BTreeMap::new();
-    for name in names {
-        let bad = |reason: String| NpzError::Array { path: path.to_path_buf(), array: name.clone(), reason };
-        let Some(array) = archive.by_name(&name).map_err(|e| bad(e.to_string()))? else { continue };
+    for i in 0..archive.len() {
+        let entry = archive.by_index(i).map_err(|e| file(e.into()))?;
+        let name = entry.name().map_err(|e| file(e.into()))?.to_string();
+        let Some(name) = name.strip_suffix(".npy").map(str::to_string) else { continue };
+        let bad = |reason: String| NpzError::Array {
+            path: path.to_path_buf(),
+            array: name.clone(),
+            reason,
+        };
+        let array = NpyFile::new(entry).map_err(|e| bad(e.to_string()))?;
         let tensor = read_array(array).map_err(bad)?;
         arrays.insert(name, tensor);
     }
     Ok(arrays)
 }
 
-fn read_array<R: std::io::Read>(array: npyz::NpyFile<R>) -> Result<Tensor, String> {
+fn read_array<R: std::io::Read>(array: NpyFile<R>) -> Result<Tensor, String> {
     if array.order() == Order::Fortran && array.shape().len() > 1 {
         return Err("is in Fortran order; save numpy.ascontiguousarray(x) instead".to_string());
     }
-    let shape: Vec<usize> = array.shape().iter().map(|&n| usize::try_from(n).unwrap_or(usize::MAX)).collect();
+    let shape: Vec<usize> =
+        array.shape().iter().map(|&n| usize::try_from(n).unwrap_or(usize::MAX)).collect();
     let NpyDType::Plain(ty) = array.dtype() else {
         return Err("is a structured array; only plain numbers are taken".to_string());
     };
-    let unsupported = || format!("has the unsupported type {ty}; use a float, integer or bool type");
+    let unsupported =
+        || format!("has the unsupported type {ty}; use a float, integer or bool type");
     match (ty.type_char(), ty.size_field()) {
         (TypeChar::Float, 4) => plain::<f32, _>(array, shape),
         (TypeChar::Float, 8) => plain::<f64, _>(array, shape),
@@ -77,7 +87,7 @@ fn read_array<R: std::io::Read>(array: npyz::NpyFile<R>) -> Result<Tensor, Strin
 }
 
 /// Reads what is there and no more: a header may promise any length.
-fn elements<T: Deserialize, R: std::io::Read>(array: npyz::NpyFile<R>) -> Result<Vec<T>, String> {
+fn elements<T: Deserialize, R: std::io::Read>(array: NpyFile<R>) -> Result<Vec<T>, String> {
     let mut values = Vec::new();
     for value in array.data::<T>().map_err(|e| e.to_string())? {
         values.push(value.map_err(|e| e.to_string())?);
@@ -86,7 +96,7 @@ fn elements<T: Deserialize, R: std::io::Read>(array: npyz::NpyFile<R>) -> Result
 }
 
 fn plain<T: anychip_tensor::Element + Deserialize, R: std::io::Read>(
-    array: npyz::NpyFile<R>,
+    array: NpyFile<R>,
     shape: Vec<usize>,
 ) -> Result<Tensor, String> {
     Tensor::from_vec(shape, elements::<T, R>(array)?).map_err(|e: TensorError| e.to_string())
@@ -96,26 +106,28 @@ fn plain<T: anychip_tensor::Element + Deserialize, R: std::io::Read>(
 /// to `f32`, packed integers to 8 bits.
 pub fn write_npz(path: &Path, arrays: &[(&str, &Tensor)]) -> Result<(), NpzError> {
     let file = |source| NpzError::File { path: path.to_path_buf(), source };
-    let mut archive = NpzWriter::new(BufWriter::new(File::create(path).map_err(file)?));
+    let mut archive = ZipWriter::new(BufWriter::new(File::create(path).map_err(file)?));
     for (name, tensor) in arrays {
         write_array(&mut archive, name, tensor).map_err(file)?;
     }
-    archive.zip_writer().finish().map_err(|e| file(e.into()))?;
+    archive.finish().map_err(|e| file(e.into()))?;
     Ok(())
 }
 
 fn write_array(
-    archive: &mut NpzWriter<BufWriter<File>>,
+    archive: &mut ZipWriter<BufWriter<File>>,
     name: &str,
     tensor: &Tensor,
 ) -> std::io::Result<()> {
     macro_rules! write {
         ($t:ty, $values:expr) => {{
             let shape: Vec<u64> = tensor.shape().iter().map(|&n| n as u64).collect();
-            let mut writer = archive
-                .array::<$t>(name, Default::default())?
+            let options = SimpleFileOptions::default().large_file(tensor.bytes().len() > 1 << 31);
+            archive.start_file(format!("{name}.npy"), options)?;
+            let mut writer = npyz::WriteOptions::<$t>::new()
                 .default_dtype()
                 .shape(&shape)
+                .writer(&mut *archive)
                 .begin_nd()?;
             writer.extend($values)?;
             writer.finish()
