@@ -11,6 +11,41 @@
 //! assert_eq!((power.value, power.source.is_empty()), (400.0, false));
 //! # Ok::<(), anychip_chips::ChipError>(())
 //! ```
+//!
+//! # A row
+//!
+//! ```
+//! let row = r#"
+//! id = "acme-one"                 # the file's name
+//! name = "Acme One"
+//! vendor = "Acme"
+//! family = "asic"                 # see `Family`
+//! target = "systolic"             # what can compile for it; left out where nothing can
+//! stacks = ["acme-runtime"]       # the software it runs with, the default first
+//!
+//! power_w = { value = 10, low = 8, high = 12, source = "sheet" }
+//! price_usd = [{ value = 99, source = "shop", date = "2026-11" }]
+//!
+//! [sources]                       # each used by some figure, each figure names one
+//! sheet = "Acme One data sheet, revision 2"
+//! shop = "acme.example, list price"
+//!
+//! [compute]                       # or [fabric], [spiking], [quantum]
+//! unit = "core"
+//! units = { value = 4, source = "sheet" }
+//! clock_hz = { value = 1e9, source = "sheet" }
+//!
+//! [compute.peaks.int8]            # see `Precision`, `Peak`
+//! dense = { value = 8.192e12, source = "sheet" }
+//! lanes = { value = 1024, source = "sheet", note = "8.192e12 = 2 × 1024 × 4 × 1e9, checked" }
+//!
+//! [[compute.memory]]              # nearest first
+//! name = "SRAM"
+//! bytes = { value = 8e6, source = "sheet" }
+//! "#;
+//! anychip_chips::Chip::from_toml(row, "acme-one.toml")?;
+//! # Ok::<(), anychip_chips::ChipError>(())
+//! ```
 
 mod catalog;
 mod check;

@@ -174,6 +174,29 @@ fn unknown_keys_families_bodies_and_ids_are_refused() {
 }
 
 #[test]
+fn a_damaged_file_is_an_error_and_never_a_panic() {
+    let good = good();
+    for cut in (0..good.len()).filter(|cut| good.is_char_boundary(*cut)) {
+        let read = Chip::from_toml(&good[..cut], "test");
+        // A cut after a whole figure leaves a smaller but sound row.
+        assert!(read.is_err() || cut > good.find("[compute]").unwrap(), "{cut}");
+    }
+    for (at, _) in good.char_indices() {
+        for letter in ["", "\"", "-", "9", "e", "=", "[", "}", "\u{0}", "é"] {
+            let mut text = good.clone();
+            text.replace_range(at..=at, letter);
+            if let Ok(chip) = Chip::from_toml(&text, "test") {
+                assert_eq!(chip.problems(), [], "what loads is sound: {text}");
+            }
+        }
+    }
+    for number in ["nan", "inf", "-1", "1e400"] {
+        let text = good.replace("value = 4,", &format!("value = {number},"));
+        assert!(Chip::from_toml(&text, "test").is_err(), "{number}");
+    }
+}
+
+#[test]
 fn a_users_file_joins_the_catalog() {
     let path = std::env::temp_dir().join(format!("anychip-chip-{}.toml", std::process::id()));
     fs::write(&path, good()).unwrap();

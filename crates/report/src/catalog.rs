@@ -1,7 +1,7 @@
 //! The catalog for people: the list of chips, and the page of one with the source of each figure.
 
-use anychip_chips::{Body, Chip, Entry, Peak, Precision};
-use anychip_units::{Basis, format};
+use anychip_chips::{Body, Chip, Entry, Memory, Peak, Precision, Spec};
+use anychip_units::{Basis, Count, Style, Unit, format};
 
 use crate::{
     evidence::legend,
@@ -12,21 +12,25 @@ use crate::{
 const WISHES: &[(&str, usize)] = &[
     ("chip", 0),
     ("family", 0),
-    ("16 bit", 0),
-    ("int8", 0),
+    ("peak or size", 0),
     ("power", 0),
-    ("bandwidth", 0),
-    ("f32", 0),
-    ("memory", 0),
     ("year", 0),
+    ("bandwidth", 0),
+    ("memory", 0),
+    ("f32", 0),
+    ("int8", 0),
     ("rent", 0),
     ("price", 0),
-    ("size", 0),
+    ("units", 0),
     ("target", 0),
     ("process", 0),
     ("die", 0),
     ("name", 0),
 ];
+
+/// The precisions to tell chips apart by, the most telling first: what models are commonly run in.
+const MOST_TELLING: [Precision; 4] =
+    [Precision::F16, Precision::Bf16, Precision::Int8, Precision::F32];
 
 /// The chips in at most `width` columns. Peaks are dense ones.
 pub fn chips_table<'a>(chips: impl IntoIterator<Item = &'a Chip>, width: usize) -> String {
@@ -40,16 +44,19 @@ pub fn chips_table<'a>(chips: impl IntoIterator<Item = &'a Chip>, width: usize) 
     let grid = Grid::new(vec![
         words("chip", &|chip| chip.id.clone()),
         words("family", &|chip| chip.family.to_string()),
-        figures("year", &|chip| text(&chip.year)),
+        figures("year", &|chip| text(chip.year.as_ref())),
+        figures("peak or size", &|chip| match &chip.body {
+            Body::Compute(_) => peak(chip, &MOST_TELLING),
+            Body::Fabric(_) | Body::Spiking(_) | Body::Quantum(_) => size(chip),
+        }),
         figures("f32", &|chip| peak(chip, &[Precision::F32])),
-        figures("16 bit", &|chip| peak(chip, &[Precision::F16, Precision::Bf16])),
         figures("int8", &|chip| peak(chip, &[Precision::Int8])),
-        figures("size", &size),
-        figures("memory", &|chip| text(&memory(chip)?.bytes)),
-        figures("bandwidth", &|chip| text(&memory(chip)?.bytes_per_second)),
-        figures("power", &|chip| text(&chip.power_w)),
-        figures("process", &|chip| text(&chip.process_nm)),
-        figures("die", &|chip| text(&chip.die_mm2)),
+        figures("units", &|chip| chip.compute().and_then(|_| size(chip))),
+        figures("memory", &|chip| text(memory(chip)?.bytes.as_ref())),
+        figures("bandwidth", &|chip| text(memory(chip)?.bytes_per_second.as_ref())),
+        figures("power", &|chip| text(chip.power_w.as_ref())),
+        figures("process", &|chip| text(chip.process_nm.as_ref())),
+        figures("die", &|chip| text(chip.die_mm2.as_ref())),
         figures("price", &|chip| first(&chip.price_usd)),
         figures("rent", &|chip| first(&chip.price_usd_per_hour)),
         words("target", &|chip| chip.target.clone().unwrap_or_default()),
@@ -57,17 +64,17 @@ pub fn chips_table<'a>(chips: impl IntoIterator<Item = &'a Chip>, width: usize) 
     ]);
     let mut out = grid.draw(WISHES, width).text;
     out.push('\n');
-    let note = "Peaks are dense. A blank was not found, it is not zero. `anychip chips CHIP` shows one chip with the \
+    let note = "Peaks are dense: 16 bit where there is one, else 8, else 32. A blank was not found, it is not zero. `anychip chips CHIP` shows one chip with the \
                 source of each figure.";
     out += &wrap("", note, width);
     out
 }
 
-fn text<U: anychip_units::Unit>(spec: &Option<anychip_chips::Spec<U>>) -> Option<String> {
-    spec.as_ref().map(|spec| format::quantity::<U>(spec.value))
+fn text<U: Unit>(spec: Option<&Spec<U>>) -> Option<String> {
+    spec.map(|spec| format::quantity::<U>(spec.value))
 }
 
-fn first<U: anychip_units::Unit>(prices: &[anychip_chips::Spec<U>]) -> Option<String> {
+fn first<U: Unit>(prices: &[Spec<U>]) -> Option<String> {
     prices.first().map(|price| format::quantity::<U>(price.value))
 }
 
@@ -80,11 +87,11 @@ fn peak(chip: &Chip, precisions: &[Precision]) -> Option<String> {
     precisions.iter().find_map(|precision| {
         let Peak { dense, vector, .. } = peaks.get(precision)?;
         let rate = dense.as_ref().or(vector.as_ref())?.value;
-        Some(format::styled(rate, anychip_units::Style::Prefixed, precision.rate_symbol()))
+        Some(format::styled(rate, Style::Prefixed, precision.rate_symbol()))
     })
 }
 
-fn memory(chip: &Chip) -> Option<&anychip_chips::Memory> {
+fn memory(chip: &Chip) -> Option<&Memory> {
     match &chip.body {
         Body::Compute(body) => body.main_memory(),
         Body::Fabric(body) => body.memory.last(),
@@ -94,19 +101,18 @@ fn memory(chip: &Chip) -> Option<&anychip_chips::Memory> {
 
 /// What is counted to say how large the chip is.
 fn size(chip: &Chip) -> Option<String> {
-    let count = |spec: &Option<anychip_chips::Spec<anychip_units::Count>>, what: &str| {
-        spec.as_ref()
-            .map(|spec| format!("{} {what}", format::quantity::<anychip_units::Count>(spec.value)))
+    let count = |spec: Option<&Spec<Count>>, what: &str| {
+        spec.as_ref().map(|spec| format!("{} {what}", format::quantity::<Count>(spec.value)))
     };
     match &chip.body {
         Body::Compute(body) => {
-            count(&body.units, &format!("{}s", body.unit.as_deref().unwrap_or("unit")))
+            count(body.units.as_ref(), &format!("{}s", body.unit.as_deref().unwrap_or("unit")))
         }
-        Body::Fabric(body) => count(&body.multipliers.as_ref()?.count, "multipliers"),
+        Body::Fabric(body) => count(body.multipliers.as_ref()?.count.as_ref(), "multipliers"),
         Body::Spiking(body) => {
-            count(&body.neurons, "neurons").or_else(|| count(&body.cores, "cores"))
+            count(body.neurons.as_ref(), "neurons").or_else(|| count(body.cores.as_ref(), "cores"))
         }
-        Body::Quantum(body) => count(&body.qubits, "qubits"),
+        Body::Quantum(body) => count(body.qubits.as_ref(), "qubits"),
     }
 }
 
@@ -147,7 +153,7 @@ pub fn chip_page(chip: &Chip, width: usize) -> String {
     for (entry, number) in entries.iter().zip(numbers) {
         let now = section_of(&entry.path);
         if now != section {
-            out += &format!("\n{}\n", heading(now));
+            out.extend(["\n", heading(now), "\n"]);
             section = now;
         }
         let name = readable(&entry.path);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anychip_record::{Field, Record, View};
+use anychip_units::Figure;
 
 use crate::{
     evidence::{legend, marked, marked_with_interval},
@@ -59,7 +60,7 @@ pub fn compare_table(records: &[Record], width: usize) -> String {
 
 fn table(mut runs: Vec<&Record>, width: usize) -> String {
     // A chip without a latency comes after those with one; ties keep a fixed order.
-    let latency = |record: &Record| record.latency_s.as_ref().map_or(f64::INFINITY, |l| l.value());
+    let latency = |record: &Record| record.latency_s.as_ref().map_or(f64::INFINITY, Figure::value);
     runs.sort_by(|a, b| {
         let by_latency = latency(a).total_cmp(&latency(b));
         by_latency.then_with(|| (&a.chip, &a.stack).cmp(&(&b.chip, &b.stack)))

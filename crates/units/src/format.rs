@@ -196,6 +196,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_written_is_the_number_to_three_digits() {
+        // A linear congruential generator (Knuth's MMIX constants) with a fixed seed.
+        let mut state: u64 = 7;
+        for _ in 0..20_000 {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            let value = 10f64.powf((state >> 11) as f64 / (1u64 << 53) as f64 * 30.0 - 14.0);
+            let text = quantity::<Watts>(value);
+            let (number, unit) = text.split_once(' ').unwrap();
+            let prefix = unit.strip_suffix('W').unwrap();
+            let (size, _) = PREFIXES.into_iter().find(|(_, known)| *known == prefix).unwrap();
+            let read: f64 = number.replace(',', "").parse().unwrap();
+            assert!((read * size / value - 1.0).abs() < 0.0051, "{value:e} became {text}, seed 7");
+        }
+    }
+
+    #[test]
     fn beyond_the_prefixes() {
         assert_eq!(quantity::<Seconds>(2e-18), "0.00200 fs");
         assert_eq!(quantity::<OperationsPerSecond>(1.5e22), "15,000 EOP/s");
