@@ -86,7 +86,7 @@ impl Chip {
             let entry = spec.entry(path, symbol);
             if let Some(date) = &entry.date {
                 found.unless(is_date(date), path, || {
-                    format!("the date `{date}` is not written 2026-11 or 2026-11-22")
+                    format!("the date `{date}` is not written 2026, 2026-11 or 2026-11-22")
                 });
             } else if path.starts_with("price") || path.contains("usd") {
                 found.add(path, "a price needs its date");
@@ -169,13 +169,14 @@ fn memory(at: &str, levels: &[Memory], found: &mut Found) {
     }
 }
 
-/// `2026-11` or `2026-11-22`.
+/// `2026`, `2026-11` or `2026-11-22`.
 fn is_date(text: &str) -> bool {
     let parts: Vec<&str> = text.split('-').collect();
     let number = |part: &str, digits: usize, most: u32| {
         part.len() == digits && part.parse::<u32>().is_ok_and(|n| (1..=most).contains(&n))
     };
     match parts[..] {
+        [year] => number(year, 4, 9999),
         [year, month] => number(year, 4, 9999) && number(month, 2, 12),
         [year, month, day] => number(year, 4, 9999) && number(month, 2, 12) && number(day, 2, 31),
         _ => false,

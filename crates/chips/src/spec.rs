@@ -23,7 +23,8 @@ pub struct Spec<U: Unit> {
     pub high: Option<f64>,
     /// Who stated it.
     pub source: String,
-    /// When it was stated, or looked up where that is unknown: `2026-11` or `2026-11-22`. Prices must have one.
+    /// When it was stated, or looked up where that is unknown: `2026`, `2026-11` or
+    /// `2026-11-22`. Prices must have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub date: Option<String>,
     /// What the number does not say by itself.

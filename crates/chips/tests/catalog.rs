@@ -146,7 +146,7 @@ fn contradictions_are_refused_together() {
         [
             "`sources`: no figure uses `other`",
             "`power_w`: the interval [11, 12] does not contain 10",
-            "`price_usd`: the date `last week` is not written 2026-11 or 2026-11-22",
+            "`price_usd`: the date `last week` is not written 2026, 2026-11 or 2026-11-22",
             "`peaks.int8`: 9.0000e12 is not 2 × 1024 lanes × units × clock = 8.1920e12",
             "`compute.memory.LPDDR4`: is faster than SRAM, which is nearer",
         ]

@@ -101,18 +101,18 @@ fn memory(chip: &Chip) -> Option<&Memory> {
 
 /// What is counted to say how large the chip is.
 fn size(chip: &Chip) -> Option<String> {
-    let count = |spec: Option<&Spec<Count>>, what: &str| {
-        spec.as_ref().map(|spec| format!("{} {what}", format::quantity::<Count>(spec.value)))
+    let count = |spec: Option<&Spec<Count>>, one: &str| {
+        let spec = spec?;
+        let plural = if spec.value == 1.0 { "" } else { "s" };
+        Some(format!("{} {one}{plural}", format::quantity::<Count>(spec.value)))
     };
     match &chip.body {
-        Body::Compute(body) => {
-            count(body.units.as_ref(), &format!("{}s", body.unit.as_deref().unwrap_or("unit")))
-        }
-        Body::Fabric(body) => count(body.multipliers.as_ref()?.count.as_ref(), "multipliers"),
+        Body::Compute(body) => count(body.units.as_ref(), body.unit.as_deref().unwrap_or("unit")),
+        Body::Fabric(body) => count(body.multipliers.as_ref()?.count.as_ref(), "multiplier"),
         Body::Spiking(body) => {
-            count(body.neurons.as_ref(), "neurons").or_else(|| count(body.cores.as_ref(), "cores"))
+            count(body.neurons.as_ref(), "neuron").or_else(|| count(body.cores.as_ref(), "core"))
         }
-        Body::Quantum(body) => count(body.qubits.as_ref(), "qubits"),
+        Body::Quantum(body) => count(body.qubits.as_ref(), "qubit"),
     }
 }
 

@@ -111,7 +111,7 @@ impl Scale {
             Style::Bare => format!("{scaled:.0}"),
             // Whole things are whole: 4,096 cores, never 4,100.
             Style::Plain if scaled.fract() == 0.0 => separate_thousands(&format!("{scaled:.0}")),
-            Style::Dollars if (0.995..999.5).contains(&scaled) => format!("{scaled:.2}"),
+            Style::Dollars if (0.0995..999.5).contains(&scaled) => format!("{scaled:.2}"),
             Style::Prefixed | Style::SmallPrefixed if scaled.fract() == 0.0 && scaled < 1e4 => {
                 separate_thousands(&format!("{scaled:.0}"))
             }
@@ -165,6 +165,7 @@ mod tests {
         assert_eq!(quantity::<SquareMillimeters>(46_225.0), "46,225 mm²");
         assert_eq!(quantity::<Ratio>(0.431), "43.1 %");
         assert_eq!(quantity::<UsDollarsPerHour>(3.93), "$3.93/h");
+        assert_eq!(quantity::<UsDollarsPerHour>(0.45), "$0.45/h");
         assert_eq!(quantity::<UsDollars>(30_678.0), "$30,678");
         assert_eq!(quantity::<UsDollars>(0.0035), "$0.00350");
         assert_eq!(quantity::<Watts>(0.07), "70 mW");
