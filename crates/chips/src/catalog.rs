@@ -146,11 +146,7 @@ impl Chip {
             return Err(check(vec![problem("body", message)]));
         };
         let mut chip = Self {
-            id: file.id,
             aliases: file.aliases,
-            name: file.name,
-            vendor: file.vendor,
-            family: file.family,
             target: file.target,
             stacks: file.stacks,
             year: file.year,
@@ -160,7 +156,7 @@ impl Chip {
             power_w: file.power_w,
             price_usd: file.price_usd,
             price_usd_per_hour: file.price_usd_per_hour,
-            body,
+            ..Self::new(&file.id, &file.name, &file.vendor, file.family, "", body)
         };
 
         let mut problems = Vec::new();

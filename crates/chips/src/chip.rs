@@ -110,6 +110,34 @@ pub enum Body {
 }
 
 impl Chip {
+    /// A chip made in code, with no figures yet: `stack` is the software it runs with.
+    pub fn new(
+        id: &str,
+        name: &str,
+        vendor: &str,
+        family: Family,
+        stack: &str,
+        body: Body,
+    ) -> Self {
+        Self {
+            id: id.to_owned(),
+            aliases: Vec::new(),
+            name: name.to_owned(),
+            vendor: vendor.to_owned(),
+            family,
+            target: None,
+            stacks: vec![stack.to_owned()],
+            year: None,
+            process_nm: None,
+            die_mm2: None,
+            board_mm2: None,
+            power_w: None,
+            price_usd: Vec::new(),
+            price_usd_per_hour: Vec::new(),
+            body,
+        }
+    }
+
     /// The compute body, if it has one.
     pub fn compute(&self) -> Option<&Compute> {
         match &self.body {

@@ -63,6 +63,13 @@ impl<U: Unit> Spec<U> {
         self
     }
 
+    /// The same with a remark.
+    #[must_use]
+    pub fn noting(mut self, note: impl Into<String>) -> Self {
+        self.note = Some(note.into());
+        self
+    }
+
     /// How it came about.
     pub fn basis(&self) -> Basis {
         self.basis

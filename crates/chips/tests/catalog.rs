@@ -229,23 +229,9 @@ fn this_machine_can_be_described_from_code() {
         bytes_per_second: Some(Spec::measured(2e10, "triad on this machine")),
         ..Memory::default()
     });
-    let chip = Chip {
-        id: "cpu".to_owned(),
-        aliases: Vec::new(),
-        name: "this machine".to_owned(),
-        vendor: "unknown".to_owned(),
-        family: Family::Cpu,
-        target: Some("cpu".to_owned()),
-        stacks: vec!["anychip".to_owned()],
-        year: None,
-        process_nm: None,
-        die_mm2: None,
-        board_mm2: None,
-        power_w: None,
-        price_usd: Vec::new(),
-        price_usd_per_hour: Vec::new(),
-        body: Body::Compute(compute),
-    };
+    let body = Body::Compute(compute);
+    let mut chip = Chip::new("cpu", "this machine", "unknown", Family::Cpu, "anychip", body);
+    chip.target = Some("cpu".to_owned());
     assert_eq!(chip.problems(), []);
     let peak = chip.compute().unwrap().peak(Precision::F32).unwrap().figure().unwrap();
     assert_eq!(peak.basis(), Basis::Measured);
