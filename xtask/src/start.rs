@@ -11,6 +11,8 @@ pub(crate) struct Options {
     /// How often each is started
     #[arg(long, default_value_t = 9)]
     runs: u32,
+    #[command(flatten)]
+    binary: workspace::Binary,
 }
 
 /// Measure and write `measurements/start-MODEL.json`.
@@ -20,7 +22,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let fixed = folder.join("fixed.onnx");
     let model = if fixed.exists() { fixed } else { folder.join("model.onnx") };
     let python = python::test()?;
-    let binary = workspace::release_binary()?;
+    let binary = options.binary.path()?;
     let out = workspace::path("measurements").join(format!("start-{}.json", options.model));
     std::fs::create_dir_all(workspace::path("measurements"))?;
     let mut command = python::script(&python, "tools/start.py");

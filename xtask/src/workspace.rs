@@ -73,6 +73,23 @@ impl Metadata {
     }
 }
 
+/// The binary under test: the one given, or built now as users get it.
+#[derive(clap::Args, Default)]
+pub(crate) struct Binary {
+    /// Test this `anychip` binary instead of building one
+    #[arg(long)]
+    binary: Option<PathBuf>,
+}
+
+impl Binary {
+    pub(crate) fn path(&self) -> Result<PathBuf> {
+        match &self.binary {
+            Some(given) => given.canonicalize().with_context(|| given.display().to_string()),
+            None => release_binary(),
+        }
+    }
+}
+
 /// Build the `anychip` binary as users get it, and give its path.
 pub(crate) fn release_binary() -> Result<PathBuf> {
     process::run(process::cargo().args(["build", "--release", "--package", "anychip-cli"]))?;

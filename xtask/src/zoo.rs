@@ -20,6 +20,8 @@ pub(crate) struct Options {
     /// Only export
     #[arg(long)]
     export: bool,
+    #[command(flatten)]
+    binary: workspace::Binary,
 }
 
 #[derive(Deserialize)]
@@ -51,7 +53,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.export {
         return Ok(());
     }
-    let check = Check { python: python::test()?, binary: workspace::release_binary()? };
+    let check = Check { python: python::test()?, binary: options.binary.path()? };
     let mut names = options.names.clone();
     if names.is_empty() {
         for entry in std::fs::read_dir(&zoo)? {
