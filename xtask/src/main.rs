@@ -5,12 +5,14 @@ mod bad_input;
 mod build_time;
 mod fuzz;
 mod layers;
+mod onnx_judge;
 mod onnx_tests;
 mod process;
 mod python;
 mod start;
 mod test;
 mod tidy;
+mod wildcards;
 mod workspace;
 mod zoo;
 
