@@ -4,7 +4,7 @@ The data: 1,797 grey images of 8x8 pixels, values 0 to 16, ten classes (sklearn.
 from the UCI "Optical Recognition of Handwritten Digits" test set). A fifth, stratified, is held out of
 training and written beside each model, so that an accuracy can be computed on files alone.
 
-    digits-cnn          convolutions with batch normalisation, pixels [batch, 1, 8, 8]
+    digits-cnn          convolutions with batch normalization, pixels [batch, 1, 8, 8]
     digits-transformer  the eight rows as tokens, pre-norm encoder, pixels [batch, 8, 8]
     digits-rnn          an LSTM that reads the rows from top to bottom, pixels [batch, 8, 8]
 
@@ -29,7 +29,7 @@ SEED = 0
 
 
 class Cnn(nn.Module):
-    """Two strided stages of convolution, batch normalisation and ReLU; mean over space; one linear layer."""
+    """Two strided stages of convolution, batch normalization and ReLU; mean over space; one linear layer."""
 
     def __init__(self):
         super().__init__()
@@ -162,7 +162,7 @@ def main():
         train(model, torch.tensor(train_images.reshape(shape)), torch.tensor(train_labels), epochs)
         pixels = test_images.reshape(shape)
         path = out / f"digits-{name}.onnx"
-        # The exporter's own optimizer would fold the batch normalisation away, and leave nothing to show.
+        # The exporter's own optimizer would fold the batch normalization away, and leave nothing to show.
         export(model, torch.tensor(pixels), path, optimize=name != "cnn")
         np.savez_compressed(path.with_suffix(".npz"), pixels=pixels, labels=test_labels)
         with torch.no_grad():

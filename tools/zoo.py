@@ -1,7 +1,7 @@
 """Export the architectures people deploy, with PyTorch, seeded random weights and ONNX Runtime's answers.
 
-There is no download: configurations are built in code. Weights are the library's default initialisation;
-batch normalisation then sees random images in training mode, so that its statistics fit and activations
+There is no download: configurations are built in code. Weights are the library's default initialization;
+batch normalization then sees random images in training mode, so that its statistics fit and activations
 keep their size, as in a trained network. `zoo_keras.py` exports the Keras model.
 
 Usage: python tools/zoo.py OUT [NAME ...]     (tools/requirements-zoo.txt; without names: all)
@@ -31,7 +31,7 @@ DIGEST = zoo_common.hash_of(__file__, HERE / "zoo_common.py", HERE / "requiremen
 
 
 def image_inputs(size):
-    """Noise of the mean and spread of a normalised photograph, smooth enough that pooling does not cancel it."""
+    """Noise of the mean and spread of a normalized photograph, smooth enough that pooling does not cancel it."""
 
     def make(batch):
         random = np.random.default_rng(SEED)
@@ -60,7 +60,7 @@ def token_inputs(vocabulary, tokens, *, masked):
 
 
 def settle(model, size):
-    """Give batch normalisation statistics that fit: two random batches in training mode, then mild affine noise."""
+    """Give batch normalization statistics that fit: two random batches in training mode, then mild affine noise."""
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = None  # plain average over the batches seen
@@ -155,7 +155,7 @@ def ssdlite():
         score_thresh=0.02,
         topk_candidates=60,
         detections_per_img=40,
-        # The input is already normalised.
+        # The input is already normalized.
         image_mean=[0.0, 0.0, 0.0],
         image_std=[1.0, 1.0, 1.0],
     )
