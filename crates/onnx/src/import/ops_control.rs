@@ -160,7 +160,7 @@ fn repeat(call: &mut Call<'_>) -> Results {
     }
     let captures = call.captures(&[&graph])?;
     let mut body =
-        Body { graph: &graph, carried: initial.iter().map(|&v| call.b.ty(v).clone()).collect() };
+        Body::new(call.b, &graph, &initial);
     let region = settle(call, &mut body, &mut |call, body| loop_body(call, body, &captures))?;
     let mut operands = vec![trips, condition];
     operands.extend(&initial);
@@ -264,7 +264,7 @@ fn scan(call: &mut Call<'_>) -> Results {
     let captures = call.captures(&[&graph])?;
     let length = call.b.dims(sources[0])[ways.axes[0]].clone();
     let mut body =
-        Body { graph: &graph, carried: initial.iter().map(|&v| call.b.ty(v).clone()).collect() };
+        Body::new(call.b, &graph, initial);
     let region = settle(call, &mut body, &mut |call, body| {
         scan_body(call, body, &captures, sources, &ways, &length)
     })?;
