@@ -9,6 +9,7 @@ mod pipeline;
 mod elementwise;
 pub mod matching;
 mod rebuild;
+mod recognize;
 mod uses;
 
 pub use elementwise::Elementwise;
@@ -35,5 +36,11 @@ passes! {
     drop_broadcasts::DROP_BROADCASTS,
     merge_transposes::MERGE_TRANSPOSES,
     merge_reshapes::MERGE_RESHAPES,
+    // Before composites are recognized, so that a value computed twice is one name of a pattern.
     merge_common_subexpressions::MERGE_COMMON_SUBEXPRESSIONS,
+    recognize_softmax::RECOGNIZE_SOFTMAX,
+    recognize_gelu::RECOGNIZE_GELU,
+    recognize_silu::RECOGNIZE_SILU,
+    recognize_layer_norm::RECOGNIZE_LAYER_NORM,
+    recognize_rms_norm::RECOGNIZE_RMS_NORM,
 }
