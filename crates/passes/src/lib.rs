@@ -43,4 +43,9 @@ passes! {
     recognize_silu::RECOGNIZE_SILU,
     recognize_layer_norm::RECOGNIZE_LAYER_NORM,
     recognize_rms_norm::RECOGNIZE_RMS_NORM,
+    fold_batch_norm::FOLD_BATCH_NORM,
+    fold_scale_and_bias::FOLD_SCALE_AND_BIAS,
+    sink_transposes::SINK_TRANSPOSES,
+    // After attention, which wants its heads in one order.
+    absorb_transposes::ABSORB_TRANSPOSES,
 }
