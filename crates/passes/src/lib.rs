@@ -8,6 +8,7 @@ mod pipeline;
 
 mod elementwise;
 pub mod matching;
+mod random;
 mod rebuild;
 mod recognize;
 mod uses;
@@ -31,6 +32,7 @@ passes! {
     remove_dead_code::REMOVE_DEAD_CODE,
     inline_branches::INLINE_BRANCHES,
     fold_shapes::FOLD_SHAPES,
+    fold_constants::FOLD_CONSTANTS,
     simplify_arithmetic::SIMPLIFY_ARITHMETIC,
     simplify_movement::SIMPLIFY_MOVEMENT,
     drop_broadcasts::DROP_BROADCASTS,
