@@ -45,6 +45,8 @@ passes! {
     recognize_silu::RECOGNIZE_SILU,
     recognize_layer_norm::RECOGNIZE_LAYER_NORM,
     recognize_rms_norm::RECOGNIZE_RMS_NORM,
+    // After softmax, by which it is found.
+    recognize_attention::RECOGNIZE_ATTENTION,
     fold_batch_norm::FOLD_BATCH_NORM,
     fold_scale_and_bias::FOLD_SCALE_AND_BIAS,
     sink_transposes::SINK_TRANSPOSES,
