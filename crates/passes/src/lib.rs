@@ -2,12 +2,15 @@
 //!
 //! [`optimize`] runs [`PIPELINE`] to a fixed point. Each pass takes a graph and gives another, built anew, so
 //! every type is derived again; its doc comment is its equation, and `docs/passes.md` is those comments.
+//! [`fuse::groups`] says which nodes one kernel can do together, [`plan::memory`] where values live.
 
 #[macro_use]
 mod pipeline;
 
 mod elementwise;
+pub mod fuse;
 pub mod matching;
+pub mod plan;
 mod random;
 mod rebuild;
 mod recognize;
