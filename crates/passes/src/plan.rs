@@ -1,6 +1,6 @@
 //! Where values live: offsets in one arena, so that a program allocates once and runs without.
 
-use anychip_ir::{Definition, Graph, Op, Prim, ValueId};
+use anychip_ir::{Graph, Op, Prim, ValueId};
 
 use crate::fuse::{self, Access, FusionGroups, GroupKind};
 
@@ -94,29 +94,31 @@ fn merge(lifetimes: &[Lifetime]) -> (Vec<Block>, Vec<usize>, usize) {
     let mut order: Vec<usize> = (0..lifetimes.len()).collect();
     order.sort_by_key(|&i| (lifetimes[i].first, i));
     let mut blocks: Vec<Block> = Vec::new();
-    let mut block_of = vec![usize::MAX; lifetimes.len()];
+    let mut block_of: Vec<Option<usize>> = vec![None; lifetimes.len()];
+    let mut replaced = vec![false; lifetimes.len()];
     let mut in_place = 0;
     for i in order {
         let l = &lifetimes[i];
-        let target = l.may_replace.map(|j| block_of[j]).filter(|&block| {
-            // Not placed yet, or replaced by another value in the same step.
-            block != usize::MAX
-                && blocks[block].last == l.first
-                && blocks[block].first < l.first
-                && blocks[block].bytes == align(l.bytes)
+        let source = l.may_replace.filter(|&j| {
+            let other = &lifetimes[j];
+            // Another value of the same step may have taken it over already.
+            !replaced[j]
+                && other.first < l.first
+                && other.last.max(other.first) == l.first
+                && align(other.bytes) == align(l.bytes)
         });
-        block_of[i] = if let Some(block) = target {
+        let last = l.last.max(l.first);
+        if let Some((j, block)) = source.and_then(|j| Some((j, block_of[j]?))) {
+            replaced[j] = true;
             in_place += 1;
-            // One value takes a block over; `last` moves on so that no other does in this step.
-            blocks[block].last = l.last.max(l.first + 1);
-            block
+            blocks[block].last = last;
+            block_of[i] = Some(block);
         } else {
-            let last = l.last.max(l.first);
+            block_of[i] = Some(blocks.len());
             blocks.push(Block { bytes: align(l.bytes), first: l.first, last, offset: 0 });
-            blocks.len() - 1
-        };
+        }
     }
-    (blocks, block_of, in_place)
+    (blocks, block_of.into_iter().flatten().collect(), in_place)
 }
 
 fn lower_bound(blocks: &[Block]) -> usize {
@@ -125,7 +127,7 @@ fn lower_bound(blocks: &[Block]) -> usize {
         events.push((block.first, true, block.bytes));
         events.push((block.last + 1, false, block.bytes));
     }
-    // What ends goes before what starts at the same step.
+    // What ends goes before what starts at the same step: `false` sorts first.
     events.sort_unstable();
     let (mut live, mut most) = (0usize, 0);
     for (_, starts, bytes) in events {
@@ -244,5 +246,42 @@ fn view_of(graph: &Graph, group: &fuse::Group) -> Option<ValueId> {
         Prim::Reshape => Some(node.inputs[0]),
         _ => None,
     }
-    .filter(|&x| !matches!(graph.definition(x), Definition::Output(id, _) if id == only))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(bytes: usize, first: usize, last: usize) -> Lifetime {
+        Lifetime { bytes, first, last, may_replace: None }
+    }
+
+    #[test]
+    fn values_that_do_not_meet_share() {
+        let plan = arena(&[value(64, 0, 1), value(128, 1, 2), value(64, 2, 3)]);
+        assert_eq!((plan.peak, plan.sum, plan.lower_bound), (192, 256, 192));
+    }
+
+    #[test]
+    fn the_tightest_gap_is_taken() {
+        // The third is free once the first two are placed; the fourth fits the gap of 64 it leaves beside it.
+        let plan = arena(&[value(512, 0, 9), value(256, 0, 4), value(192, 5, 9), value(64, 5, 9)]);
+        assert_eq!(plan.peak, 768);
+        assert_eq!(plan.peak, plan.lower_bound);
+    }
+
+    #[test]
+    fn an_operand_read_for_the_last_time_is_replaced_once() {
+        let replacing = Lifetime { may_replace: Some(0), ..value(100, 3, 5) };
+        let plan = arena(&[value(100, 0, 3), replacing, replacing]);
+        assert_eq!(plan.in_place, 1);
+        assert_eq!(plan.offsets[0], plan.offsets[1]);
+        assert_ne!(plan.offsets[0], plan.offsets[2]);
+        assert_eq!(plan.peak, 256);
+    }
+
+    #[test]
+    fn an_empty_list_takes_nothing() {
+        assert_eq!(arena(&[]), Arena::default());
+    }
 }
