@@ -162,7 +162,6 @@ fn attention(call: &mut Call<'_>) -> Results {
     let scores = if call.outputs > 3 {
         let names = ["raw", "capped", "masked", "weights"];
         let mode = call.int("qk_matmul_output_mode", 0);
-        // Before version 25 the second and third had each other's number.
         let name = usize::try_from(mode).ok().and_then(|m| names.get(m));
         Some(name.ok_or_else(|| call.bad_attribute("qk_matmul_output_mode", "is 0 to 3"))?.to_string())
     } else {
