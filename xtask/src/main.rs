@@ -1,3 +1,71 @@
 //! Tasks of the project itself: `cargo xtask help` lists them.
+#![allow(clippy::print_stdout, reason = "a developer's tool talks to its terminal")]
 
-fn main() {}
+mod bad_input;
+mod build_time;
+mod fuzz;
+mod layers;
+mod onnx_judge;
+mod onnx_tests;
+mod process;
+mod python;
+mod start;
+mod test;
+mod tidy;
+mod wildcards;
+mod workspace;
+mod zoo;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Tasks of the anychip project.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Everything a landing must pass; says what it skipped and why
+    Test(test::Options),
+    /// Check the house rules that no compiler checks
+    Tidy,
+    /// Run the ONNX standard's own backend tests
+    OnnxTests(onnx_tests::Options),
+    /// Export well-known architectures, run and optimize them, and compare with ONNX Runtime
+    Zoo(zoo::Options),
+    /// Measure the time to the first result and the peak memory, beside ONNX Runtime
+    Start(start::Options),
+    /// Feed damaged and hostile files to the binary
+    BadInput(bad_input::Options),
+    /// Mutate inputs of the parsers for some minutes each
+    Fuzz(fuzz::Options),
+    /// Build the release binary from nothing; print time and size
+    BuildTime,
+    /// Train and export the models in `models/` again
+    TrainDigits,
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().task {
+        Task::Test(options) => test::run(&options),
+        Task::Tidy => tidy::run(),
+        Task::OnnxTests(options) => onnx_tests::run(&options),
+        Task::Zoo(options) => zoo::run(&options),
+        Task::Start(options) => start::run(&options),
+        Task::BadInput(options) => bad_input::run(&options),
+        Task::Fuzz(options) => fuzz::run(&options),
+        Task::BuildTime => build_time::run(),
+        Task::TrainDigits => python::train_digits(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,1 +1,84 @@
 //! The library: load, optimise, compile, run, compare.
+//!
+//! ```no_run
+//! use anychip::{CompileOptions, Engine, Model};
+//!
+//! # fn main() -> Result<(), anychip::Error> {
+//! let arrays = anychip::read_npz("models/digits-cnn.npz".as_ref())?;
+//! let model = Model::load("models/digits-cnn.onnx".as_ref())?;
+//! let inputs = anychip::arrange(model.graph(), &arrays)?;
+//! let (graph, _reports) = model.optimized()?;
+//! let mut engine = Engine::new(&graph, &anychip::local_chip("cpu")?, &CompileOptions::default())?;
+//! let (outputs, _counters) = engine.run(&inputs)?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod accuracy;
+mod compare;
+mod doctor;
+mod engine;
+mod error;
+mod inputs;
+mod inspect;
+mod machine;
+mod measure;
+mod meter;
+mod model;
+mod npz;
+mod targets;
+
+pub use accuracy::accuracy;
+pub use anychip_chips::{Catalog, Chip, Precision};
+pub use anychip_ir::{Graph, Op, Prim};
+pub use anychip_onnx::{ExportOptions, ImportOptions};
+pub use anychip_record::Record;
+pub use anychip_target::CompileOptions;
+pub use anychip_tensor::Tensor;
+pub use compare::{CompareOptions, compare, estimate, select_chips};
+pub use doctor::{Finding, doctor};
+pub use engine::Engine;
+pub use error::Error;
+pub use inputs::{Arrays, arrange, made_up};
+pub use inspect::{Facts, inspect};
+pub use machine::{THIS_CPU, this_cpu};
+pub use measure::{MeasureOptions, Subject, measure};
+pub use model::{Model, Sizes, choose_sizes, describe, optimize, size_names, with_sizes};
+pub use npz::{NpzError, read_npz, write_npz};
+pub use targets::{find_place, targets};
+
+use std::path::Path;
+
+/// The names of a graph's inputs.
+pub fn input_names(graph: &Graph) -> Vec<String> {
+    model::input_types(graph).into_iter().map(|(name, _, _)| name.to_string()).collect()
+}
+
+/// The row of a chip of this machine, peaks not measured.
+pub fn local_chip(name: &str) -> Result<Chip, Error> {
+    local(name, false, None)
+}
+
+/// The row of a chip of this machine, peaks measured with `threads` threads (all when absent).
+pub fn local_chip_measured(name: &str, threads: Option<usize>) -> Result<Chip, Error> {
+    local(name, true, threads)
+}
+
+fn local(name: &str, measure: bool, threads: Option<usize>) -> Result<Chip, Error> {
+    if name == THIS_CPU {
+        return Ok(this_cpu(measure, threads));
+    }
+    // A chip of the catalogue that is not here: say so; one that is in no catalogue: say that.
+    let chip = Catalog::builtin()?.find(name).cloned()?;
+    if find_place(&chip.id).is_some() { Ok(chip) } else { Err(Error::NotHere { chip: chip.id }) }
+}
+
+/// The graph in its text form with large constants elided, for people.
+pub fn print_summary(graph: &Graph) -> String {
+    anychip_ir::text::print_summary(graph)
+}
+
+/// Writes a graph as an ONNX file; weights beyond 2 GiB go to a file beside it.
+pub fn export_to(graph: &Graph, path: &Path, options: &ExportOptions) -> Result<(), Error> {
+    Ok(anychip_onnx::export_to(graph, path, options)?)
+}

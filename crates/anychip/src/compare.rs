@@ -1,0 +1,98 @@
+//! One model on many chips: measured where the chip is here, estimated elsewhere.
+
+use anychip_chips::{Catalog, Chip, Precision};
+use anychip_ir::Graph;
+use anychip_predict::{PredictError, Request, predict};
+use anychip_record::Record;
+
+use crate::inputs::made_up;
+use crate::machine::{THIS_CPU, this_cpu};
+use crate::measure::{MeasureOptions, Subject, add_chip_facts, measure};
+use crate::{Error, Model};
+
+/// How to compare.
+#[derive(Debug, Clone, Default)]
+pub struct CompareOptions {
+    /// Number format to estimate in; the model's own when absent.
+    pub precision: Option<Precision>,
+    /// Software to estimate with; each chip's usual when absent.
+    pub stack: Option<String>,
+    /// Run nothing.
+    pub estimate_only: bool,
+    /// Threads for what is measured.
+    pub threads: Option<usize>,
+    /// Inferences in one run.
+    pub batch: u64,
+}
+
+/// The chips of the given names (all of the catalogue, and this machine's CPU, when there are none), as rows.
+pub fn select_chips(catalog: &Catalog, names: &[String]) -> Result<Vec<Chip>, Error> {
+    if names.is_empty() {
+        return Ok(std::iter::once(this_cpu(true, None)).chain(catalog.chips().cloned()).collect());
+    }
+    names
+        .iter()
+        .map(|name| {
+            if name == THIS_CPU {
+                Ok(this_cpu(true, None))
+            } else {
+                Ok(catalog.find(name).cloned()?)
+            }
+        })
+        .collect()
+}
+
+/// Compares an optimised graph, whose sizes are numbers, on the chips; `progress` hears each one's name before it.
+/// A chip that cannot run the model gets a Record that says why.
+pub fn compare(
+    model: &Model,
+    graph: &Graph,
+    chips: &[Chip],
+    options: &CompareOptions,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Vec<Record>, Error> {
+    let sha256 = model.sha256()?;
+    let subject = Subject { model: model.name(), model_sha256: &sha256, graph, batch: options.batch };
+    let mut records = Vec::new();
+    for chip in chips {
+        progress(&chip.id);
+        let own_format = options.precision.is_none_or(|p| p == anychip_predict::model_precision(graph));
+        let here = crate::targets::find_place(&chip.id).is_some();
+        // A run is in the model's own format by anychip's own stack; anything else asked for is an estimate.
+        let asked_for_this = own_format && options.stack.as_ref().is_none_or(|s| s == "anychip");
+        let record = if here && !options.estimate_only && asked_for_this {
+            let inputs = made_up(graph)?;
+            let measuring = MeasureOptions {
+                threads: options.threads,
+                duration: std::time::Duration::from_millis(800),
+                ..MeasureOptions::default()
+            };
+            measure(&subject, chip, &inputs, &measuring, &mut |_| {})?
+        } else {
+            estimate(&subject, chip, options)?
+        };
+        records.push(record);
+    }
+    Ok(records)
+}
+
+/// Estimates the subject on a chip, with the catalogue's prices and sizes.
+pub fn estimate(subject: &Subject<'_>, chip: &Chip, options: &CompareOptions) -> Result<Record, Error> {
+    let request = Request {
+        model: subject.model,
+        model_sha256: subject.model_sha256,
+        graph: subject.graph,
+        batch: subject.batch,
+        precision: options.precision,
+        stack: options.stack.as_deref(),
+    };
+    let mut record = match predict(&request, chip) {
+        Ok(record) => record,
+        Err(PredictError::Graph(error)) => return Err(Error::Graph(error)),
+        Err(PredictError::Figure(error)) => return Err(Error::Figure(error)),
+    };
+    if record.runs {
+        add_chip_facts(&mut record, chip)?;
+    }
+    Ok(record)
+}

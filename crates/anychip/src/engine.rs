@@ -1,0 +1,59 @@
+//! From a graph to results on a chip that is here.
+
+use anychip_chips::Chip;
+use anychip_ir::Graph;
+use anychip_target::{CompileOptions, Counters, Place, Program, Session, legalise};
+use anychip_tensor::{Tensor, TensorView};
+
+use crate::Error;
+use crate::targets::find_place;
+
+/// A graph compiled for a chip of this machine, ready to run.
+pub struct Engine {
+    target: &'static str,
+    place: Place,
+    program: Box<dyn Program>,
+    session: Box<dyn Session>,
+    names: Vec<String>,
+}
+
+impl Engine {
+    /// Compiles an optimised graph for `chip` and opens it where the chip is.
+    pub fn new(graph: &Graph, chip: &Chip, options: &CompileOptions) -> Result<Engine, Error> {
+        let (target, place) =
+            find_place(&chip.id).ok_or_else(|| Error::NotHere { chip: chip.id.clone() })?;
+        let legal = legalise(target.as_ref(), graph)
+            .map_err(|refusals| Error::Refused { target: target.id(), refusals })?;
+        let program = target.compile(&legal, chip, options)?;
+        let session = program.open(&place)?;
+        let names = graph.output_names().iter().map(ToString::to_string).collect();
+        Ok(Engine { target: target.id(), place, program, session, names })
+    }
+
+    /// The target that runs it.
+    pub fn target(&self) -> &'static str {
+        self.target
+    }
+
+    /// Where it runs.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// The names of the results, in order.
+    pub fn output_names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// What the target decided for each node.
+    pub fn explain(&self) -> Vec<String> {
+        self.program.explain()
+    }
+
+    /// Runs once on inputs in the graph's order; the results in order.
+    pub fn run(&mut self, inputs: &[Tensor]) -> Result<(Vec<Tensor>, Counters), Error> {
+        let views: Vec<TensorView<'_>> = inputs.iter().map(Tensor::view).collect();
+        let run = self.session.run(&views)?;
+        Ok((run.outputs, run.counters))
+    }
+}

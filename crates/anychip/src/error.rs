@@ -1,0 +1,100 @@
+//! What can go wrong between a file and a result, each with the way out.
+
+use std::path::PathBuf;
+
+use anychip_ir::IrError;
+use anychip_onnx::Diagnostics;
+use anychip_target::{CompileError, OpenError, Refusal, RunError};
+use anychip_units::FigureError;
+
+use crate::NpzError;
+
+/// Why a model cannot be loaded, run or compared.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file is no usable model; every problem of it.
+    #[error("{path}: {} problem{} keep{} the model from being read\n{problems}",
+        problems.iter().count(), plural(problems.iter().count()),
+        if problems.iter().count() == 1 { "s" } else { "" })]
+    Model {
+        /// The file.
+        path: PathBuf,
+        /// The problems.
+        problems: Diagnostics,
+    },
+    /// A pass or an analysis met a fault of the graph.
+    #[error("{0}")]
+    Graph(#[from] IrError),
+    /// An archive of arrays cannot be read or written.
+    #[error(transparent)]
+    Npz(#[from] NpzError),
+    /// Arrays that do not fit the model's inputs; every misfit.
+    #[error("the arrays do not fit the model's inputs\n{}", lines(.0))]
+    Inputs(Vec<String>),
+    /// A chip that cannot run the model as it is.
+    #[error("{} of the model's nodes cannot run on `{target}`\n{}", .refusals.len(), refusals(.refusals))]
+    Refused {
+        /// The target.
+        target: &'static str,
+        /// Each node with the reason.
+        refusals: Vec<Refusal>,
+    },
+    /// The target cannot compile it.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// The program cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The run failed.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// A size that has a name and no number.
+    #[error("the size `{name}` of input `{input}` is not known\n  help: give it with --dim {name}=SIZE")]
+    UnknownDim {
+        /// The name.
+        name: String,
+        /// An input that has it.
+        input: String,
+    },
+    /// A chip without a target that runs here.
+    #[error("`{chip}` cannot run anything on this machine, only be estimated\n  help: `anychip compare MODEL --chips {chip}` estimates it; `anychip doctor` lists what runs here")]
+    NotHere {
+        /// The chip.
+        chip: String,
+    },
+    /// A name that is in no catalogue.
+    #[error(transparent)]
+    Chip(#[from] anychip_chips::ChipError),
+    /// A figure that broke its own rules: a fault of ours or of a catalogue file.
+    #[error("a figure could not be made: {0}")]
+    Figure(#[from] FigureError),
+    /// The file cannot be written.
+    #[error("{path}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The model cannot be written as ONNX.
+    #[error(transparent)]
+    Export(#[from] anychip_onnx::ExportError),
+}
+
+fn plural(n: usize) -> &'static str {
+    if n == 1 { "" } else { "s" }
+}
+
+fn lines(problems: &[String]) -> String {
+    problems.iter().map(|p| format!("  {p}")).collect::<Vec<_>>().join("\n")
+}
+
+fn refusals(all: &[Refusal]) -> String {
+    all.iter()
+        .map(|r| {
+            let help = r.refused.help.as_ref().map(|h| format!("\n    help: {h}")).unwrap_or_default();
+            format!("  {} ({}): {}{help}", r.node, r.op, r.refused.reason)
+        })
+        .collect::<Vec<_>>()
+        .join("\n")
+}

@@ -1,0 +1,57 @@
+//! This machine's CPU as a row of the catalogue: facts read from the system, peaks measured.
+
+use anychip_chips::{Body, Chip, Compute, Family, Memory, Peak, Precision, Spec};
+use anychip_cpu::detect::{Cpu, Peaks};
+use anychip_cpu::pool::Pool;
+
+/// The catalogue name of this machine's CPU.
+pub const THIS_CPU: &str = "cpu";
+
+/// This machine's CPU. With `measure`, its peak arithmetic and read bandwidth are measured with `threads`
+/// threads, which takes a few tenths of a second; without, they are absent.
+pub fn this_cpu(measure: bool, threads: Option<usize>) -> Chip {
+    let cpu = Cpu::detect();
+    let threads = threads.unwrap_or(cpu.threads);
+    let read = "read from this machine";
+    let mut compute = Compute { unit: Some("core".to_string()), ..Compute::default() };
+    compute.units = Some(Spec::measured(cpu.cores.unwrap_or(cpu.threads) as f64, read));
+    for (name, bytes, per_unit) in
+        [("L1", cpu.caches.l1, true), ("L2", cpu.caches.l2, true), ("L3", cpu.caches.l3, false)]
+    {
+        if let Some(bytes) = bytes {
+            compute.memory.push(Memory {
+                name: name.to_string(),
+                per_unit,
+                bytes: Some(Spec::measured(bytes as f64, read)),
+                ..Memory::default()
+            });
+        }
+    }
+    let mut memory = Memory { name: "DRAM".to_string(), off_chip: true, ..Memory::default() };
+    memory.bytes = cpu.memory.map(|bytes| Spec::measured(bytes as f64, read));
+    if measure {
+        let peaks = Peaks::measure(cpu.simd, &Pool::new(threads));
+        let source = format!("micro-benchmark on this machine, {threads} threads, {}", cpu.simd.name());
+        memory.bytes_per_second = Some(Spec::measured(peaks.read_bandwidth, source.clone()));
+        let peak = Peak { dense: Some(Spec::measured(peaks.flops_all_cores, source)), ..Peak::default() };
+        compute.peaks.insert(Precision::F32, peak);
+    }
+    compute.memory.push(memory);
+    Chip {
+        id: THIS_CPU.to_string(),
+        aliases: Vec::new(),
+        name: cpu.name.unwrap_or_else(|| "this machine's CPU".to_string()),
+        vendor: String::new(),
+        family: Family::Cpu,
+        target: Some("cpu".to_string()),
+        stacks: vec!["anychip".to_string()],
+        year: None,
+        process_nm: None,
+        die_mm2: None,
+        board_mm2: None,
+        power_w: None,
+        price_usd: Vec::new(),
+        price_usd_per_hour: Vec::new(),
+        body: Body::Compute(compute),
+    }
+}

@@ -1,0 +1,164 @@
+//! Timing a model on a chip that is here: the only place where a figure becomes *measured*.
+
+use std::time::{Duration, Instant};
+
+use anychip_chips::{Chip, Precision};
+use anychip_ir::{Graph, work};
+use anychip_record::{Field, Key, Ownership, Record, percentiles};
+use anychip_target::{CompileOptions, Place};
+use anychip_tensor::Tensor;
+use anychip_units::Figure;
+
+use crate::meter::{Instructions, Meter, PackageEnergy};
+use crate::{Engine, Error};
+
+/// How long and how to measure.
+#[derive(Debug, Clone)]
+pub struct MeasureOptions {
+    /// Threads; all of the machine's when absent.
+    pub threads: Option<usize>,
+    /// Least time to spend on timed runs.
+    pub duration: Duration,
+    /// Least number of timed runs.
+    pub runs: usize,
+    /// Runs that are not counted, first.
+    pub warmup: usize,
+}
+
+impl Default for MeasureOptions {
+    fn default() -> MeasureOptions {
+        MeasureOptions { threads: None, duration: Duration::from_secs(2), runs: 10, warmup: 2 }
+    }
+}
+
+/// The most latencies that are kept; a very small model runs no longer than that many times.
+const MOST_RUNS: usize = 1_000_000;
+
+/// What is measured and what it is called in the Record.
+pub struct Subject<'a> {
+    /// The model's name.
+    pub model: &'a str,
+    /// The hash of its file.
+    pub model_sha256: &'a str,
+    /// The optimised graph with a number for every size of its inputs.
+    pub graph: &'a Graph,
+    /// Inferences in one run.
+    pub batch: u64,
+}
+
+/// The key of a Record of this subject on a chip.
+pub fn key(subject: &Subject<'_>, chip: &Chip, stack: &str, target: Option<&str>) -> Key {
+    Key {
+        model: subject.model.to_string(),
+        model_sha256: subject.model_sha256.to_string(),
+        chip: chip.id.clone(),
+        stack: stack.to_string(),
+        target: target.map(str::to_string),
+        batch: subject.batch,
+        dtype: anychip_predict::model_precision(subject.graph).word().to_string(),
+    }
+}
+
+/// Runs the subject on a chip of this machine and times it. `progress` hears of each run with the share of
+/// the time gone.
+pub fn measure(
+    subject: &Subject<'_>,
+    chip: &Chip,
+    inputs: &[Tensor],
+    options: &MeasureOptions,
+    progress: &mut dyn FnMut(f64),
+) -> Result<Record, Error> {
+    // The counter must exist before the session's threads do, or it does not see them.
+    let mut instructions = Instructions::find();
+    let mut energy = PackageEnergy::find();
+    let compile = CompileOptions { threads: options.threads };
+    let mut engine = Engine::new(subject.graph, chip, &compile)?;
+    if matches!(engine.place(), Place::Simulator { .. }) {
+        return Err(Error::NotHere { chip: chip.id.clone() });
+    }
+    let mut counters = Default::default();
+    for _ in 0..options.warmup.max(1) {
+        counters = engine.run(inputs)?.1;
+    }
+    let mut latencies = Vec::new();
+    let start = Instant::now();
+    energy.start();
+    instructions.start();
+    while (latencies.len() < options.runs || start.elapsed() < options.duration) && latencies.len() < MOST_RUNS {
+        let before = Instant::now();
+        engine.run(inputs)?;
+        latencies.push(before.elapsed().as_secs_f64());
+        progress((start.elapsed().as_secs_f64() / options.duration.as_secs_f64()).min(1.0));
+    }
+    let instructions = instructions.stop();
+    let joules = energy.stop();
+    let seconds = start.elapsed().as_secs_f64();
+
+    let mut record = Record::new(key(subject, chip, "anychip", Some(engine.target())));
+    record.threads = options.threads.and_then(|n| u32::try_from(n).ok());
+    let source = format!("clock, {} runs", latencies.len());
+    match percentiles(&latencies, &source) {
+        Some(found) => record.set_percentiles(found?)?,
+        None => {
+            let median = median(&mut latencies);
+            record.set_latency(Figure::measured(median, source)?)?;
+            record.mark_absent(
+                [Field::LatencyP50, Field::LatencyP90, Field::LatencyP99],
+                "fewer than six runs",
+            );
+        }
+    }
+    let total = work::graph_work(subject.graph).map_err(Error::Graph)?;
+    let operations = 2.0 * total.macs as f64 + total.operations as f64;
+    let per_inference = operations / subject.batch.max(1) as f64;
+    let precision = anychip_predict::model_precision(subject.graph);
+    if precision.is_integer() {
+        record.set_work(0.0, per_inference)?;
+    } else {
+        record.set_work(per_inference, 0.0)?;
+    }
+    match chip.compute().and_then(|c| c.peak(precision)) {
+        Some(peak) => record.set_utilization(&peak.figure()?)?,
+        None => record.mark_absent([Field::Utilization], format!("no {precision} peak of {}", chip.id)),
+    }
+    match instructions {
+        Ok(count) => record.ips = Some(Figure::measured(count / seconds, "instructions retired / clock")?),
+        Err(reason) => record.mark_absent([Field::Ips], reason),
+    }
+    match joules {
+        Ok(joules) if joules > 0.0 => {
+            record.set_power(Figure::measured(joules / seconds, "package energy counter / clock")?)?;
+        }
+        Ok(_) => record.mark_absent([Field::Power, Field::Energy], "the energy counter did not move"),
+        Err(reason) => record.mark_absent([Field::Power, Field::Energy], reason),
+    }
+    if let Some(bytes) = counters.peak_bytes {
+        record.peak_memory_bytes =
+            Some(Figure::measured(bytes as f64, "activations at the peak, as allocated, weights excluded")?);
+    }
+    add_chip_facts(&mut record, chip)?;
+    record.mark_absent([Field::PeakMemory], "the target does not count it");
+    record.mark_absent([Field::Accuracy], "no labelled data was given");
+    record.settle();
+    Ok(record)
+}
+
+/// Prices and sizes from the catalogue.
+pub fn add_chip_facts(record: &mut Record, chip: &Chip) -> Result<(), Error> {
+    record.set_cost(
+        chip.purchase_price().transpose()?,
+        chip.rental_price().transpose()?,
+        &Ownership::default(),
+    )?;
+    record.die_mm2 = chip.die_mm2.as_ref().map(anychip_chips::Spec::figure).transpose()?;
+    record.board_mm2 = chip.board_mm2.as_ref().map(anychip_chips::Spec::figure).transpose()?;
+    record.settle();
+    record.mark_absent([Field::Die, Field::Board], "not in the catalog");
+    Ok(())
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+

@@ -1,0 +1,196 @@
+//! NumPy archives: how inputs come in and results go out.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufReader, BufWriter};
+use std::path::{Path, PathBuf};
+
+use anychip_tensor::{DType, Tensor, TensorError};
+use npyz::{DType as NpyDType, Deserialize, NpyFile, Order, TypeChar, WriterBuilder};
+use zip::write::SimpleFileOptions;
+use zip::{ZipArchive, ZipWriter};
+
+/// Why an archive cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum NpzError {
+    /// The file cannot be opened, or is no `.npz` archive.
+    #[error("{path}: {source}; expected a NumPy archive as numpy.savez writes it")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// One array of it cannot be read.
+    #[error("{path}: array `{array}`: {reason}")]
+    Array {
+        /// The file.
+        path: PathBuf,
+        /// The array's key.
+        array: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// Reads every array of an archive, by key.
+pub fn read_npz(path: &Path) -> Result<BTreeMap<String, Tensor>, NpzError> {
+    let file = |source| NpzError::File { path: path.to_path_buf(), source };
+    let reader = BufReader::new(File::open(path).map_err(file)?);
+    let mut archive = ZipArchive::new(reader).map_err(|e| file(e.into()))?;
+    let mut arrays = BTreeMap::new();
+    for i in 0..archive.len() {
+        let entry = archive.by_index(i).map_err(|e| file(e.into()))?;
+        let name = entry.name().map_err(|e| file(e.into()))?.to_string();
+        let Some(name) = name.strip_suffix(".npy").map(str::to_string) else { continue };
+        let bad = |reason: String| NpzError::Array {
+            path: path.to_path_buf(),
+            array: name.clone(),
+            reason,
+        };
+        let array = NpyFile::new(entry).map_err(|e| bad(e.to_string()))?;
+        let tensor = read_array(array).map_err(bad)?;
+        arrays.insert(name, tensor);
+    }
+    Ok(arrays)
+}
+
+fn read_array<R: std::io::Read>(array: NpyFile<R>) -> Result<Tensor, String> {
+    if array.order() == Order::Fortran && array.shape().len() > 1 {
+        return Err("is in Fortran order; save numpy.ascontiguousarray(x) instead".to_string());
+    }
+    let shape: Vec<usize> =
+        array.shape().iter().map(|&n| usize::try_from(n).unwrap_or(usize::MAX)).collect();
+    let NpyDType::Plain(ty) = array.dtype() else {
+        return Err("is a structured array; only plain numbers are taken".to_string());
+    };
+    let unsupported =
+        || format!("has the unsupported type {ty}; use a float, integer or bool type");
+    match (ty.type_char(), ty.size_field()) {
+        (TypeChar::Float, 4) => plain::<f32, _>(array, shape),
+        (TypeChar::Float, 8) => plain::<f64, _>(array, shape),
+        (TypeChar::Float, 2) => plain::<half::f16, _>(array, shape),
+        (TypeChar::Int, 1) => plain::<i8, _>(array, shape),
+        (TypeChar::Int, 2) => plain::<i16, _>(array, shape),
+        (TypeChar::Int, 4) => plain::<i32, _>(array, shape),
+        (TypeChar::Int, 8) => plain::<i64, _>(array, shape),
+        (TypeChar::Uint, 1) => plain::<u8, _>(array, shape),
+        (TypeChar::Uint, 2) => plain::<u16, _>(array, shape),
+        (TypeChar::Uint, 4) => plain::<u32, _>(array, shape),
+        (TypeChar::Uint, 8) => plain::<u64, _>(array, shape),
+        (TypeChar::Bool, _) => {
+            let values = elements::<bool, _>(array)?;
+            Tensor::from_bools(shape, values).map_err(|e| e.to_string())
+        }
+        _ => Err(unsupported()),
+    }
+}
+
+/// Reads what is there and no more: a header may promise any length.
+fn elements<T: Deserialize, R: std::io::Read>(array: NpyFile<R>) -> Result<Vec<T>, String> {
+    let mut values = Vec::new();
+    for value in array.data::<T>().map_err(|e| e.to_string())? {
+        values.push(value.map_err(|e| e.to_string())?);
+    }
+    Ok(values)
+}
+
+fn plain<T: anychip_tensor::Element + Deserialize, R: std::io::Read>(
+    array: NpyFile<R>,
+    shape: Vec<usize>,
+) -> Result<Tensor, String> {
+    Tensor::from_vec(shape, elements::<T, R>(array)?).map_err(|e: TensorError| e.to_string())
+}
+
+/// Writes arrays under their keys, compressed. Types NumPy lacks are widened: `bf16` and the small floats
+/// to `f32`, packed integers to 8 bits.
+pub fn write_npz(path: &Path, arrays: &[(&str, &Tensor)]) -> Result<(), NpzError> {
+    let file = |source| NpzError::File { path: path.to_path_buf(), source };
+    let mut archive = ZipWriter::new(BufWriter::new(File::create(path).map_err(file)?));
+    for (name, tensor) in arrays {
+        write_array(&mut archive, name, tensor).map_err(file)?;
+    }
+    archive.finish().map_err(|e| file(e.into()))?;
+    Ok(())
+}
+
+fn write_array(
+    archive: &mut ZipWriter<BufWriter<File>>,
+    name: &str,
+    tensor: &Tensor,
+) -> std::io::Result<()> {
+    macro_rules! write {
+        ($t:ty, $values:expr) => {{
+            let shape: Vec<u64> = tensor.shape().iter().map(|&n| n as u64).collect();
+            let options = SimpleFileOptions::default().large_file(tensor.bytes().len() > 1 << 31);
+            archive.start_file(format!("{name}.npy"), options)?;
+            let mut writer = npyz::WriteOptions::<$t>::new()
+                .default_dtype()
+                .shape(&shape)
+                .writer(&mut *archive)
+                .begin_nd()?;
+            writer.extend($values)?;
+            writer.finish()
+        }};
+    }
+    macro_rules! same {
+        ($t:ty) => {
+            write!($t, tensor.elements::<$t>().unwrap_or_default().iter().copied())
+        };
+    }
+    match tensor.dtype() {
+        DType::F32 => same!(f32),
+        DType::F64 => same!(f64),
+        DType::F16 => same!(half::f16),
+        DType::I8 => same!(i8),
+        DType::I16 => same!(i16),
+        DType::I32 => same!(i32),
+        DType::I64 => same!(i64),
+        DType::U8 => same!(u8),
+        DType::U16 => same!(u16),
+        DType::U32 => same!(u32),
+        DType::U64 => same!(u64),
+        DType::Bool => write!(bool, tensor.bytes().iter().map(|&b| b != 0)),
+        DType::I2 | DType::I4 => write!(i8, tensor.to_i64().into_iter().map(|v| v as i8)),
+        DType::U2 | DType::U4 => write!(u8, tensor.to_i64().into_iter().map(|v| v as u8)),
+        DType::BF16
+        | DType::F8E4M3FN
+        | DType::F8E4M3FNUZ
+        | DType::F8E5M2
+        | DType::F8E5M2FNUZ
+        | DType::F8E8M0
+        | DType::F6E2M3
+        | DType::F6E3M2
+        | DType::F4E2M1 => write!(f32, tensor.to_f64().into_iter().map(|v| v as f32)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arrays_come_back() {
+        let folder = std::env::temp_dir().join(format!("anychip-npz-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("arrays.npz");
+        let floats = Tensor::from_vec([2, 3], vec![1f32, 2.0, 3.0, 4.0, 5.0, f32::NAN]).unwrap();
+        let bools = Tensor::from_bools([2], [true, false]).unwrap();
+        let scalar = Tensor::scalar(7i64);
+        write_npz(&path, &[("x", &floats), ("mask", &bools), ("n", &scalar)]).unwrap();
+        let back = read_npz(&path).unwrap();
+        assert_eq!(back["x"], floats);
+        assert_eq!(back["mask"], bools);
+        assert_eq!(back["n"], scalar);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_none_says_so() {
+        let path = std::env::temp_dir().join(format!("anychip-not-npz-{}", std::process::id()));
+        std::fs::write(&path, b"not an archive").unwrap();
+        let error = read_npz(&path).unwrap_err().to_string();
+        assert!(error.contains("expected a NumPy archive"), "{error}");
+        std::fs::remove_file(&path).unwrap();
+    }
+}

@@ -1,0 +1,23 @@
+//! Embeds every file of `data/`: a new chip is one new file there, and no list to edit.
+
+use std::{env, fs, io::Error, path::Path};
+
+fn main() -> Result<(), Error> {
+    println!("cargo::rerun-if-changed=data");
+    let root = env::var("CARGO_MANIFEST_DIR").map_err(Error::other)?;
+    let out = env::var("OUT_DIR").map_err(Error::other)?;
+    let mut rows = Vec::new();
+    for entry in fs::read_dir(Path::new(&root).join("data"))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
+                Error::other(format!("{}: the name of a chip file must be UTF-8", path.display()))
+            })?;
+            let file = format!("concat!(env!(\"CARGO_MANIFEST_DIR\"), \"/data/{name}\")");
+            rows.push(format!("    ({name:?}, include_str!({file})),\n"));
+        }
+    }
+    rows.sort();
+    let text = format!("pub(crate) const FILES: &[(&str, &str)] = &[\n{}];\n", rows.concat());
+    fs::write(Path::new(&out).join("files.rs"), text)
+}

@@ -1,0 +1,196 @@
+//! [`Catalog`]: reading chip files and finding chips by name.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
+
+use anychip_units::{Nanometers, SquareMillimeters, UsDollars, UsDollarsPerHour, Watts, Year};
+use serde::Deserialize;
+
+use crate::{
+    chip::{Body, Chip, Family},
+    compute::Compute,
+    error::{ChipError, Problem},
+    fabric::Fabric,
+    quantum::Quantum,
+    spec::{Figures, Spec},
+    spiking::Spiking,
+};
+
+include!(concat!(env!("OUT_DIR"), "/files.rs"));
+
+/// The chips anychip knows, sorted by id.
+#[derive(Debug, Clone, Default)]
+pub struct Catalog {
+    chips: BTreeMap<String, Chip>,
+}
+
+impl Catalog {
+    /// The rows that come with anychip.
+    pub fn builtin() -> Result<Self, ChipError> {
+        let mut catalog = Self::default();
+        for (file, text) in FILES {
+            catalog.add(Chip::from_toml(text, file)?)?;
+        }
+        Ok(catalog)
+    }
+
+    /// Reads a chip from a file of the user's and adds it.
+    pub fn load(&mut self, path: &Path) -> Result<&Chip, ChipError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ChipError::Read { path: path.to_owned(), error })?;
+        let chip = Chip::from_toml(&text, &path.display().to_string())?;
+        let id = chip.id.clone();
+        self.add(chip)?;
+        Ok(&self.chips[&id])
+    }
+
+    /// Adds a chip; its id and aliases must be new.
+    pub fn add(&mut self, chip: Chip) -> Result<(), ChipError> {
+        for name in std::iter::once(&chip.id).chain(&chip.aliases) {
+            if self.get(name).is_some() {
+                return Err(ChipError::Duplicate(name.clone()));
+            }
+        }
+        self.chips.insert(chip.id.clone(), chip);
+        Ok(())
+    }
+
+    /// All chips, by id.
+    pub fn chips(&self) -> impl Iterator<Item = &Chip> {
+        self.chips.values()
+    }
+
+    /// The chip that answers to an id or alias.
+    pub fn get(&self, name: &str) -> Option<&Chip> {
+        let by_alias = || self.chips().find(|chip| chip.aliases.iter().any(|alias| alias == name));
+        self.chips.get(name).or_else(by_alias)
+    }
+
+    /// As [`Catalog::get`]; the error names chips that come close.
+    pub fn find(&self, name: &str) -> Result<&Chip, ChipError> {
+        self.get(name).ok_or_else(|| {
+            let name = name.to_owned();
+            let close = self.close_to(&name);
+            ChipError::Unknown { name, close }
+        })
+    }
+
+    fn close_to(&self, name: &str) -> Vec<String> {
+        let wanted = name.to_lowercase();
+        let mut close: Vec<(usize, &str)> = self
+            .chips()
+            .flat_map(|chip| std::iter::once(&chip.id).chain(&chip.aliases))
+            .filter_map(|known| {
+                let distance = edit_distance(&wanted, known);
+                let part = wanted.len() >= 2 && known.contains(&wanted);
+                (part || distance <= 2 + wanted.len() / 6).then_some((distance, known.as_str()))
+            })
+            .collect();
+        close.sort_unstable();
+        close.into_iter().take(5).map(|(_, known)| known.to_owned()).collect()
+    }
+}
+
+/// A chip file as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    id: String,
+    #[serde(default)]
+    aliases: Vec<String>,
+    name: String,
+    vendor: String,
+    family: Family,
+    target: Option<String>,
+    #[serde(default)]
+    stacks: Vec<String>,
+    year: Option<Spec<Year>>,
+    process_nm: Option<Spec<Nanometers>>,
+    die_mm2: Option<Spec<SquareMillimeters>>,
+    board_mm2: Option<Spec<SquareMillimeters>>,
+    power_w: Option<Spec<Watts>>,
+    #[serde(default)]
+    price_usd: Vec<Spec<UsDollars>>,
+    #[serde(default)]
+    price_usd_per_hour: Vec<Spec<UsDollarsPerHour>>,
+    sources: BTreeMap<String, String>,
+    compute: Option<Compute>,
+    fabric: Option<Fabric>,
+    spiking: Option<Spiking>,
+    quantum: Option<Quantum>,
+}
+
+impl Chip {
+    /// Reads one chip file; `origin` names it in errors. Everything wrong with it is reported together.
+    pub fn from_toml(text: &str, origin: &str) -> Result<Self, ChipError> {
+        let file: File = toml::from_str(text).map_err(|error| ChipError::Parse {
+            origin: origin.to_owned(),
+            error: Box::new(error),
+        })?;
+        let check = |problems| ChipError::Check { origin: origin.to_owned(), problems };
+        let problem = |path: &str, message: String| Problem { path: path.to_owned(), message };
+
+        let mut bodies = [
+            file.compute.map(Body::Compute),
+            file.fabric.map(Body::Fabric),
+            file.spiking.map(Body::Spiking),
+            file.quantum.map(Body::Quantum),
+        ]
+        .into_iter()
+        .flatten();
+        let (Some(body), None) = (bodies.next(), bodies.next()) else {
+            let message =
+                "exactly one of `compute`, `fabric`, `spiking`, `quantum` is needed".to_owned();
+            return Err(check(vec![problem("body", message)]));
+        };
+        let mut chip = Self {
+            aliases: file.aliases,
+            target: file.target,
+            stacks: file.stacks,
+            year: file.year,
+            process_nm: file.process_nm,
+            die_mm2: file.die_mm2,
+            board_mm2: file.board_mm2,
+            power_w: file.power_w,
+            price_usd: file.price_usd,
+            price_usd_per_hour: file.price_usd_per_hour,
+            ..Self::new(&file.id, &file.name, &file.vendor, file.family, "", body)
+        };
+
+        let mut problems = Vec::new();
+        let mut used = BTreeSet::new();
+        chip.each("", &mut |path, _, spec| {
+            let source = spec.source_mut();
+            match file.sources.get(source.as_str()) {
+                Some(text) if !text.trim().is_empty() => {
+                    used.insert(std::mem::replace(source, text.clone()));
+                }
+                Some(_) => problems.push(problem(path, format!("the source `{source}` is empty"))),
+                None => problems.push(problem(path, format!("`[sources]` has no `{source}`"))),
+            }
+        });
+        for key in file.sources.keys().filter(|key| !used.contains(*key)) {
+            problems.push(problem("sources", format!("no figure uses `{key}`")));
+        }
+        problems.extend(chip.problems());
+        if problems.is_empty() { Ok(chip) } else { Err(check(problems)) }
+    }
+}
+
+/// The letters to insert, delete or replace to get from `a` to `b`.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, letter) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, other) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(letter != *other);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}

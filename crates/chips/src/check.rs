@@ -1,0 +1,184 @@
+//! The checker: no number without a source, no contradiction within a chip.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    chip::{Body, Chip, Family},
+    compute::{Compute, Memory, Peak, Precision},
+    error::Problem,
+    spec::{Figures, Spec},
+};
+
+/// A stated peak may differ this much from units × lanes × clock × 2: vendors round clocks and peaks.
+const TOLERANCE: f64 = 0.03;
+
+impl Chip {
+    /// Everything wrong with the chip; empty when it may be used. The loader calls it on every file; code that makes
+    /// a chip at run time may.
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut found = Found::default();
+        self.head(&mut found);
+        self.figures(&mut found);
+        match &self.body {
+            Body::Compute(body) => compute(body, &mut found),
+            Body::Fabric(body) => {
+                peaks(&body.peaks, None, &mut found);
+                memory("fabric", &body.memory, &mut found);
+            }
+            Body::Spiking(_) | Body::Quantum(_) => {}
+        }
+        found.problems
+    }
+
+    fn head(&self, found: &mut Found) {
+        let kebab = |text: &str| {
+            !text.is_empty()
+                && text.split('-').all(|word| {
+                    !word.is_empty()
+                        && word
+                            .chars()
+                            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '.')
+                })
+        };
+        for name in std::iter::once(&self.id).chain(&self.aliases) {
+            found.unless(kebab(name), "id", || {
+                format!("`{name}` is not lower-case words and digits joined by `-`")
+            });
+        }
+        for (path, text) in [("name", &self.name), ("vendor", &self.vendor)] {
+            found.unless(!text.trim().is_empty(), path, || "is empty".to_owned());
+        }
+        found.unless(!self.stacks.is_empty(), "stacks", || {
+            "names no software stack: a prediction is of a chip with one".to_owned()
+        });
+        let fits = matches!(
+            (self.family, &self.body),
+            (Family::Fpga, Body::Fabric(_))
+                | (Family::Neuromorphic, Body::Spiking(_))
+                | (Family::Quantum, Body::Quantum(_))
+                | (
+                    Family::Cpu
+                        | Family::Gpu
+                        | Family::Tpu
+                        | Family::Asic
+                        | Family::Soc
+                        | Family::WaferScale,
+                    Body::Compute(_)
+                )
+        );
+        found.unless(fits, "family", || format!("a {} has another body than this", self.family));
+        if let Some(year) = &self.year {
+            let ok = (1970.0..2100.0).contains(&year.value) && year.value.fract() == 0.0;
+            found.unless(ok, "year", || format!("{} is not a year", year.value));
+        }
+        if let (Some(die), Some(board)) = (&self.die_mm2, &self.board_mm2) {
+            found.unless(die.value <= board.value, "board_mm2", || {
+                format!("a board of {} mm² cannot hold a die of {} mm²", board.value, die.value)
+            });
+        }
+    }
+
+    fn figures(&self, found: &mut Found) {
+        self.clone().each("", &mut |path, symbol, spec| {
+            if let Some(fault) = spec.fault() {
+                found.add(path, fault.to_string());
+            }
+            let entry = spec.entry(path, symbol);
+            if let Some(date) = &entry.date {
+                found.unless(is_date(date), path, || {
+                    format!("the date `{date}` is not written 2026, 2026-11 or 2026-11-22")
+                });
+            } else if path.starts_with("price") || path.contains("usd") {
+                found.add(path, "a price needs its date");
+            }
+        });
+    }
+}
+
+#[derive(Default)]
+struct Found {
+    problems: Vec<Problem>,
+}
+
+impl Found {
+    fn add(&mut self, path: &str, message: impl Into<String>) {
+        self.problems.push(Problem { path: path.to_owned(), message: message.into() });
+    }
+
+    fn unless(&mut self, ok: bool, path: &str, message: impl FnOnce() -> String) {
+        if !ok {
+            self.add(path, message());
+        }
+    }
+}
+
+fn compute(body: &Compute, found: &mut Found) {
+    let unit_clocks = body.units.as_ref().zip(body.clock_hz.as_ref());
+    let unit_clocks = unit_clocks.map(|(units, clock)| units.value * clock.value);
+    peaks(&body.peaks, unit_clocks, found);
+    memory("compute", &body.memory, found);
+}
+
+fn peaks(peaks: &BTreeMap<Precision, Peak>, unit_clocks: Option<f64>, found: &mut Found) {
+    for (precision, peak) in peaks {
+        let path = format!("peaks.{precision}");
+        let Peak { dense, sparse, vector, lanes } = peak;
+        let any = dense.is_some() || sparse.is_some() || vector.is_some();
+        found.unless(any, &path, || "states no rate".to_owned());
+        let mut order = |small: &Option<Spec<_>>, large: &Option<Spec<_>>, text: &str| {
+            if let (Some(small), Some(large)) = (small, large) {
+                found.unless(small.value <= large.value, &path, || {
+                    format!("{text}: {:e} > {:e}", small.value, large.value)
+                });
+            }
+        };
+        order(dense, sparse, "the dense rate is above the sparse one");
+        order(vector, dense, "the vector rate is above the best dense one");
+        if let (Some(dense), Some(lanes), Some(unit_clocks)) = (dense, lanes, unit_clocks) {
+            let expected = 2.0 * lanes.value * unit_clocks;
+            found.unless((dense.value / expected - 1.0).abs() <= TOLERANCE, &path, || {
+                format!(
+                    "{:.4e} is not 2 × {} lanes × units × clock = {expected:.4e}",
+                    dense.value, lanes.value
+                )
+            });
+        }
+    }
+}
+
+fn memory(at: &str, levels: &[Memory], found: &mut Found) {
+    for level in levels {
+        let stated = level.bytes.is_some() || level.bytes_per_second.is_some();
+        let path = format!("{at}.memory.{}", level.name);
+        found.unless(stated, &path, || "states neither size nor bandwidth".to_owned());
+    }
+    // Levels that all units share only ever get larger and slower outward.
+    let shared: Vec<&Memory> = levels.iter().filter(|level| !level.per_unit).collect();
+    for pair in shared.windows(2) {
+        let path = format!("{at}.memory.{}", pair[1].name);
+        if let (Some(near), Some(far)) = (&pair[0].bytes_per_second, &pair[1].bytes_per_second) {
+            found.unless(far.value <= near.value, &path, || {
+                format!("is faster than {}, which is nearer", pair[0].name)
+            });
+        }
+        if let (Some(near), Some(far)) = (&pair[0].bytes, &pair[1].bytes) {
+            found.unless(far.value >= near.value, &path, || {
+                format!("is smaller than {}, which is nearer", pair[0].name)
+            });
+        }
+    }
+}
+
+/// `2026`, `2026-11` or `2026-11-22`.
+fn is_date(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    let number = |part: &str, digits: usize, most: u32| {
+        part.len() == digits && part.parse::<u32>().is_ok_and(|n| (1..=most).contains(&n))
+    };
+    match parts[..] {
+        [year] => number(year, 4, 9999),
+        [year, month] => number(year, 4, 9999) && number(month, 2, 12),
+        [year, month, day] => number(year, 4, 9999) && number(month, 2, 12) && number(day, 2, 31),
+        _ => false,
+    }
+}

@@ -1,0 +1,241 @@
+//! The catalog as a user meets it: every row loads, every figure is listed, bad rows are refused with all faults.
+
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::{fs, path::Path};
+
+use anychip_chips::{
+    Body, Catalog, Chip, ChipError, Compute, Family, Memory, Peak, Precision, Spec,
+};
+use anychip_units::Basis;
+
+fn good() -> String {
+    r#"
+id = "acme-one"
+aliases = ["one"]
+name = "Acme One"
+vendor = "Acme"
+family = "asic"
+stacks = ["acme"]
+power_w = { value = 10, low = 8, high = 12, source = "sheet", note = "typical" }
+price_usd = [{ value = 99, source = "sheet", date = "2026-11" }]
+
+[sources]
+sheet = "Acme One data sheet, revision 2"
+
+[compute]
+unit = "core"
+units = { value = 4, source = "sheet" }
+clock_hz = { value = 1e9, source = "sheet" }
+
+[compute.peaks.int8]
+dense = { value = 8.192e12, source = "sheet" }
+lanes = { value = 1024, source = "sheet" }
+
+[[compute.memory]]
+name = "SRAM"
+bytes = { value = 8e6, source = "sheet" }
+bytes_per_second = { value = 1e12, source = "sheet" }
+
+[[compute.memory]]
+name = "LPDDR4"
+off_chip = true
+bytes = { value = 4e9, source = "sheet" }
+bytes_per_second = { value = 34e9, source = "sheet" }
+"#
+    .to_owned()
+}
+
+fn problems(text: &str) -> Vec<String> {
+    match Chip::from_toml(text, "test") {
+        Err(ChipError::Check { problems, .. }) => {
+            problems.iter().map(ToString::to_string).collect()
+        }
+        other => panic!("a check error was expected, this came: {other:?}"),
+    }
+}
+
+#[test]
+fn every_row_loads_and_is_named_after_its_file() {
+    let catalog = Catalog::builtin().unwrap_or_else(|error| panic!("{error}"));
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data");
+    let mut files = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let id = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let chip =
+            catalog.get(&id).unwrap_or_else(|| panic!("{} holds another id", path.display()));
+        // Every figure of the file is in the listing: a field the walk forgets would be listed nowhere.
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(chip.entries().len(), text.matches("value =").count(), "{id}");
+        for entry in chip.entries() {
+            assert!(!entry.source.trim().is_empty(), "{id} {}", entry.path);
+            assert_eq!(entry.basis, Basis::Estimated, "a file cannot claim to have measured: {id}");
+        }
+        files += 1;
+    }
+    assert_eq!(catalog.chips().count(), files);
+}
+
+#[test]
+fn the_first_rows_of_the_project_are_here() {
+    let catalog = Catalog::builtin().unwrap();
+    for id in [
+        "nvidia-v100-sxm2-16gb",
+        "nvidia-a100-sxm4-80gb",
+        "nvidia-h100-sxm5-80gb",
+        "nvidia-t4",
+        "google-tpu-v3",
+        "google-tpu-v4",
+        "google-edge-tpu",
+        "nvidia-jetson-agx-orin-64gb",
+        "intel-agilex-7-agi-027",
+        "amd-alveo-u250",
+        "lattice-ecp5-85k",
+        "ibm-truenorth",
+        "manchester-spinnaker",
+    ] {
+        assert!(catalog.find(id).is_ok(), "{id}");
+    }
+}
+
+#[test]
+fn a_good_row_reads_as_written() {
+    let chip = Chip::from_toml(&good(), "test").unwrap();
+    assert_eq!((chip.id.as_str(), chip.family), ("acme-one", Family::Asic));
+    let power = chip.power_w.as_ref().unwrap().figure().unwrap();
+    assert_eq!((power.low(), power.value(), power.high()), (8.0, 10.0, 12.0));
+    assert_eq!(power.source(), "Acme One data sheet, revision 2");
+    assert_eq!(chip.year, None, "what is not stated is absent");
+    let body = chip.compute().unwrap();
+    assert_eq!(body.peak(Precision::Int8).unwrap().value, 8.192e12);
+    assert_eq!(body.peak(Precision::F32), None);
+    assert_eq!(body.main_memory().unwrap().name, "LPDDR4");
+    assert_eq!(chip.purchase_price().unwrap().unwrap().value(), 99.0);
+    assert!(chip.rental_price().is_none());
+}
+
+#[test]
+fn a_number_without_a_source_is_refused() {
+    let bare = good().replace(r#"{ value = 4, source = "sheet" }"#, "4");
+    let error = Chip::from_toml(&bare, "test").unwrap_err().to_string();
+    assert!(error.contains("units = 4"), "{error}");
+    let missing = good().replace(r#"{ value = 4, source = "sheet" }"#, "{ value = 4 }");
+    let error = Chip::from_toml(&missing, "test").unwrap_err().to_string();
+    assert!(error.contains("source"), "{error}");
+    let unknown =
+        good().replace(r#"{ value = 4, source = "sheet" }"#, r#"{ value = 4, source = "rumor" }"#);
+    assert_eq!(problems(&unknown), ["`compute.units`: `[sources]` has no `rumor`"]);
+    let empty = good().replace("Acme One data sheet, revision 2", " ");
+    assert!(problems(&empty).len() >= 9, "each figure says so");
+}
+
+#[test]
+fn contradictions_are_refused_together() {
+    let text = good()
+        .replace("8.192e12", "9e12")
+        .replace(r#"date = "2026-11""#, r#"date = "last week""#)
+        .replace("bytes_per_second = { value = 34e9", "bytes_per_second = { value = 2e12")
+        .replace("low = 8,", "low = 11,")
+        .replace("[compute]", "[unused]\n[compute]")
+        .replace("[unused]\n", "")
+        .replace("revision 2\"", "revision 2\"\nother = \"unused\"");
+    let found = problems(&text);
+    assert_eq!(
+        found,
+        [
+            "`sources`: no figure uses `other`",
+            "`power_w`: the interval [11, 12] does not contain 10",
+            "`price_usd`: the date `last week` is not written 2026, 2026-11 or 2026-11-22",
+            "`peaks.int8`: 9.0000e12 is not 2 × 1024 lanes × units × clock = 8.1920e12",
+            "`compute.memory.LPDDR4`: is faster than SRAM, which is nearer",
+        ]
+    );
+}
+
+#[test]
+fn unknown_keys_families_bodies_and_ids_are_refused() {
+    let typo = good().replace("power_w", "power_watts");
+    assert!(Chip::from_toml(&typo, "test").unwrap_err().to_string().contains("power_watts"));
+    let family = good().replace("\"asic\"", "\"quantum\"");
+    assert_eq!(problems(&family), ["`family`: a quantum has another body than this"]);
+    let two = good() + "\n[fabric]\n";
+    assert!(problems(&two)[0].contains("exactly one of"));
+    let id = good().replace("\"acme-one\"", "\"Acme One\"");
+    assert!(problems(&id)[0].contains("lower-case"));
+    let zero = good().replace("value = 4,", "value = 0,");
+    assert!(!problems(&zero).is_empty(), "zero is not a way to say unknown");
+    for broken in ["", "id = 3", "id = \"x\"\nfamily = [", "\u{0}"] {
+        assert!(
+            matches!(Chip::from_toml(broken, "test"), Err(ChipError::Parse { .. })),
+            "{broken:?}"
+        );
+    }
+}
+
+#[test]
+fn a_damaged_file_is_an_error_and_never_a_panic() {
+    let good = good();
+    for cut in (0..good.len()).filter(|cut| good.is_char_boundary(*cut)) {
+        let read = Chip::from_toml(&good[..cut], "test");
+        // A cut after a whole figure leaves a smaller but sound row.
+        assert!(read.is_err() || cut > good.find("[compute]").unwrap(), "{cut}");
+    }
+    for (at, _) in good.char_indices() {
+        for letter in ["", "\"", "-", "9", "e", "=", "[", "}", "\u{0}", "é"] {
+            let mut text = good.clone();
+            text.replace_range(at..=at, letter);
+            if let Ok(chip) = Chip::from_toml(&text, "test") {
+                assert_eq!(chip.problems(), [], "what loads is sound: {text}");
+            }
+        }
+    }
+    for number in ["nan", "inf", "-1", "1e400"] {
+        let text = good.replace("value = 4,", &format!("value = {number},"));
+        assert!(Chip::from_toml(&text, "test").is_err(), "{number}");
+    }
+}
+
+#[test]
+fn a_users_file_joins_the_catalog() {
+    let path = std::env::temp_dir().join(format!("anychip-chip-{}.toml", std::process::id()));
+    fs::write(&path, good()).unwrap();
+    let mut catalog = Catalog::builtin().unwrap();
+    assert_eq!(catalog.load(&path).unwrap().id, "acme-one");
+    assert!(catalog.find("one").is_ok(), "its alias works");
+    assert!(matches!(catalog.load(&path), Err(ChipError::Duplicate(_))));
+    fs::remove_file(&path).unwrap();
+    assert!(matches!(catalog.load(&path), Err(ChipError::Read { .. })));
+}
+
+#[test]
+fn a_wrong_name_gets_the_close_ones() {
+    let catalog = Catalog::builtin().unwrap();
+    let error = catalog.find("nvidia-a100-smx4-80gb").unwrap_err().to_string();
+    assert!(error.contains("nvidia-a100-sxm4-80gb"), "{error}");
+    let error = catalog.find("zzzzzzzzzzzz").unwrap_err().to_string();
+    assert_eq!(error, "no chip is called `zzzzzzzzzzzz`; `anychip chips` lists them");
+}
+
+#[test]
+fn this_machine_can_be_described_from_code() {
+    let mut compute = Compute { unit: Some("core".to_owned()), ..Compute::default() };
+    compute.units = Some(Spec::measured(2.0, "counted on this machine"));
+    let dense = Some(Spec::measured(1.1e11, "FMA loop on this machine").between(1.0e11, 1.2e11));
+    compute.peaks.insert(Precision::F32, Peak { dense, ..Peak::default() });
+    compute.memory.push(Memory {
+        name: "DRAM".to_owned(),
+        off_chip: true,
+        bytes_per_second: Some(Spec::measured(2e10, "triad on this machine")),
+        ..Memory::default()
+    });
+    let body = Body::Compute(compute);
+    let mut chip = Chip::new("cpu", "this machine", "unknown", Family::Cpu, "anychip", body);
+    chip.target = Some("cpu".to_owned());
+    assert_eq!(chip.problems(), []);
+    let peak = chip.compute().unwrap().peak(Precision::F32).unwrap().figure().unwrap();
+    assert_eq!(peak.basis(), Basis::Measured);
+    let mut catalog = Catalog::builtin().unwrap();
+    catalog.add(chip).unwrap();
+    assert!(catalog.find("cpu").is_ok());
+}

@@ -1,0 +1,272 @@
+//! The command line: every flag with its help, and examples a newcomer can paste.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueHint};
+use clap_complete::Shell;
+
+/// One trained model in, any accelerator out: run it here, estimate it everywhere else, with the basis of each number.
+#[derive(Debug, Parser)]
+#[command(name = "anychip", version, about, after_help = "Examples:
+  anychip compare models/digits-cnn.onnx
+  anychip run models/digits-cnn.onnx --input models/digits-cnn.npz
+  anychip bench model.onnx --batch 8 --threads 2
+  anychip chips nvidia-a100-sxm4-80gb
+
+Exit status: 0 done, 1 the model or data cannot be processed, 2 wrong usage.")]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Compare chips for a model: what is here is measured, the rest is estimated
+    Compare(Compare),
+    /// Run a model on real inputs
+    Run(Run),
+    /// Time a model on a chip that is here
+    Bench(Bench),
+    /// Write the optimised model as a standard ONNX file
+    Optimize(Optimize),
+    /// What is in a model: operators, parameters, work, memory, and which targets run it
+    Inspect(Inspect),
+    /// What every pass changed, and where every node went and why
+    Explain(Explain),
+    /// The catalogue of chips, each figure with its source
+    Chips(Chips),
+    /// Which accelerators and meters are here, and what each missing one would give
+    Doctor(Doctor),
+    /// Print shell completions
+    Completions(Completions),
+}
+
+/// A model and the sizes it leaves open.
+#[derive(Debug, Args)]
+pub(crate) struct ModelArguments {
+    /// An ONNX file
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) model: PathBuf,
+    /// Size of the first dim of every input that leaves it open
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub(crate) batch: u64,
+    /// Size of another named dim, as NAME=SIZE; may be repeated
+    #[arg(long = "dim", value_name = "NAME=SIZE", value_parser = parse_dim)]
+    pub(crate) dims: Vec<(String, usize)>,
+}
+
+fn parse_dim(text: &str) -> Result<(String, usize), String> {
+    let (name, size) = text.split_once('=').ok_or("expected NAME=SIZE, as in sequence=128")?;
+    let size = size.parse().map_err(|_| format!("`{size}` is not a size"))?;
+    Ok((name.to_string(), size))
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  anychip compare models/digits-cnn.onnx
+  anychip compare bert.onnx --chips cpu,nvidia-a100-sxm4-80gb,google-tpu-v4 --dim sequence=128
+  anychip compare resnet50.onnx --batch 8 --estimate --json > records.jsonl")]
+pub(crate) struct Compare {
+    #[command(flatten)]
+    pub(crate) model: ModelArguments,
+    /// Chips to compare, by catalogue name; all of them when absent
+    #[arg(long, value_delimiter = ',', value_name = "A,B,…")]
+    pub(crate) chips: Vec<String>,
+    /// Number format to estimate in instead of the model's own (f32, f16, bf16, fp8, int8)
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) dtype: Option<String>,
+    /// Software to estimate instead of each chip's usual one
+    #[arg(long, value_name = "NAME")]
+    pub(crate) stack: Option<String>,
+    /// Run nothing, estimate everything
+    #[arg(long)]
+    pub(crate) estimate: bool,
+    /// Threads for what is measured; all when absent
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) threads: Option<u32>,
+    /// More catalogue files, TOML
+    #[arg(long = "catalog", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) catalogs: Vec<PathBuf>,
+    /// Also print where every figure comes from and why figures are absent
+    #[arg(long, short)]
+    pub(crate) verbose: bool,
+    /// Print Records, one JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "The archive's keys are the model's input names; `anychip inspect MODEL` lists them. An array called
+`labels` is compared with the largest output of each row, and the accuracy printed.
+
+Examples:
+  anychip run models/digits-cnn.onnx --input models/digits-cnn.npz
+  anychip run model.onnx --input x.npz --output y.npz --threads 1")]
+pub(crate) struct Run {
+    /// An ONNX file
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) model: PathBuf,
+    /// Inputs: a NumPy archive
+    #[arg(long, short, value_name = "IN.npz", value_hint = ValueHint::FilePath)]
+    pub(crate) input: PathBuf,
+    /// Where to write the outputs
+    #[arg(long, short, value_name = "OUT.npz", value_hint = ValueHint::FilePath)]
+    pub(crate) output: Option<PathBuf>,
+    /// The chip to run on
+    #[arg(long, default_value = "cpu", value_name = "CHIP")]
+    pub(crate) on: String,
+    /// The key of the labels in the archive
+    #[arg(long, default_value = "labels", value_name = "KEY")]
+    pub(crate) labels: String,
+    /// Threads; all when absent
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) threads: Option<u32>,
+    /// Run the graph as imported, without any pass
+    #[arg(long)]
+    pub(crate) no_optimize: bool,
+    /// Print the outputs as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  anychip bench models/digits-cnn.onnx
+  anychip bench resnet50.onnx --batch 8 --threads 1 --seconds 10 --json")]
+pub(crate) struct Bench {
+    #[command(flatten)]
+    pub(crate) model: ModelArguments,
+    /// The chip to run on
+    #[arg(long, default_value = "cpu", value_name = "CHIP")]
+    pub(crate) on: String,
+    /// Threads; all when absent
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) threads: Option<u32>,
+    /// Inputs to use instead of made-up ones: a NumPy archive
+    #[arg(long, short, value_name = "IN.npz", value_hint = ValueHint::FilePath)]
+    pub(crate) input: Option<PathBuf>,
+    /// Least seconds of timed runs
+    #[arg(long, default_value_t = 3.0, value_parser = parse_seconds)]
+    pub(crate) seconds: f64,
+    /// How queries arrive
+    #[arg(long, value_enum, default_value_t = Scenario::SingleStream)]
+    pub(crate) scenario: Scenario,
+    /// Print the Record as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// How queries arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Scenario {
+    /// The next when the last is done: latency
+    SingleStream,
+    /// All at once: throughput
+    Offline,
+}
+
+impl Scenario {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Scenario::SingleStream => "single-stream",
+            Scenario::Offline => "offline",
+        }
+    }
+}
+
+fn parse_seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds.is_finite() && (0.0..=86_400.0).contains(&seconds) => Ok(seconds),
+        _ => Err("expected a number of seconds between 0 and 86400".to_string()),
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  anychip optimize model.onnx -o faster.onnx")]
+pub(crate) struct Optimize {
+    /// An ONNX file
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) model: PathBuf,
+    /// The file to write
+    #[arg(long, short, value_name = "OUT.onnx", value_hint = ValueHint::FilePath)]
+    pub(crate) output: PathBuf,
+    /// Fix a named dim, as NAME=SIZE; may be repeated
+    #[arg(long = "dim", value_name = "NAME=SIZE", value_parser = parse_dim)]
+    pub(crate) dims: Vec<(String, usize)>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  anychip inspect models/digits-cnn.onnx
+  anychip inspect bert.onnx --dim sequence=128 --layers")]
+pub(crate) struct Inspect {
+    #[command(flatten)]
+    pub(crate) model: ModelArguments,
+    /// Also list every layer with its work and memory
+    #[arg(long)]
+    pub(crate) layers: bool,
+    /// Print the graph in its text form, weights elided
+    #[arg(long)]
+    pub(crate) graph: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  anychip explain models/digits-cnn.onnx
+  anychip explain model.onnx --on cpu --equations")]
+pub(crate) struct Explain {
+    #[command(flatten)]
+    pub(crate) model: ModelArguments,
+    /// The chip to compile for
+    #[arg(long, default_value = "cpu", value_name = "CHIP")]
+    pub(crate) on: String,
+    /// Also print each pass's equation
+    #[arg(long)]
+    pub(crate) equations: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  anychip chips
+  anychip chips --family gpu
+  anychip chips nvidia-t4")]
+pub(crate) struct Chips {
+    /// One chip, by catalogue name: every figure with its source
+    pub(crate) chip: Option<String>,
+    /// Only this family: cpu, gpu, tpu, asic, soc, wafer-scale, fpga, neuromorphic, quantum
+    #[arg(long)]
+    pub(crate) family: Option<String>,
+    /// More catalogue files, TOML
+    #[arg(long = "catalog", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) catalogs: Vec<PathBuf>,
+    /// Print JSON, one object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  anychip doctor
+  anychip doctor --json")]
+pub(crate) struct Doctor {
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  anychip completions bash > ~/.local/share/bash-completion/completions/anychip
+  anychip completions zsh > ~/.zfunc/_anychip")]
+pub(crate) struct Completions {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: Shell,
+}

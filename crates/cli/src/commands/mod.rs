@@ -1,0 +1,74 @@
+//! The commands, one file each.
+
+mod bench;
+mod chips;
+mod compare;
+mod doctor;
+mod explain;
+mod inspect;
+mod optimize;
+mod run;
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use anyhow::Result;
+use clap::CommandFactory;
+
+use crate::args::{Arguments, Command, ModelArguments};
+
+/// Runs a command.
+pub(crate) fn execute(command: Command) -> Result<()> {
+    match command {
+        Command::Compare(args) => compare::execute(&args),
+        Command::Run(args) => run::execute(&args),
+        Command::Bench(args) => bench::execute(&args),
+        Command::Optimize(args) => optimize::execute(&args),
+        Command::Inspect(args) => inspect::execute(&args),
+        Command::Explain(args) => explain::execute(&args),
+        Command::Chips(args) => chips::execute(&args),
+        Command::Doctor(args) => doctor::execute(&args),
+        Command::Completions(args) => {
+            let mut script = Vec::new();
+            clap_complete::generate(args.shell, &mut Arguments::command(), "anychip", &mut script);
+            print(&String::from_utf8_lossy(&script))
+        }
+    }
+}
+
+/// Writes to standard output; a closed pipe comes back as an error, not as a panic.
+pub(crate) fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(())
+}
+
+/// Notes for people go to standard error, so that standard output stays data.
+pub(crate) fn note(text: &str) {
+    eprintln!("note: {text}");
+}
+
+/// A model ready to be timed or counted: optimised, with a number for every size.
+pub(crate) struct Prepared {
+    pub(crate) model: anychip::Model,
+    pub(crate) graph: anychip::Graph,
+}
+
+/// Loads a model and fixes its sizes, saying which were assumed.
+pub(crate) fn prepare(args: &ModelArguments) -> Result<Prepared> {
+    let model = anychip::Model::load(&args.model)?;
+    let given: BTreeMap<String, usize> = args.dims.iter().cloned().collect();
+    for name in given.keys() {
+        if !anychip::size_names(model.graph()).contains(name) {
+            note(&format!("no input of the model has a size called `{name}`"));
+        }
+    }
+    let sizes = anychip::choose_sizes(model.graph(), &given, args.batch as usize)?;
+    for (name, size) in &sizes.assumed {
+        note(&format!("assuming {name} = {size}; give it with --dim {name}=SIZE"));
+    }
+    let fixed = anychip::with_sizes(model.graph(), &sizes)?;
+    let (graph, _) = anychip::optimize(&fixed)?;
+    Ok(Prepared { model, graph })
+}

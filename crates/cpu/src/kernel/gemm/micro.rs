@@ -1,0 +1,185 @@
+//! The register tile of the matrix product: `MR` rows by `NV` vectors of C, over a run of k.
+//!
+//! v1: generic over rows and vectors, so a tail of 5 rows is a 5-row tile and no row of zeros is ever multiplied. A is packed
+//! k-major in panels as high as the tile, B is read through a row stride, which is the panel width when packed and the matrix's
+//! own when it is used in place. Tile sizes fill the registers: 14×2 of 32 (AVX-512), 6×2 of 16 (AVX2), 8×3 of 32 (NEON).
+#![allow(unsafe_op_in_unsafe_fn, reason = "one contract for the whole tile, stated at `Tile`")]
+
+use crate::detect::Simd;
+use crate::simd::{Scalar, Vector};
+
+/// Where a tile goes, and what happens to it on the way. All pointers may be null but `c`.
+#[derive(Clone, Copy)]
+pub(crate) struct Target {
+    /// Top left of the tile in C, unit column stride.
+    pub(crate) c: *mut f32,
+    /// Row stride of C.
+    pub(crate) c_stride: usize,
+    /// Columns of the tile within C, at least 1.
+    pub(crate) columns: usize,
+    /// Add what C holds.
+    pub(crate) accumulate: bool,
+    /// This is the last run of k: bias, residual and clamp apply.
+    pub(crate) finish: bool,
+    /// One value a row.
+    pub(crate) row_bias: *const f32,
+    /// One value a column.
+    pub(crate) column_bias: *const f32,
+    /// Same shape as C.
+    pub(crate) residual: *const f32,
+    /// Row stride of the residual.
+    pub(crate) residual_stride: usize,
+    /// Clamp.
+    pub(crate) low: f32,
+    /// Clamp.
+    pub(crate) high: f32,
+}
+
+/// `(k, a, b, b_stride, target)`.
+///
+/// # Safety
+/// `a` holds `k · MR` elements (k-major), `b` `k` rows of `NV` vectors `b_stride` apart, the target's pointers cover the tile, and
+/// the CPU has the instruction set the function was compiled for.
+pub(crate) type Tile = unsafe fn(usize, *const f32, *const f32, usize, &Target);
+
+/// The tiles of one instruction set.
+#[derive(Clone, Copy)]
+pub(crate) struct Tiles {
+    /// Lanes of a vector.
+    pub(crate) lanes: usize,
+    /// Largest height.
+    pub(crate) rows: usize,
+    /// Largest width in vectors.
+    pub(crate) vectors: usize,
+    /// `[height - 1][width in vectors - 1]`.
+    table: &'static [[Tile; 3]],
+}
+
+impl Tiles {
+    /// Columns of the widest tile.
+    pub(crate) fn width(&self) -> usize {
+        self.lanes * self.vectors
+    }
+
+    /// The tile of `rows` by `vectors`.
+    pub(crate) fn get(&self, rows: usize, vectors: usize) -> Tile {
+        self.table[rows - 1][vectors - 1]
+    }
+
+    /// The table of `simd`.
+    pub(crate) fn of(simd: Simd) -> Self {
+        match simd {
+            #[cfg(target_arch = "x86_64")]
+            Simd::Avx512 => Self { lanes: 16, rows: 14, vectors: 2, table: &AVX512 },
+            #[cfg(target_arch = "x86_64")]
+            Simd::Avx2 => Self { lanes: 8, rows: 6, vectors: 2, table: &AVX2 },
+            #[cfg(target_arch = "aarch64")]
+            Simd::Neon => Self { lanes: 4, rows: 8, vectors: 3, table: &NEON },
+            _ => Self { lanes: 4, rows: 4, vectors: 2, table: &SCALAR },
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn tile<V: Vector, const MR: usize, const NV: usize>(
+    k: usize,
+    mut a: *const f32,
+    mut b: *const f32,
+    b_stride: usize,
+    t: &Target,
+) {
+    let mut acc = [[V::zero(); NV]; MR];
+    for _ in 0..k {
+        let mut row = [V::zero(); NV];
+        for (j, x) in row.iter_mut().enumerate() {
+            *x = V::load(b.add(j * V::LANES));
+        }
+        for (i, sums) in acc.iter_mut().enumerate() {
+            let x = V::splat(*a.add(i));
+            for j in 0..NV {
+                sums[j] = x.fma(row[j], sums[j]);
+            }
+        }
+        a = a.add(MR);
+        b = b.add(b_stride);
+    }
+    if t.columns == NV * V::LANES {
+        write::<V, MR, NV, true>(&acc, t);
+    } else {
+        write::<V, MR, NV, false>(&acc, t);
+    }
+}
+
+/// Writes the sums; `WHOLE` when all columns are within C.
+#[inline(always)]
+unsafe fn write<V: Vector, const MR: usize, const NV: usize, const WHOLE: bool>(acc: &[[V; NV]; MR], t: &Target) {
+    let (low, high) = (V::splat(t.low), V::splat(t.high));
+    for j in 0..NV {
+        let column = j * V::LANES;
+        let n = if WHOLE { V::LANES } else { t.columns.saturating_sub(column).min(V::LANES) };
+        if n == 0 {
+            break;
+        }
+        let column_bias = if t.finish && !t.column_bias.is_null() {
+            load::<V, WHOLE>(t.column_bias.add(column), n)
+        } else {
+            V::zero()
+        };
+        for (i, sums) in acc.iter().enumerate() {
+            let c = t.c.add(i * t.c_stride + column);
+            let mut x = sums[j];
+            if t.accumulate {
+                x = x.add(load::<V, WHOLE>(c, n));
+            }
+            if t.finish {
+                x = x.add(column_bias);
+                if !t.row_bias.is_null() {
+                    x = x.add(V::splat(*t.row_bias.add(i)));
+                }
+                if !t.residual.is_null() {
+                    x = x.add(load::<V, WHOLE>(t.residual.add(i * t.residual_stride + column), n));
+                }
+                x = x.clamp(low, high);
+            }
+            if WHOLE {
+                x.store(c);
+            } else {
+                x.store_first(c, n);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn load<V: Vector, const WHOLE: bool>(p: *const f32, n: usize) -> V {
+    if WHOLE { V::load(p) } else { V::load_first(p, n) }
+}
+
+/// A table of tiles: heights as listed, widths 1, 2 and 3 (3 repeats 2 where two is the largest).
+macro_rules! tiles {
+    ($name:ident, $function:ident, $vector:ty, $features:literal, [$($rows:literal)*], $third:literal) => {
+        #[target_feature(enable = $features)]
+        unsafe fn $function<const MR: usize, const NV: usize>(
+            k: usize, a: *const f32, b: *const f32, b_stride: usize, t: &Target,
+        ) {
+            tile::<$vector, MR, NV>(k, a, b, b_stride, t);
+        }
+        static $name: [[Tile; 3]; [$($rows),*].len()] =
+            [$([$function::<$rows, 1>, $function::<$rows, 2>, $function::<$rows, $third>]),*];
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+tiles!(AVX512, tile_avx512, crate::simd::Avx512, "avx512f,avx512dq,avx512bw,avx512vl,avx2,fma",
+    [1 2 3 4 5 6 7 8 9 10 11 12 13 14], 2);
+#[cfg(target_arch = "x86_64")]
+tiles!(AVX2, tile_avx2, crate::simd::Avx2, "avx2,fma", [1 2 3 4 5 6], 2);
+#[cfg(target_arch = "aarch64")]
+tiles!(NEON, tile_neon, crate::simd::Neon, "neon", [1 2 3 4 5 6 7 8], 3);
+
+static SCALAR: [[Tile; 3]; 4] = [
+    [tile::<Scalar, 1, 1>, tile::<Scalar, 1, 2>, tile::<Scalar, 1, 2>],
+    [tile::<Scalar, 2, 1>, tile::<Scalar, 2, 2>, tile::<Scalar, 2, 2>],
+    [tile::<Scalar, 3, 1>, tile::<Scalar, 3, 2>, tile::<Scalar, 3, 2>],
+    [tile::<Scalar, 4, 1>, tile::<Scalar, 4, 2>, tile::<Scalar, 4, 2>],
+];

@@ -1,0 +1,183 @@
+//! Panels: the order in which the tiles read A and B.
+//!
+//! A panel of A holds `height` rows k-major (`height` values for each k), a panel of B holds `width` columns k-major. The last
+//! panel of A is as high as the rows left; the last of B is rounded up to whole vectors and padded with zeros. A panel holds all
+//! of k, so a run of k is a contiguous part of it.
+//!
+//! v1: copies along the contiguous axis where there is one, 8×8 blocks through the cache where the axes cross.
+#![allow(unsafe_op_in_unsafe_fn, reason = "the memory contract is stated at each function")]
+
+use super::Matrix;
+use super::micro::Tiles;
+use crate::detect::Simd;
+
+/// Heap memory aligned to a cache line, so that panels do not straddle lines.
+#[derive(Clone, Debug)]
+pub(crate) struct Aligned {
+    data: Vec<f32>,
+    offset: usize,
+    len: usize,
+}
+
+impl Aligned {
+    pub(crate) fn zeros(len: usize) -> Self {
+        let data = vec![0.0f32; len + 16];
+        let offset = data.as_ptr().align_offset(64).min(16);
+        Self { data, offset, len }
+    }
+    pub(crate) fn as_ptr(&self) -> *const f32 {
+        self.data[self.offset..].as_ptr()
+    }
+    pub(crate) fn as_mut_ptr(&mut self) -> *mut f32 {
+        self.data[self.offset..].as_mut_ptr()
+    }
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+}
+
+/// A constant B (`k × n`) in panels; made once, read by every run.
+#[derive(Clone, Debug)]
+pub struct PackedB {
+    pub(crate) panels: Aligned,
+    pub(crate) k: usize,
+    pub(crate) n: usize,
+    pub(crate) width: usize,
+    pub(crate) simd: Simd,
+}
+
+/// A constant A (`m × k`) in panels; made once, read by every run.
+#[derive(Clone, Debug)]
+pub struct PackedA {
+    pub(crate) panels: Aligned,
+    pub(crate) m: usize,
+    pub(crate) k: usize,
+    pub(crate) height: usize,
+    pub(crate) simd: Simd,
+}
+
+/// Height of the panels for `m` rows: as few panels as the tile allows, of nearly equal height.
+pub(crate) fn panel_height(m: usize, tile_rows: usize) -> usize {
+    m.div_ceil(m.div_ceil(tile_rows).max(1)).max(1)
+}
+
+impl PackedB {
+    /// Packs `b`, `k × n` with any strides, for kernels of `simd`.
+    pub fn new(simd: Simd, k: usize, n: usize, b: &Matrix<'_>) -> Self {
+        let simd = simd.at_most();
+        b.check(k, n);
+        let tiles = Tiles::of(simd);
+        let mut panels = Aligned::zeros(k * n.next_multiple_of(tiles.lanes));
+        // SAFETY: `b` covers k × n (checked) and the panels hold k × n rounded up to whole vectors.
+        unsafe { pack_b(b, 0..k, 0..n, tiles.width(), tiles.lanes, panels.as_mut_ptr()) };
+        Self { panels, k, n, width: tiles.width(), simd }
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.panels.len() * 4
+    }
+}
+
+impl PackedA {
+    /// Packs `a`, `m × k` with any strides, for kernels of `simd`.
+    pub fn new(simd: Simd, m: usize, k: usize, a: &Matrix<'_>) -> Self {
+        let simd = simd.at_most();
+        a.check(m, k);
+        let height = panel_height(m, Tiles::of(simd).rows);
+        let mut panels = Aligned::zeros(m * k);
+        // SAFETY: `a` covers m × k (checked) and the panels hold m × k.
+        unsafe { pack_a(a, 0..m, 0..k, height, panels.as_mut_ptr()) };
+        Self { panels, m, k, height, simd }
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.panels.len() * 4
+    }
+}
+
+/// Packs rows `rows` and columns `ks` of `a` in panels of `height` rows.
+///
+/// # Safety
+/// `a` covers the ranges; `to` is writable for `rows.len() * ks.len()` elements.
+pub(crate) unsafe fn pack_a(
+    a: &Matrix<'_>,
+    rows: std::ops::Range<usize>,
+    ks: std::ops::Range<usize>,
+    height: usize,
+    mut to: *mut f32,
+) {
+    let k = ks.len();
+    let mut row = rows.start;
+    while row < rows.end {
+        let h = height.min(rows.end - row);
+        let from = a.at(row, ks.start);
+        transpose_panel(from, a.row_stride, a.column_stride, h, k, h, to);
+        to = to.add(h * k);
+        row += h;
+    }
+}
+
+/// Packs rows `ks` and columns `columns` of `b` in panels of `width` columns, the last rounded up to `lanes` and zero-padded.
+///
+/// # Safety
+/// `b` covers the ranges; `to` is writable for `ks.len()` times the columns rounded up to `lanes`.
+pub(crate) unsafe fn pack_b(
+    b: &Matrix<'_>,
+    ks: std::ops::Range<usize>,
+    columns: std::ops::Range<usize>,
+    width: usize,
+    lanes: usize,
+    mut to: *mut f32,
+) {
+    let k = ks.len();
+    let mut column = columns.start;
+    while column < columns.end {
+        let n = width.min(columns.end - column);
+        let padded = n.next_multiple_of(lanes);
+        let from = b.at(ks.start, column);
+        transpose_panel(from, b.column_stride, b.row_stride, n, k, padded, to);
+        to = to.add(padded * k);
+        column += n;
+    }
+}
+
+/// `to[p·padded + i] = from[i·stride_i + p·stride_k]` for `i < n`, zero for `n ≤ i < padded`, `p < k`.
+#[inline]
+unsafe fn transpose_panel(
+    from: *const f32,
+    stride_i: usize,
+    stride_k: usize,
+    n: usize,
+    k: usize,
+    padded: usize,
+    to: *mut f32,
+) {
+    if n < padded {
+        for p in 0..k {
+            std::ptr::write_bytes(to.add(p * padded + n), 0, padded - n);
+        }
+    }
+    if stride_i == 1 {
+        match n {
+            // Constant lengths become vector moves instead of a call.
+            32 => (0..k).for_each(|p| std::ptr::copy_nonoverlapping(from.add(p * stride_k), to.add(p * padded), 32)),
+            16 => (0..k).for_each(|p| std::ptr::copy_nonoverlapping(from.add(p * stride_k), to.add(p * padded), 16)),
+            _ => (0..k).for_each(|p| std::ptr::copy_nonoverlapping(from.add(p * stride_k), to.add(p * padded), n)),
+        }
+        return;
+    }
+    // Blocks of 16 k by all rows: the lines read of each row are used up before they leave the cache.
+    let mut p0 = 0;
+    while p0 < k {
+        let p1 = (p0 + 16).min(k);
+        for i in 0..n {
+            let row = from.add(i * stride_i);
+            for p in p0..p1 {
+                *to.add(p * padded + i) = *row.add(p * stride_k);
+            }
+        }
+        p0 = p1;
+    }
+}

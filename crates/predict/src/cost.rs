@@ -1,0 +1,142 @@
+//! What a model costs, group by group, apart from any chip.
+
+use anychip_ir::{Graph, IrError, Prim, ValueId, work};
+use anychip_tensor::DType;
+
+/// The work of one group of operators that run as one kernel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupCost {
+    /// The node that gives the group its name.
+    pub name: String,
+    /// Its operator.
+    pub op: &'static str,
+    /// Multiply-accumulates in matrix products and convolutions.
+    pub macs: f64,
+    /// All other arithmetic.
+    pub operations: f64,
+    /// Bytes of floating-point values that cross the group's edge, weights included.
+    pub float_bytes: f64,
+    /// Bytes of all other values that cross it.
+    pub other_bytes: f64,
+}
+
+/// The work of a model.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ModelCost {
+    /// The kernels, in order.
+    pub groups: Vec<GroupCost>,
+    /// Bytes of all constants.
+    pub weight_bytes: f64,
+    /// The most bytes of activations alive at once.
+    pub peak_activation_bytes: f64,
+    /// The bits of one floating-point value as counted.
+    pub float_bits: u32,
+}
+
+impl ModelCost {
+    /// Operations of one run: two a multiply-accumulate, and the others.
+    pub fn operations(&self) -> f64 {
+        self.groups.iter().map(|g| 2.0 * g.macs + g.operations).sum()
+    }
+}
+
+/// Counts the work of an optimised graph whose sizes are numbers.
+pub fn cost(graph: &Graph, float_bits: u32) -> Result<ModelCost, IrError> {
+    let groups = anychip_passes::fuse::groups(graph);
+    let mut model = ModelCost { float_bits, ..ModelCost::default() };
+    for v in graph.values() {
+        if let Some(tensor) = graph.constant(v) {
+            model.weight_bytes += tensor.bytes().len() as f64;
+        }
+    }
+    for group in groups.iter() {
+        let root = graph.node(group.root());
+        if moves_nothing(root) && group.nodes().len() == 1 {
+            continue;
+        }
+        let mut cost = GroupCost {
+            name: if root.name.is_empty() { root.op.name().to_string() } else { root.name.to_string() },
+            op: root.op.name(),
+            macs: 0.0,
+            operations: 0.0,
+            float_bytes: 0.0,
+            other_bytes: 0.0,
+        };
+        let mut inside: Vec<ValueId> = Vec::new();
+        let mut read: Vec<ValueId> = Vec::new();
+        for &id in group.nodes() {
+            let node = graph.node(id);
+            let work = work::node_work(graph, node)?;
+            cost.macs += work.macs as f64;
+            cost.operations += work.operations as f64;
+            read.extend(node.inputs.iter().filter(|v| !inside.contains(v)));
+            inside.extend(&node.outputs);
+        }
+        read.sort_unstable();
+        read.dedup();
+        let last = graph.node(*group.nodes().last().unwrap_or(&group.root()));
+        for &v in read.iter().chain(&last.outputs) {
+            let ty = graph.ty(v);
+            let bytes = ty
+                .fixed_shape()
+                .and_then(|shape| ty.dtype.bytes_for(shape.iter().product()))
+                .unwrap_or(0) as f64;
+            if matches!(ty.dtype, DType::F16 | DType::BF16 | DType::F32 | DType::F64) {
+                cost.float_bytes += bytes;
+            } else {
+                cost.other_bytes += bytes;
+            }
+        }
+        // A gather reads the rows it takes, not the table.
+        if let Some(Prim::Take { .. } | Prim::TakeAlong { .. } | Prim::GatherNd { .. }) = root.op.prim() {
+            let work = work::node_work(graph, root)?;
+            cost.float_bytes = cost.float_bytes.min(2.0 * work.bytes_written as f64);
+        }
+        model.groups.push(cost);
+    }
+    model.peak_activation_bytes = peak_activations(graph);
+    Ok(model)
+}
+
+/// Nodes that are sources or only rename memory.
+fn moves_nothing(node: &anychip_ir::Node) -> bool {
+    matches!(
+        node.op.prim(),
+        Some(Prim::Constant(_) | Prim::Reshape | Prim::ShapeOf | Prim::BitCast { .. } | Prim::Iota)
+    )
+}
+
+/// The most bytes alive at once when nodes run in order and values die after their last use.
+fn peak_activations(graph: &Graph) -> f64 {
+    let mut last_use = vec![0usize; graph.value_count()];
+    for (id, node) in graph.iter() {
+        for v in &node.inputs {
+            last_use[v.index()] = id.index();
+        }
+    }
+    for v in graph.outputs() {
+        last_use[v.index()] = usize::MAX;
+    }
+    let bytes = |v: ValueId| {
+        let ty = graph.ty(v);
+        ty.fixed_shape().and_then(|s| ty.dtype.bytes_for(s.iter().product())).unwrap_or(0) as f64
+    };
+    let mut alive: f64 = graph.inputs().iter().map(|&v| bytes(v)).sum();
+    let mut peak = alive;
+    for (id, node) in graph.iter() {
+        if matches!(node.op.prim(), Some(Prim::Constant(_))) {
+            continue;
+        }
+        alive += node.outputs.iter().map(|&v| bytes(v)).sum::<f64>();
+        peak = peak.max(alive);
+        let mut dead: Vec<ValueId> = node.inputs.clone();
+        dead.sort_unstable();
+        dead.dedup();
+        for v in dead {
+            if last_use[v.index()] == id.index() && graph.constant(v).is_none() {
+                alive -= bytes(v);
+            }
+        }
+    }
+    peak
+}

@@ -1,0 +1,195 @@
+//! The estimate itself.
+
+use anychip_chips::{Chip, Family, Precision};
+use anychip_ir::{Graph, IrError};
+use anychip_record::{Field, Key, Record};
+use anychip_units::{Figure, FigureError, Seconds};
+
+use crate::cost::{ModelCost, cost};
+use crate::precision::model_precision;
+use crate::refusal::usable;
+
+/// What is to be estimated.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The model's name.
+    pub model: &'a str,
+    /// The hash of its file.
+    pub model_sha256: &'a str,
+    /// The optimised graph with a number for every size.
+    pub graph: &'a Graph,
+    /// Inferences in one run.
+    pub batch: u64,
+    /// The number format to count in; the model's own when absent.
+    pub precision: Option<Precision>,
+    /// The software; the chip's usual when absent.
+    pub stack: Option<&'a str>,
+}
+
+/// Why no Record could be made: a fault of the graph, or of the catalogue.
+#[derive(Debug, thiserror::Error)]
+pub enum PredictError {
+    /// The graph cannot be counted.
+    #[error(transparent)]
+    Graph(#[from] IrError),
+    /// A figure broke its own rules.
+    #[error(transparent)]
+    Figure(#[from] FigureError),
+}
+
+/// The share of peak arithmetic and of peak bandwidth that kernels reach, as the baseline in the calibration
+/// data's notes has it.
+const SHARE: f64 = 0.8;
+
+/// The time to start one kernel on a device with a queue, from the same baseline.
+const LAUNCH_SECONDS: f64 = 3e-6;
+
+/// How much longer than the central estimate it may take, where nothing has been fitted.
+const UPPER: f64 = 4.0;
+
+/// How often the model's share of the design power is between these; no meter was read.
+const POWER_SHARES: [f64; 3] = [0.3, 0.6, 1.0];
+
+/// Estimates a model on a chip; a chip that cannot run it as it is gets a Record that says why.
+pub fn predict(request: &Request<'_>, chip: &Chip) -> Result<Record, PredictError> {
+    let own = model_precision(request.graph);
+    let precision = request.precision.unwrap_or(own);
+    let stack = request.stack.map(str::to_string).or_else(|| chip.stacks.first().cloned());
+    let key = Key {
+        model: request.model.to_string(),
+        model_sha256: request.model_sha256.to_string(),
+        chip: chip.id.clone(),
+        stack: stack.unwrap_or_else(|| "unknown".to_string()),
+        target: None,
+        batch: request.batch,
+        dtype: precision.word().to_string(),
+    };
+    let (compute, usable) = match usable(chip, precision) {
+        Ok(found) => found,
+        Err(why_not) => return Ok(Record::refused(key, why_not)),
+    };
+    let peak = compute.peak(usable.precision).map(anychip_chips::Spec::figure).transpose()?;
+    let Some(peak) = peak else {
+        return Ok(Record::refused(key, "the catalog has no peak of its arithmetic"));
+    };
+    let work = cost(request.graph, own.bits())?;
+    let scale = f64::from(precision.bits()) / f64::from(own.bits());
+    let memory = compute.main_memory();
+    if let Some(capacity) = memory.and_then(|m| m.bytes.as_ref()) {
+        let needed = scale * (work.weight_bytes + work.peak_activation_bytes);
+        if needed > capacity.value {
+            return Ok(Record::refused(
+                key,
+                format!(
+                    "needs {:.1} GB for weights and activations and has {:.1} GB",
+                    needed / 1e9,
+                    capacity.value / 1e9
+                ),
+            ));
+        }
+    }
+    let bandwidth = memory.and_then(|m| m.bytes_per_second.as_ref()).map(|b| b.value);
+    let vector = compute.peaks.get(&usable.precision).and_then(|p| p.vector.as_ref()).map(|v| v.value);
+    let time = roofline(&work, scale, peak.value(), vector, bandwidth, chip.family);
+    let mut source = format!("predict/roofline, unfitted; {}", peak.source());
+    if let Some(note) = usable.note {
+        source = format!("{source}; {note}");
+    }
+    if bandwidth.is_none() {
+        source = format!("{source}; memory bandwidth unknown, so arithmetic only");
+    }
+    let latency: Figure<Seconds> = Figure::estimated(time.central, time.low, time.high, source)?;
+    let mut record = Record::new(key);
+    record.set_latency(latency)?;
+    let operations = work.operations() / request.batch.max(1) as f64;
+    if precision.is_integer() {
+        record.set_work(0.0, operations)?;
+    } else {
+        record.set_work(operations, 0.0)?;
+    }
+    record.set_utilization(&peak)?;
+    match &chip.power_w {
+        Some(power) => {
+            let [low, central, high] = POWER_SHARES.map(|share| share * power.value);
+            let source = format!("0.3 to 1.0 of the design power; {}", power.source);
+            record.set_power(Figure::estimated(central, low, high, source)?)?;
+        }
+        None => record.mark_absent([Field::Power, Field::Energy], "no design power in the catalog"),
+    }
+    let needed = scale * (work.weight_bytes + work.peak_activation_bytes);
+    record.peak_memory_bytes =
+        Some(Figure::estimated(needed, needed, 2.0 * needed, "weights and live activations of the graph")?);
+    record.mark_absent([Field::Ips], "instructions are not estimated");
+    record.mark_absent(
+        [Field::LatencyP50, Field::LatencyP90, Field::LatencyP99],
+        "percentiles are only measured",
+    );
+    record.mark_absent([Field::Accuracy], "an estimate runs nothing");
+    record.settle();
+    Ok(record)
+}
+
+struct Time {
+    low: f64,
+    central: f64,
+    high: f64,
+}
+
+/// Sums the kernels: `low` at full peaks without launches, which no program beats; `central` at the usual
+/// share with launches.
+fn roofline(
+    work: &ModelCost,
+    scale: f64,
+    peak: f64,
+    vector: Option<f64>,
+    bandwidth: Option<f64>,
+    family: Family,
+) -> Time {
+    // A processor calls its kernels; a device is sent them.
+    let launch = if family == Family::Cpu { 0.0 } else { LAUNCH_SECONDS };
+    let (mut arithmetic_only, mut central) = (0.0, 0.0);
+    for group in &work.groups {
+        let arithmetic = 2.0 * group.macs / peak + group.operations / vector.unwrap_or(peak);
+        let traffic = bandwidth.map_or(0.0, |b| (group.float_bytes * scale + group.other_bytes) / b);
+        arithmetic_only += arithmetic;
+        central += arithmetic.max(traffic) / SHARE + launch;
+    }
+    // Values that stay on the chip between kernels cost no traffic, so arithmetic alone bounds from below; a
+    // model with next to none of it gets the same factor as above.
+    let low = arithmetic_only.max(central / UPPER).min(central);
+    Time { low, central, high: UPPER * central }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cost::GroupCost;
+
+    fn group(macs: f64, bytes: f64) -> GroupCost {
+        GroupCost {
+            name: "g".into(),
+            op: "dot-general",
+            macs,
+            operations: 0.0,
+            float_bytes: bytes,
+            other_bytes: 0.0,
+        }
+    }
+
+    #[test]
+    fn a_group_takes_the_longer_of_arithmetic_and_traffic() {
+        let work = |macs, bytes| ModelCost { groups: vec![group(macs, bytes)], ..ModelCost::default() };
+        let compute = roofline(&work(1e9, 1.0), 1.0, 1e12, None, Some(1e12), Family::Cpu);
+        assert!((compute.central - 2e-3 / SHARE).abs() < 1e-9);
+        assert!((compute.low - 2e-3).abs() < 1e-9);
+        let traffic = roofline(&work(1.0, 1e9), 1.0, 1e12, None, Some(1e12), Family::Cpu);
+        assert!((traffic.central - 1e-3 / SHARE).abs() < 1e-9);
+        let halved = roofline(&work(1.0, 1e9), 0.5, 1e12, None, Some(1e12), Family::Cpu);
+        assert!((halved.central - 0.5e-3 / SHARE).abs() < 1e-9);
+        let device = roofline(&work(1.0, 1.0), 1.0, 1e12, None, Some(1e12), Family::Gpu);
+        assert!(device.central > LAUNCH_SECONDS);
+        for time in [compute, traffic, halved, device] {
+            assert!(time.low <= time.central && time.central <= time.high);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+"""Measure the time from process start to first result and the peak memory of `anychip run`, beside ONNX Runtime.
+
+Both run one inference of the same file on the same input, in turns, in fresh processes. Three figures each:
+
+    process_s    from starting the process until it ends, everything included
+    session_s    ONNX Runtime only: from the call that loads the file until the first result, so without
+                 Python and its imports; what a C program linked to it would take, less its own start
+    peak_bytes   the largest resident set of the process (getrusage). For ONNX Runtime also the resident set
+                 just before the file is loaded, so that Python's own share can be taken off
+
+`weights_bytes` and `live_bytes` are what the computation needs at least: the initializers, and the most
+bytes of activations alive at once when nodes run in the file's order (from inferred shapes).
+
+Usage: python tools/start.py BINARY MODEL.onnx INPUTS.npz OUT.json [--runs 9]
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+PEER = """
+import json, sys, time
+import numpy, onnxruntime
+def resident():
+    return int(next(l for l in open("/proc/self/status") if l.startswith("VmRSS")).split()[1]) * 1024
+given = dict(numpy.load(sys.argv[2]))
+before = resident()
+start = time.perf_counter()
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+session.run(None, given)
+print(json.dumps({"session_s": time.perf_counter() - start, "before_bytes": before}))
+"""
+
+
+def run(command):
+    """Run to the end: wall time, peak resident set, standard output."""
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as diagnostics:
+        start = time.perf_counter()
+        child = subprocess.Popen(command, stdout=output, stderr=diagnostics)
+        _, status, usage = os.wait4(child.pid, 0)
+        seconds = time.perf_counter() - start
+        child.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        if child.returncode != 0:
+            diagnostics.seek(0)
+            sys.exit(f"{command[0]} ended with {child.returncode}: {diagnostics.read().decode(errors='replace')}")
+        return {"process_s": seconds, "peak_bytes": usage.ru_maxrss * 1024}, output.read()
+
+
+def bytes_of(value_type):
+    """Bytes of a tensor of fixed shape."""
+    tensor = value_type.tensor_type
+    shape = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
+    if None in shape:
+        raise ValueError("a shape is not known")
+    return int(np.prod(shape, dtype=np.int64)) * onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).itemsize
+
+
+def live_bytes(model):
+    """The most bytes of activations, inputs and outputs included, alive at once in the file's order of nodes."""
+    graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    constant = {i.name for i in graph.initializer}
+    sizes = {v.name: bytes_of(v.type) for v in [*graph.input, *graph.value_info, *graph.output] if v.name not in constant}
+    last = {}
+    for position, node in enumerate(graph.node):
+        for name in node.input:
+            last[name] = position
+    keep = {o.name for o in graph.output}
+    live = {i.name: sizes[i.name] for i in graph.input if i.name not in constant}
+    most = 0
+    for position, node in enumerate(graph.node):
+        live.update({o: sizes[o] for o in node.output if o in sizes})
+        most = max(most, sum(live.values()))
+        for name in {*node.input, *node.output}:
+            if last.get(name, position) == position and name not in keep:
+                live.pop(name, None)
+    return most
+
+
+def processor():
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(l.split(":", 1)[1].strip() for l in lines if l.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    for name in ("binary", "model", "inputs", "out"):
+        parser.add_argument(name)
+    parser.add_argument("--runs", type=int, default=9)
+    arguments = parser.parse_args()
+
+    ours, peer = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = str(Path(folder, "outputs.npz"))
+        our_command = [arguments.binary, "run", arguments.model, "--input", arguments.inputs, "--output", outputs]
+        peer_command = [sys.executable, "-c", PEER, arguments.model, arguments.inputs]
+        for number in range(arguments.runs + 1):
+            our_figures, _ = run(our_command)
+            peer_figures, printed = run(peer_command)
+            peer_figures.update(json.loads(printed))
+            if number > 0:  # the first round warms the file cache for both
+                ours.append(our_figures)
+                peer.append(peer_figures)
+
+    model = onnx.load(arguments.model)
+    weights = sum(onnx.numpy_helper.to_array(i).nbytes for i in model.graph.initializer)
+    live = live_bytes(model)
+
+    def median(rows, key):
+        return statistics.median(r[key] for r in rows)
+
+    our_time, our_peak = median(ours, "process_s"), median(ours, "peak_bytes")
+    peer_time, peer_session = median(peer, "process_s"), median(peer, "session_s")
+    peer_peak = median(peer, "peak_bytes")
+    peer_added = statistics.median(r["peak_bytes"] - r["before_bytes"] for r in peer)
+    summary = {
+        "anychip_process_s": our_time,
+        "onnxruntime_process_s": peer_time,
+        "onnxruntime_session_s": peer_session,
+        "time_over_onnxruntime_process": our_time / peer_time,
+        "time_over_onnxruntime_session": our_time / peer_session,
+        "anychip_peak_bytes": our_peak,
+        "onnxruntime_peak_bytes": peer_peak,
+        "onnxruntime_peak_less_python_bytes": peer_added,
+        "weights_bytes": weights,
+        "live_bytes": live,
+        "peak_over_weights_and_live": our_peak / (weights + live),
+        "onnxruntime_less_python_over_weights_and_live": peer_added / (weights + live),
+    }
+    record = {
+        "what": "start to first result, one inference, fresh processes in turns; medians",
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "model": Path(arguments.model).parent.name,
+        "processor": processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "runs": arguments.runs,
+        "load_average": os.getloadavg()[0],
+        "summary": summary,
+        "anychip": ours,
+        "onnxruntime": peer,
+    }
+    Path(arguments.out).write_text(json.dumps(record, indent=1) + "\n")
+    megabyte = 2**20
+    print(f"time    anychip {our_time:.3f} s; ONNX Runtime session {peer_session:.3f} s ({our_time / peer_session:.2f}x), "
+          f"whole Python process {peer_time:.3f} s ({our_time / peer_time:.2f}x)")
+    print(f"memory  anychip {our_peak / megabyte:.0f} MiB; weights {weights / megabyte:.0f} MiB + live activations "
+          f"{live / megabyte:.0f} MiB ({our_peak / (weights + live):.2f}x); ONNX Runtime {peer_peak / megabyte:.0f} MiB, "
+          f"{peer_added / megabyte:.0f} MiB of it after Python ({peer_added / (weights + live):.2f}x)")
+
+
+if __name__ == "__main__":
+    main()
