@@ -9,7 +9,8 @@ Both run one inference of the same file on the same input, in turns, in fresh pr
                  just before the file is loaded, so that Python's own share can be taken off
 
 `weights_bytes` and `live_bytes` are what the computation needs at least: the initializers, and the most
-bytes of activations alive at once when nodes run in the file's order (from inferred shapes).
+bytes of activations alive at once when nodes run in the file's order (from inferred shapes; null when
+those leave a size open). Their sum is the `least` that the ratios of memory are against.
 
 Usage: python tools/start.py BINARY MODEL.onnx INPUTS.npz OUT.json [--runs 9]
 """
@@ -58,19 +59,26 @@ def run(command):
 
 
 def bytes_of(value_type):
-    """Bytes of a tensor of fixed shape."""
+    """Bytes of a tensor of fixed shape; nothing where a dimension is not known."""
     tensor = value_type.tensor_type
     shape = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
     if None in shape:
-        raise ValueError("a shape is not known")
+        return None
     return int(np.prod(shape, dtype=np.int64)) * onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).itemsize
 
 
 def live_bytes(model):
-    """The most bytes of activations, inputs and outputs included, alive at once in the file's order of nodes."""
+    """The most bytes of activations, inputs and outputs included, alive at once in the file's order of nodes.
+
+    Nothing where shape inference leaves a size open.
+    """
     graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     constant = {i.name for i in graph.initializer}
-    sizes = {v.name: bytes_of(v.type) for v in [*graph.input, *graph.value_info, *graph.output] if v.name not in constant}
+    declared = [v for v in [*graph.input, *graph.value_info, *graph.output] if v.name not in constant]
+    sizes = {v.name: bytes_of(v.type) for v in declared}
+    unknown = {o for n in graph.node for o in n.output if o and o not in sizes}
+    if unknown or None in sizes.values():
+        return None
     last = {}
     for position, node in enumerate(graph.node):
         for name in node.input:
@@ -118,6 +126,7 @@ def main():
     model = onnx.load(arguments.model)
     weights = sum(onnx.numpy_helper.to_array(i).nbytes for i in model.graph.initializer)
     live = live_bytes(model)
+    least = weights + (live or 0)
 
     def median(rows, key):
         return statistics.median(r[key] for r in rows)
@@ -137,8 +146,8 @@ def main():
         "onnxruntime_peak_less_python_bytes": peer_added,
         "weights_bytes": weights,
         "live_bytes": live,
-        "peak_over_weights_and_live": our_peak / (weights + live),
-        "onnxruntime_less_python_over_weights_and_live": peer_added / (weights + live),
+        "peak_over_least": our_peak / least,
+        "onnxruntime_less_python_over_least": peer_added / least,
     }
     record = {
         "what": "start to first result, one inference, fresh processes in turns; medians",
@@ -154,11 +163,12 @@ def main():
     }
     Path(arguments.out).write_text(json.dumps(record, indent=1) + "\n")
     megabyte = 2**20
+    shown_live = " (activations not known)" if live is None else f" + live activations {live / megabyte:.0f} MiB"
     print(f"time    anychip {our_time:.3f} s; ONNX Runtime session {peer_session:.3f} s ({our_time / peer_session:.2f}x), "
           f"whole Python process {peer_time:.3f} s ({our_time / peer_time:.2f}x)")
-    print(f"memory  anychip {our_peak / megabyte:.0f} MiB; weights {weights / megabyte:.0f} MiB + live activations "
-          f"{live / megabyte:.0f} MiB ({our_peak / (weights + live):.2f}x); ONNX Runtime {peer_peak / megabyte:.0f} MiB, "
-          f"{peer_added / megabyte:.0f} MiB of it after Python ({peer_added / (weights + live):.2f}x)")
+    print(f"memory  anychip {our_peak / megabyte:.0f} MiB; weights {weights / megabyte:.0f} MiB{shown_live} "
+          f"({our_peak / least:.2f}x); ONNX Runtime {peer_peak / megabyte:.0f} MiB, "
+          f"{peer_added / megabyte:.0f} MiB of it after Python ({peer_added / least:.2f}x)")
 
 
 if __name__ == "__main__":
