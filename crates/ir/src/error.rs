@@ -86,6 +86,32 @@ pub enum IrError {
         /// What is wrong there.
         source: Box<IrError>,
     },
+    /// A result that would take more memory than the evaluation may use.
+    #[error("a result {dtype}{shape:?} would take more than {limit} bytes")]
+    TooLarge {
+        /// Element type of the result.
+        dtype: DType,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// What one result may take.
+        limit: usize,
+    },
+    /// A loop that ran for longer than the evaluation may.
+    #[error("loop: more than {limit} iterations")]
+    Iterations {
+        /// How many it may run.
+        limit: u64,
+    },
+    /// A result whose shape is not what the graph says: two sizes taken to be equal are not.
+    #[error("{op}: the result is {found}, expected {expected}")]
+    Result {
+        /// The operator.
+        op: &'static str,
+        /// What came out.
+        found: String,
+        /// The type in the graph, with the sizes its names have.
+        expected: String,
+    },
     /// A graph was given other inputs than it takes.
     #[error("input `{name}` is {found}, expected {expected}")]
     Input {

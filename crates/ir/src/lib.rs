@@ -6,9 +6,11 @@
 //! what it costs. The crate knows no file format and no chip.
 
 mod attribute;
+mod bindings;
 mod builder;
 mod composite;
 mod error;
+mod evaluate;
 mod graph;
 mod infer;
 mod known;
@@ -17,9 +19,14 @@ mod prim;
 mod rewrite;
 
 pub use attribute::{Attribute, AttributeValue, Attributes};
+pub use bindings::Bindings;
 pub use builder::{Builder, OpSpec};
 pub use composite::{Composite, CompositeRow, Expand, FromAttributes};
 pub use error::IrError;
+pub use evaluate::{
+    Limits, evaluate, evaluate_node, evaluate_node_within, evaluate_prim, evaluate_prim_within,
+    evaluate_within,
+};
 pub use graph::{Definition, Graph, Node, NodeId, Op, TensorType, ValueId};
 pub use infer::broadcast_shapes;
 pub use prim::{

@@ -11,5 +11,5 @@ mod tensor;
 
 pub use dim::{Atom, Dim, Polynomial, Symbol};
 pub use dtype::{DType, Element, UnknownDType};
-pub use small_float::{decode_small_float, encode_small_float};
+pub use small_float::{decode_small_float, encode_small_float, round_to_odd};
 pub use tensor::{Tensor, TensorError, TensorView};

@@ -107,12 +107,31 @@ pub fn encode_small_float(dtype: DType, value: f32, saturate: bool) -> u8 {
     sign | magnitude as u8
 }
 
+/// `value` as the `f32` from which every narrower float is rounded as if from `value` itself: an inexact
+/// result has its last bit set, so that no tie arises that was none (Boldo and Melquiond, 2008).
+pub fn round_to_odd(value: f64) -> f32 {
+    let nearest = value as f32;
+    if !value.is_finite() || f64::from(nearest) == value {
+        return nearest;
+    }
+    if nearest.is_infinite() {
+        return f32::MAX.copysign(nearest);
+    }
+    let bits = nearest.to_bits();
+    // Of the two neighbours, the one towards zero, with its last bit set where the other is even.
+    let truncated = if f64::from(nearest).abs() > value.abs() { bits - 1 } else { bits };
+    f32::from_bits(truncated | 1)
+}
+
 fn encode_finite(f: &Format, sign: u8, value: f32) -> u8 {
     let sign_bit = 1u8 << (f.exponent_bits + f.mantissa_bits);
     let largest = u32::from(sign_bit - 1);
-    // The formats without NaN have no answer for one; the largest value is what ONNX's tests hold.
-    let magnitude =
-        if value.is_nan() { largest } else { round_magnitude(f, f64::from(value.abs())) };
+    // The formats without NaN have no answer for one: a zero of the other sign is what ml_dtypes gives,
+    // with which ONNX's tests are generated.
+    if value.is_nan() {
+        return sign ^ sign_bit;
+    }
+    let magnitude = round_magnitude(f, f64::from(value.abs()));
     sign | magnitude.min(largest) as u8
 }
 
@@ -148,7 +167,8 @@ fn encode_e8m0(value: f32, saturate: bool) -> u8 {
     let exponent = ((bits >> 52) & 0x7ff) as i32 - 1023;
     let fraction = bits & ((1 << 52) - 1);
     let half = 1u64 << 51;
-    let up = fraction > half || (fraction == half && exponent & 1 != 0);
+    // The code is the exponent plus 127, so the even code of a tie is above an even exponent.
+    let up = fraction > half || (fraction == half && exponent & 1 == 0);
     let code = exponent + 127 + i32::from(up);
     if code > 254 { if saturate { 254 } else { 255 } } else { code.max(0) as u8 }
 }
@@ -185,6 +205,25 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn rounding_to_odd_leaves_no_false_tie() {
+        // Half a step of f16 above 1, and a little more than f32 can tell: rounds up, not to even.
+        let above = 1.0 + 2f64.powi(-11) + 2f64.powi(-40);
+        assert_eq!(half::f16::from_f32(above as f32).to_f64(), 1.0);
+        assert_eq!(half::f16::from_f32(round_to_odd(above)).to_f64(), 1.0 + 2f64.powi(-10));
+        assert_eq!(round_to_odd(-1.5), -1.5);
+        assert_eq!(round_to_odd(1e300), f32::MAX);
+        assert_eq!(round_to_odd(f64::INFINITY), f32::INFINITY);
+        assert_eq!(round_to_odd(1e-300), f32::from_bits(1));
+        assert!(round_to_odd(f64::NAN).is_nan());
+    }
+
+    #[test]
+    fn formats_without_nan_answer_zero() {
+        assert_eq!(encode_small_float(DType::F4E2M1, f32::NAN, true), 0x8);
+        assert_eq!(encode_small_float(DType::F6E3M2, f32::INFINITY, true), 0x1f);
     }
 
     #[test]

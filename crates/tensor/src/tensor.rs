@@ -6,7 +6,7 @@ use std::fmt;
 use bytes::Bytes;
 use half::{bf16, f16};
 
-use crate::small_float::{decode_small_float, encode_small_float};
+use crate::small_float::{decode_small_float, encode_small_float, round_to_odd};
 use crate::{DType, Element};
 
 /// What is wrong with the parts a tensor was to be made from.
@@ -118,16 +118,20 @@ impl Tensor {
         match dtype {
             DType::F64 => Tensor::from_vec(shape, values.to_vec()),
             DType::F32 => Tensor::from_vec(shape, values.iter().map(|&v| v as f32).collect()),
-            DType::F16 => {
-                Tensor::from_vec(shape, values.iter().map(|&v| f16::from_f64(v)).collect())
-            }
-            DType::BF16 => {
-                Tensor::from_vec(shape, values.iter().map(|&v| bf16::from_f64(v)).collect())
-            }
+            DType::F16 => Tensor::from_vec(
+                shape,
+                values.iter().map(|&v| f16::from_f32(round_to_odd(v))).collect(),
+            ),
+            DType::BF16 => Tensor::from_vec(
+                shape,
+                values.iter().map(|&v| bf16::from_f32(round_to_odd(v))).collect(),
+            ),
             DType::Bool => Tensor::from_bools(shape, values.iter().map(|&v| v != 0.0)),
             small if small.is_small_float() => {
-                let codes: Vec<u8> =
-                    values.iter().map(|&v| encode_small_float(small, v as f32, true)).collect();
+                let codes: Vec<u8> = values
+                    .iter()
+                    .map(|&v| encode_small_float(small, round_to_odd(v), true))
+                    .collect();
                 Tensor::from_codes(small, shape, &codes)
             }
             integer => {
