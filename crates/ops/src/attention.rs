@@ -1,57 +1,110 @@
 //! Scaled dot-product attention with grouped key and value heads.
 
-use anychip_ir::{Builder, DotDims, Expand, IrError, Prim, ValueId, composite};
-use anychip_tensor::Dim;
+use anychip_ir::{Builder, DotDims, Expand, IrError, Prim, ReduceKind, ValueId, composite};
+use anychip_tensor::{DType, Dim};
 
 use crate::Softmax;
 
 composite! {
     /// `(q [b, h, s, d], k [b, g, t, d], v [b, g, t, e][, mask]) → softmax(scale · q kᵀ + mask) v`, `[b, h, s, e]`
     /// (arXiv:1706.03762). `g` divides `h`; each key head serves `h/g` neighbouring query heads. `mask` is
-    /// added and broadcasts to `[b, h, s, t]`.
+    /// added and broadcasts to `[b, h, s, t]`; a query whose mask is −∞ throughout gives zeros. With `scores`
+    /// there is a second result, `[b, h, s, t]`.
     pub struct Attention = "attention" {
         /// Factor of the scores.
         pub scale: f32,
         /// Query `i` sees only keys up to `i`.
         pub causal: bool,
+        /// Scores become `softcap · tanh(score / softcap)` before the mask; 0 leaves them.
+        pub softcap: f32,
+        /// The type that softmax is computed in, where it is not that of `q`.
+        pub softmax_type: Option<DType>,
+        /// Which scores are a second result: `raw`, `capped`, `masked` or `weights`.
+        pub scores: Option<String>,
     }
-    example: Attention { scale: 0.125, causal: false }
+    example: Attention {
+        scale: 0.125,
+        causal: false,
+        softcap: 0.0,
+        softmax_type: None,
+        scores: None,
+    }
+}
+
+impl Attention {
+    /// The plain form: a factor, and whether queries see later keys.
+    pub fn new(scale: f32, causal: bool) -> Attention {
+        Attention { scale, causal, softcap: 0.0, softmax_type: None, scores: None }
+    }
 }
 
 impl Expand for Attention {
     fn expand(&self, b: &mut Builder, x: &[ValueId]) -> Result<Vec<ValueId>, IrError> {
+        if !matches!(x.len(), 3 | 4) || x[..3].iter().any(|&v| b.rank(v) != 4) {
+            return Err(IrError::Shapes {
+                op: "attention",
+                reason: "needs queries, keys and values of four dims, and at most a mask",
+                types: x.iter().map(|&v| b.ty(v).clone()).collect(),
+            });
+        }
         let (q, k, v) = (x[0], x[1], x[2]);
         let dtype = b.dtype(q);
         let heads = b.dims(q)[1].clone();
         let (k, v) = (repeat_heads(b, k, &heads)?, repeat_heads(b, v, &heads)?);
-        let scores = DotDims {
+        let dims = |contract| DotDims {
             lhs_batch: vec![0, 1],
             rhs_batch: vec![0, 1],
             lhs_contract: vec![3],
-            rhs_contract: vec![3],
+            rhs_contract: vec![contract],
         };
-        let scores = b.prim(Prim::DotGeneral(scores, dtype), &[q, k])?;
-        let mut scores = b.scale(scores, f64::from(self.scale))?;
+        let q = b.scale(q, f64::from(self.scale))?;
+        let raw = b.prim(Prim::DotGeneral(dims(3), dtype), &[q, k])?;
+        let capped = if self.softcap == 0.0 {
+            raw
+        } else {
+            let scaled = b.scale(raw, 1.0 / f64::from(self.softcap))?;
+            let curve = b.tanh(scaled)?;
+            b.scale(curve, f64::from(self.softcap))?
+        };
+        let mut masked = capped;
+        let never = b.scalar(dtype, f64::NEG_INFINITY)?;
         if let Some(&mask) = x.get(3) {
-            scores = b.add(scores, mask)?;
+            masked = b.add(masked, mask)?;
         }
         if self.causal {
-            let (rows, columns) = (b.dims(scores)[2].clone(), b.dims(scores)[3].clone());
+            let (rows, columns) = (b.dims(raw)[2].clone(), b.dims(raw)[3].clone());
             let rows = b.iota(&rows)?;
             let rows = b.unsqueeze(rows, &[1])?;
             let columns = b.iota(&columns)?;
             let seen = b.le(columns, rows)?;
-            let never = b.scalar(dtype, f64::NEG_INFINITY)?;
-            scores = b.select(seen, scores, never)?;
+            masked = b.select(seen, masked, never)?;
         }
-        let weights = b.composite(Softmax { axis: 3 }, &[scores])?;
-        let values = DotDims {
-            lhs_batch: vec![0, 1],
-            rhs_batch: vec![0, 1],
-            lhs_contract: vec![3],
-            rhs_contract: vec![2],
+        let wide = b.cast(masked, self.softmax_type.unwrap_or(dtype))?;
+        let weights = b.composite(Softmax { axis: 3 }, &[wide])?;
+        let mut weights = b.cast(weights, dtype)?;
+        if let Some(&mask) = x.get(3) {
+            let last = b.rank(mask) - 1;
+            let most = b.reduce(ReduceKind::Max, mask, &[last], true)?;
+            let unseen = b.eq(most, never)?;
+            let zero = b.scalar(dtype, 0.0)?;
+            weights = b.select(unseen, zero, weights)?;
+        }
+        let result = b.prim(Prim::DotGeneral(dims(2), dtype), &[weights, v])?;
+        let scores = match self.scores.as_deref() {
+            None => return Ok(vec![result]),
+            Some("raw") => raw,
+            Some("capped") => capped,
+            Some("masked") => masked,
+            Some("weights") => weights,
+            Some(other) => {
+                return Err(IrError::Setting {
+                    op: "attention",
+                    reason: "scores are raw, capped, masked or weights",
+                    found: other.to_string(),
+                });
+            }
         };
-        Ok(vec![b.prim(Prim::DotGeneral(values, dtype), &[weights, v])?])
+        Ok(vec![result, scores])
     }
 }
 
@@ -72,14 +125,13 @@ fn repeat_heads(b: &mut Builder, x: ValueId, heads: &Dim) -> Result<ValueId, IrE
 mod tests {
     use super::*;
     use anychip_ir::TensorType;
-    use anychip_tensor::DType;
 
     #[test]
     fn grouped_heads_type() {
         let mut b = Builder::new("attention");
         let q = b.input("q", TensorType::new(DType::F32, [Dim::sym("n"), 8.into(), 5.into(), 16.into()]));
         let k = b.input("k", TensorType::new(DType::F32, [Dim::sym("n"), 2.into(), 7.into(), 16.into()]));
-        let out = b.composite(Attention { scale: 0.25, causal: true }, &[q, k, k]).unwrap();
+        let out = b.composite(Attention::new(0.25, true), &[q, k, k]).unwrap();
         assert_eq!(b.ty(out).to_string(), "f32[n, 8, 5, 16]");
     }
 }

@@ -2,6 +2,11 @@
 
 use anychip_ir::CompositeRow;
 
+mod activation;
+mod interpolate;
+mod repeat;
+mod sample;
+
 macro_rules! composites {
     ($($module:ident :: $type:ident),* $(,)?) => {
         $(mod $module; pub use $module::$type;)*
@@ -13,11 +18,27 @@ macro_rules! composites {
 
 composites! {
     attention::Attention,
+    average_pool::AveragePool,
     batch_norm::BatchNorm,
+    conv_transpose::ConvTranspose,
+    deformable_conv::DeformableConv,
+    dft::Dft,
     gelu::Gelu,
+    grid_sample::GridSample,
+    group_norm::GroupNorm,
+    gru::Gru,
     layer_norm::LayerNorm,
+    linear_attention::LinearAttention,
+    local_response_norm::LocalResponseNorm,
     log_softmax::LogSoftmax,
+    lstm::Lstm,
+    max_pool_indices::MaxPoolIndices,
+    non_max_suppression::NonMaxSuppression,
+    resize::Resize,
     rms_norm::RmsNorm,
+    rnn::Rnn,
+    roi_align::RoiAlign,
+    rotary_embedding::RotaryEmbedding,
     silu::Silu,
     softmax::Softmax,
 }

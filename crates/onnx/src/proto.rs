@@ -1,0 +1,10 @@
+//! The standard's messages, generated from `proto/onnx.proto`.
+
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::pedantic,
+    reason = "generated from the standard's schema, which documents the fields"
+)]
+
+include!(concat!(env!("OUT_DIR"), "/onnx.rs"));
