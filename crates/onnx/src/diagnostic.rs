@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::tensor::TensorProblem;
+
 /// What kind of problem a diagnostic is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Code {
@@ -81,6 +83,15 @@ pub struct Diagnostic {
 impl Diagnostic {
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Diagnostic {
         Diagnostic { code, node: None, message: message.into(), help: None, needs: Vec::new() }
+    }
+
+    /// A weight that cannot be read.
+    pub(crate) fn tensor(name: &str, problem: &TensorProblem) -> Diagnostic {
+        let code = match problem {
+            TensorProblem::External(_) => Code::ExternalData,
+            _ => Code::BadTensor,
+        };
+        Diagnostic::new(code, problem.to_string()).at(name)
     }
 
     pub(crate) fn at(mut self, node: impl Into<String>) -> Diagnostic {

@@ -1,4 +1,4 @@
-//! ONNX in and out.
+//! ONNX in and out: [`load`] reads a model into a graph, [`Diagnostics`] say what is wrong with it.
 
 mod diagnostic;
 mod files;
@@ -7,5 +7,6 @@ mod proto;
 mod tensor;
 
 pub use diagnostic::{Code, Diagnostic, Diagnostics};
-pub use files::ExternalError;
+pub use files::{ExternalError, Files};
+pub use import::{ImportOptions, Model, from_bytes, load};
 pub use tensor::{TensorProblem, dtype_from_onnx, dtype_to_onnx};

@@ -49,6 +49,12 @@ pub(crate) enum ImportError {
         /// What is wrong with it.
         problem: TensorProblem,
     },
+    /// Functions or sub-graphs within each other beyond what is read.
+    #[error("functions and sub-graphs are nested more than {0} deep")]
+    TooDeep(usize),
+    /// More nodes than any model has.
+    #[error("the model has more than {0} nodes with its functions written out")]
+    TooMany(usize),
     /// Already reported, or a consequence of what is.
     #[error("a value it needs could not be imported")]
     Reported,

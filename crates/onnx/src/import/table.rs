@@ -4,8 +4,9 @@ use anychip_ir::ValueId;
 
 use super::call::{Call, ImportError};
 use super::{
-    ops_attention, ops_contrib, ops_control, ops_elementwise, ops_image, ops_misc, ops_movement,
-    ops_nn, ops_quantize, ops_random, ops_recurrent, ops_reduce, ops_signal,
+    ops_attention, ops_contrib, ops_control, ops_elementwise, ops_generate, ops_image, ops_index,
+    ops_misc, ops_movement, ops_nn, ops_quantize, ops_random, ops_recurrent, ops_reduce,
+    ops_signal,
 };
 
 /// Adds an operator to the graph being built; its results, in the standard's order. Results that the node
@@ -64,9 +65,11 @@ impl Row {
     }
 }
 
-const FAMILIES: [&[Row]; 13] = [
+const FAMILIES: [&[Row]; 15] = [
     ops_elementwise::ROWS,
     ops_movement::ROWS,
+    ops_index::ROWS,
+    ops_generate::ROWS,
     ops_reduce::ROWS,
     ops_control::ROWS,
     ops_nn::ROWS,
