@@ -14,10 +14,12 @@
 pub mod activation;
 pub mod broadcast;
 pub mod conv;
+pub mod copy;
 pub mod elementwise;
 pub mod gemm;
 pub mod map;
 pub mod norm;
+pub mod pooling;
 pub mod reduce;
 pub mod softmax;
 #[cfg(test)]

@@ -7,7 +7,7 @@ mod depthwise;
 mod im2col;
 mod reference;
 mod shape;
-mod stage;
+pub(crate) mod stage;
 
 pub use reference::reference;
 pub use shape::ConvShape;
@@ -187,7 +187,7 @@ impl Conv {
                 // SAFETY: each channel reads and writes its own range, both within the slices.
                 unsafe {
                     let from = image.as_ptr().add(c * self.shape.input_pixels());
-                    self.planes.write(self.simd, from, to.get().add(c * self.planes.len));
+                    self.planes.write(self.simd, from, to.get().add(c * self.planes.len), 0.0);
                 }
             }
         });
@@ -267,6 +267,7 @@ impl Conv {
                         self.simd,
                         input.as_ptr().add(plane * s.input_pixels()),
                         staged,
+                        0.0,
                     )
                 };
                 for m in 0..multiplier {

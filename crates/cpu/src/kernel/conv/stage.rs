@@ -86,12 +86,12 @@ impl Planes {
         (od * self.shape.stride[0] * self.rows + oh * self.shape.stride[1]) * self.row
     }
 
-    /// Writes the plane of the channel at `from`.
+    /// Writes the plane of the channel at `from`, padding being `fill`.
     ///
     /// # Safety
     /// `from` is readable for the input's pixels, `to` writable for `len` elements.
-    pub(crate) unsafe fn write(&self, simd: Simd, from: *const f32, to: *mut f32) {
-        dispatch(simd, Write { planes: self, from, to });
+    pub(crate) unsafe fn write(&self, simd: Simd, from: *const f32, to: *mut f32, fill: f32) {
+        dispatch(simd, Write { planes: self, from, to, fill });
     }
 
     /// The input row that slice or row `position` of axis `i` holds, if it is not padding.
@@ -120,6 +120,7 @@ struct Write<'a> {
     planes: &'a Planes,
     from: *const f32,
     to: *mut f32,
+    fill: f32,
 }
 
 impl Task for Write<'_> {
@@ -134,7 +135,7 @@ impl Task for Write<'_> {
                 let (Some(id), Some(ih)) = (planes.source_row(0, d), planes.source_row(1, h))
                 else {
                     // SAFETY: as above.
-                    unsafe { zero::<V>(line, planes.row) };
+                    unsafe { fill::<V>(line, planes.row, self.fill) };
                     continue;
                 };
                 for run in 0..planes.remainders.len() {
@@ -145,8 +146,7 @@ impl Task for Write<'_> {
                             planes,
                             source,
                             planes.remainders[run],
-                            line.add(run * planes.pitch),
-                        );
+                            line.add(run * planes.pitch), self.fill);
                     }
                 }
             }
@@ -154,12 +154,12 @@ impl Task for Write<'_> {
     }
 }
 
-/// Zeros `n` elements.
+/// Writes `x` to `n` elements.
 #[inline(always)]
-unsafe fn zero<V: Vector>(to: *mut f32, n: usize) {
+unsafe fn fill<V: Vector>(to: *mut f32, n: usize, x: f32) {
     let mut i = 0;
     while i < n {
-        V::zero().store_first(to.add(i), (n - i).min(V::LANES));
+        V::splat(x).store_first(to.add(i), (n - i).min(V::LANES));
         i += V::LANES;
     }
 }
@@ -171,6 +171,7 @@ unsafe fn write_run<V: Vector>(
     source: *const f32,
     (remainder, first, last): (usize, usize, usize),
     to: *mut f32,
+    padding: f32,
 ) {
     let s = &planes.shape;
     let (sw, step, width) = (s.stride[2], s.input_step[2], s.input[2]);
@@ -179,11 +180,11 @@ unsafe fn write_run<V: Vector>(
         for j in 0..planes.pitch {
             let p = start + (j * sw) as isize;
             let inside = p >= 0 && p % step as isize == 0 && (p as usize / step) < width;
-            *to.add(j) = if inside { *source.add(p as usize / step) } else { 0.0 };
+            *to.add(j) = if inside { *source.add(p as usize / step) } else { padding };
         }
         return;
     }
-    zero::<V>(to, first);
+    fill::<V>(to, first, padding);
     if last > first {
         let offset = (start + (first * sw) as isize) as usize;
         let source = source.add(offset);
@@ -221,5 +222,5 @@ unsafe fn write_run<V: Vector>(
             }
         }
     }
-    zero::<V>(to.add(last), planes.pitch - last);
+    fill::<V>(to.add(last), planes.pitch - last, padding);
 }
