@@ -22,6 +22,7 @@ composites! {
     batch_norm::BatchNorm,
     conv_transpose::ConvTranspose,
     deformable_conv::DeformableConv,
+    determinant::Determinant,
     dft::Dft,
     gelu::Gelu,
     grid_sample::GridSample,

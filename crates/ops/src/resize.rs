@@ -161,9 +161,10 @@ impl Resize {
                 }
                 (Some(sizes), None) => {
                     let dim = b.known(sizes).and_then(|known| known.get(i)).cloned();
+                    // A name in it need not be readable from `x`, so anything but a number is read off the operand.
                     let length = match &dim {
-                        Some(dim) => b.dim_value(dim)?,
-                        None => b.index(sizes, 0, i as i64)?,
+                        Some(dim) if dim.fixed().is_some() => b.dim_value(dim)?,
+                        _ => b.index(sizes, 0, i as i64)?,
                     };
                     let output = b.cast(length, DType::F64)?;
                     let scale = b.div(output, wide)?;
