@@ -2,12 +2,16 @@
 //!
 //! [`optimize`] runs [`PIPELINE`] to a fixed point. Each pass takes a graph and gives another, built anew, so
 //! every type is derived again; its doc comment is its equation, and `docs/passes.md` is those comments.
+//! [`fuse::groups`] says which nodes one kernel can do together, [`plan::memory`] where values live.
 
 #[macro_use]
 mod pipeline;
 
 mod elementwise;
+pub mod fuse;
 pub mod matching;
+pub mod plan;
+mod random;
 mod rebuild;
 mod recognize;
 mod uses;
@@ -31,6 +35,7 @@ passes! {
     remove_dead_code::REMOVE_DEAD_CODE,
     inline_branches::INLINE_BRANCHES,
     fold_shapes::FOLD_SHAPES,
+    fold_constants::FOLD_CONSTANTS,
     simplify_arithmetic::SIMPLIFY_ARITHMETIC,
     simplify_movement::SIMPLIFY_MOVEMENT,
     drop_broadcasts::DROP_BROADCASTS,
@@ -43,6 +48,8 @@ passes! {
     recognize_silu::RECOGNIZE_SILU,
     recognize_layer_norm::RECOGNIZE_LAYER_NORM,
     recognize_rms_norm::RECOGNIZE_RMS_NORM,
+    // After softmax, by which it is found.
+    recognize_attention::RECOGNIZE_ATTENTION,
     fold_batch_norm::FOLD_BATCH_NORM,
     fold_scale_and_bias::FOLD_SCALE_AND_BIAS,
     sink_transposes::SINK_TRANSPOSES,
