@@ -7,6 +7,7 @@ mod buffer;
 mod control;
 pub mod detect;
 mod executable;
+mod fusion;
 pub mod kernel;
 mod lower;
 mod machine;

@@ -15,7 +15,8 @@ use bytes::Bytes;
 use crate::buffer::{ALIGNMENT, Buffer, Raw};
 use crate::control;
 use crate::executable::{Executable, Memories, Shared};
-use crate::lower::{self, Cx};
+use crate::fusion::{Group, Groups, Turn};
+use crate::lower::{self, Cx, Lowered};
 use crate::memory::{self, Temporary};
 use crate::specialize::{Binding, fixed, size_operands, specialize};
 use crate::step::{Barrier, Io, Kernel, Location};
@@ -138,10 +139,14 @@ impl Plan {
             planner.homes[v.index()] = Home::Input(i);
         }
         let live = live_nodes(&graph);
-        for (id, node) in graph.iter() {
-            if live[id.index()] {
-                planner.add(node, shared).map_err(|error| at(error, node))?;
-            }
+        let groups = Groups::form(&cx, &live);
+        for (id, node) in graph.iter().filter(|(id, _)| live[id.index()]) {
+            let added = match groups.turn(id) {
+                Turn::Alone => planner.add(node, shared),
+                Turn::Group(group) => planner.add_group(group, shared),
+                Turn::Absorbed => Ok(()),
+            };
+            added.map_err(|error| at(error, node))?;
         }
         planner.finish(shared)
     }
@@ -377,27 +382,46 @@ impl<'a> Planner<'a> {
                 return Ok(());
             }
             if let Some(lowered) = lower::lower(&self.cx, node) {
-                let step = self.drafts.len();
-                for &v in &node.outputs {
-                    let bytes = self.bytes(v)?;
-                    self.homes[v.index()] = Home::Own(self.temporaries.len());
-                    self.temporaries.push(Temporary { bytes, first: step, last: step });
-                    self.made_for.push(v);
-                }
                 self.line(node, lowered.name, &lowered.detail);
-                self.drafts.push(Draft {
-                    name: node.name.clone(),
-                    kernel: Some(lowered.kernel),
-                    barrier: None,
-                    operands: lowered.operands,
-                    results: node.outputs.clone(),
-                    scratch: lowered.scratch,
-                    in_place: lowered.in_place,
-                });
-                return Ok(());
+                return self.step(node, lowered);
             }
         }
         self.barrier(node, control::reference(node), "reference");
+        Ok(())
+    }
+
+    /// A group as one step, or its operators one by one where no kernel does all of it.
+    fn add_group(&mut self, group: &Group<'a>, shared: &Arc<Shared>) -> Result<(), RunError> {
+        let nodes: Vec<&'a Node> = match group {
+            Group::Chain(nodes) => nodes.clone(),
+            Group::Tail(tail) => std::iter::once(tail.anchor).chain(tail.absorbed.iter().copied()).collect(),
+        };
+        let Some(lowered) = lower::lower_group(&self.cx, group) else {
+            return nodes.into_iter().try_for_each(|node| self.add(node, shared));
+        };
+        let (first, last) = (nodes[0], nodes[nodes.len() - 1]);
+        self.line(if matches!(group, Group::Tail(_)) { first } else { last }, lowered.name, &lowered.detail);
+        self.step(last, lowered)
+    }
+
+    /// A kernel that makes the results of `node`.
+    fn step(&mut self, node: &Node, lowered: Lowered) -> Result<(), RunError> {
+        let step = self.drafts.len();
+        for &v in &node.outputs {
+            let bytes = self.bytes(v)?;
+            self.homes[v.index()] = Home::Own(self.temporaries.len());
+            self.temporaries.push(Temporary { bytes, first: step, last: step });
+            self.made_for.push(v);
+        }
+        self.drafts.push(Draft {
+            name: node.name.clone(),
+            kernel: Some(lowered.kernel),
+            barrier: None,
+            operands: lowered.operands,
+            results: node.outputs.clone(),
+            scratch: lowered.scratch,
+            in_place: lowered.in_place,
+        });
         Ok(())
     }
 

@@ -5,12 +5,20 @@ use std::sync::Arc;
 use anychip_ir::{ConvolutionDims, IrError, Node, Prim};
 use anychip_tensor::DType;
 
+use super::tail::Written;
 use super::{Cx, Lowered};
+use crate::fusion::Tail;
 use crate::kernel::conv::{Conv, ConvShape};
 use crate::kernel::gemm::Epilogue;
 use crate::step::{Io, Kernel};
 
 pub(crate) fn lower(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
+    lower_tail(cx, &Tail::alone(node))
+}
+
+/// A convolution and what is done to its result as it is written.
+pub(crate) fn lower_tail(cx: &Cx<'_>, tail: &Tail<'_>) -> Option<Lowered> {
+    let node = tail.anchor;
     let Some(Prim::Convolution(dims, output)) = node.op.prim() else { return None };
     let &[x, w] = node.inputs.as_slice() else { return None };
     if *output != DType::F32 || cx.dtype(x) != DType::F32 || cx.dtype(w) != DType::F32 {
@@ -25,10 +33,12 @@ pub(crate) fn lower(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
         Conv::new(simd, threads, &shape, &elements, false)
     });
     let scratch = conv.scratch_len() * 4;
+    let mut operands = vec![x];
+    let written = Written::new(tail, &mut operands);
     Some(Lowered {
         scratch,
-        detail: format!("{}, weights packed", simd.name()),
-        ..Lowered::new("convolution", Convolution { conv }, &[x])
+        detail: format!("{}, weights packed{}", simd.name(), tail.names()),
+        ..Lowered::new("convolution", Convolution { conv, written }, &operands)
     })
 }
 
@@ -62,11 +72,13 @@ fn settings(s: &ConvShape, threads: usize) -> Vec<usize> {
 
 struct Convolution {
     conv: Arc<Conv>,
+    written: Written,
 }
 
 impl Kernel for Convolution {
     fn run(&self, io: &Io<'_>) -> Result<(), IrError> {
-        self.conv.run(io.operand(0), io.result(0), &Epilogue::default(), io.scratch(), io.pool);
+        let epilogue = Epilogue { row_bias: self.written.bias(io), ..self.written.epilogue(io) };
+        self.conv.run(io.operand(0), io.result(0), &epilogue, io.scratch(), io.pool);
         Ok(())
     }
 }

@@ -6,18 +6,31 @@ use std::sync::Arc;
 use anychip_ir::{DotDims, IrError, Node, Prim, ValueId};
 use anychip_tensor::DType;
 
+use super::tail::Written;
 use super::{Cx, Lowered};
+use crate::fusion::Tail;
 use crate::kernel::gemm::{A, B, Epilogue, Gemm, GemmShape, Matrix, Offsets, PackedA, PackedB};
 use crate::step::{Io, Kernel};
 
 pub(crate) fn lower(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
+    lower_tail(cx, &Tail::alone(node))
+}
+
+/// A product and what is done to its result as it is written.
+pub(crate) fn lower_tail(cx: &Cx<'_>, tail: &Tail<'_>) -> Option<Lowered> {
+    let node = tail.anchor;
     let Some(Prim::DotGeneral(dims, output)) = node.op.prim() else { return None };
     let &[lhs, rhs] = node.inputs.as_slice() else { return None };
     if *output != DType::F32 || cx.dtype(lhs) != DType::F32 || cx.dtype(rhs) != DType::F32 {
         return None;
     }
     let layout = Layout::of(dims, cx.shape(lhs), cx.shape(rhs))?;
-    Some(product(cx, &layout, lhs, rhs))
+    // A bias runs along the columns, so all of the last dim must be columns of one matrix.
+    let last = cx.shape(node.outputs[0]).last().copied().unwrap_or(1);
+    if tail.bias.is_some() && (layout.swapped || layout.n != last) {
+        return None;
+    }
+    Some(product(cx, &layout, lhs, rhs, tail))
 }
 
 /// A dot product as products of matrices.
@@ -129,6 +142,7 @@ impl Layout {
 
 struct Product {
     gemm: Gemm,
+    written: Written,
     a: (usize, usize),
     b: (usize, usize),
     c_stride: usize,
@@ -136,7 +150,7 @@ struct Product {
     packed_b: Option<Arc<PackedB>>,
 }
 
-fn product(cx: &Cx<'_>, layout: &Layout, lhs: ValueId, rhs: ValueId) -> Lowered {
+fn product(cx: &Cx<'_>, layout: &Layout, lhs: ValueId, rhs: ValueId, tail: &Tail<'_>) -> Lowered {
     let (left, right) = if layout.swapped { (rhs, lhs) } else { (lhs, rhs) };
     let Layout { m, n, k, .. } = *layout;
     let simd = cx.shared.simd;
@@ -163,7 +177,7 @@ fn product(cx: &Cx<'_>, layout: &Layout, lhs: ValueId, rhs: ValueId) -> Lowered 
         operands.push(right);
     }
     let detail = format!(
-        "{} × {m}×{n}×{k}, {}{}",
+        "{} × {m}×{n}×{k}, {}{}{}",
         layout.batch.len(),
         simd.name(),
         match (packed_a.is_some(), packed_b.is_some()) {
@@ -171,10 +185,12 @@ fn product(cx: &Cx<'_>, layout: &Layout, lhs: ValueId, rhs: ValueId) -> Lowered 
             (true, false) => ", left packed",
             (false, true) => ", right packed",
             (true, true) => ", both packed",
-        }
+        },
+        tail.names()
     );
     let scratch = gemm.scratch_len() * 4;
-    let kernel = Product { gemm, a: layout.a, b: layout.b, c_stride: layout.c_stride, packed_a, packed_b };
+    let written = Written::new(tail, &mut operands);
+    let kernel = Product { gemm, written, a: layout.a, b: layout.b, c_stride: layout.c_stride, packed_a, packed_b };
     Lowered { detail, scratch, ..Lowered::new("matrix-product", kernel, &operands) }
 }
 
@@ -193,7 +209,7 @@ impl Kernel for Product {
             Some(packed) => B::Packed(packed),
             None => B::Matrix(matrix(self.b)),
         };
-        let epilogue = Epilogue::default();
+        let epilogue = Epilogue { column_bias: self.written.bias(io), ..self.written.epilogue(io) };
         self.gemm.run(a, b, io.result(0), self.c_stride, &epilogue, io.scratch(), io.pool);
         Ok(())
     }

@@ -23,7 +23,8 @@ pub(crate) fn lower(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
 /// Whether an operator can be a step of a chain.
 pub(crate) fn is_step(cx: &Cx<'_>, node: &Node) -> bool {
     let [result] = node.outputs.as_slice() else { return false };
-    cx.shape(*result).len() <= LARGEST_RANK
+    cx.is_sized(node)
+        && cx.shape(*result).len() <= LARGEST_RANK
         && cx.dtype(*result) == DType::F32
         && node.inputs.iter().all(|&v| cx.dtype(v) == DType::F32)
         && match &node.op {

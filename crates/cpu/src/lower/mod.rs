@@ -8,13 +8,15 @@ use anychip_ir::{Graph, Node, Op, Prim, ValueId};
 use anychip_tensor::{DType, Tensor};
 
 use crate::executable::Shared;
+use crate::fusion::Group;
 use crate::step::Kernel;
 
 mod convolution;
 mod copy;
 mod dot_general;
-mod elementwise;
+pub(crate) mod elementwise;
 mod movement;
+mod tail;
 mod typed;
 mod view;
 
@@ -32,6 +34,11 @@ impl<'a> Cx<'a> {
     /// The shape of a value that a step reads or writes: always known there.
     pub(crate) fn shape(&self, v: ValueId) -> &'a [usize] {
         self.shapes[v.index()].as_deref().expect("values of a step have known shapes")
+    }
+
+    /// Whether all shapes around a node are known.
+    pub(crate) fn is_sized(&self, node: &Node) -> bool {
+        node.inputs.iter().chain(&node.outputs).all(|v| self.shapes[v.index()].is_some())
     }
 
     pub(crate) fn len(&self, v: ValueId) -> usize {
@@ -94,6 +101,17 @@ pub(crate) fn lower(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
             let (_, factory) = COMPOSITES.iter().find(|(name, _)| *name == composite.name())?;
             factory(cx, node)
         }
+    }
+}
+
+/// The kernel for a group; `None` when its operators must run one by one.
+pub(crate) fn lower_group(cx: &Cx<'_>, group: &Group<'_>) -> Option<Lowered> {
+    match group {
+        Group::Chain(nodes) => elementwise::lower_chain(cx, nodes),
+        Group::Tail(tail) => match tail.anchor.op.prim()? {
+            Prim::Convolution(..) => convolution::lower_tail(cx, tail),
+            _ => dot_general::lower_tail(cx, tail),
+        },
     }
 }
 

@@ -1,7 +1,7 @@
 //! Elementwise operators on every other type: integers, `bool`, `f64` and half precision; comparisons, choices, casts.
 //!
-//! Half precision is computed in `f32` and rounded once. Functions of types that no model computes much in are called
-//! through a pointer, one loop a type; comparisons, choices and casts have a loop of their own each.
+//! Half precision is computed in `f64` and rounded to `f32`, then to half. Functions of types that no model computes
+//! much in are called through a pointer, one loop a type; what models do much of has a loop of its own.
 
 use anychip_ir::{Binary, Compare, IrError, Node, Op, Prim, Unary};
 use anychip_tensor::{DType, Element};
@@ -51,13 +51,46 @@ pub(crate) fn lower(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
     })
 }
 
-fn one<A: Element, R: Element>(walk: Broadcast, f: impl Fn(A) -> R + Send + Sync + 'static) -> Run {
+/// A loop of its own, compiled for each instruction set: for what models do much of.
+fn fast_one<A: Element, R: Element>(walk: Broadcast, f: impl Fn(A) -> R + Send + Sync + 'static) -> Run {
     Box::new(move |io| map1(io.simd, &walk, io.operand::<A>(0), io.result::<R>(0), &f, io.pool))
 }
 
-fn two<A: Element, R: Element>(walk: Broadcast, f: impl Fn(A, A) -> R + Send + Sync + 'static) -> Run {
+/// As [`fast_one`], of two operands.
+fn fast_two<A: Element, R: Element>(walk: Broadcast, f: impl Fn(A, A) -> R + Send + Sync + 'static) -> Run {
     Box::new(move |io| {
         map2(io.simd, &walk, io.operand::<A>(0), io.operand::<A>(1), io.result::<R>(0), &f, io.pool);
+    })
+}
+
+/// One loop a pair of types, the function called through a pointer: for what models do little of. (A loop for each
+/// function, type and instruction set took four minutes to compile.)
+fn one<A: Element, R: Element>(walk: Broadcast, f: fn(A) -> R) -> Run {
+    Box::new(move |io| {
+        let (a, result) = (io.operand::<A>(0), io.result::<R>(0));
+        let stride = walk.inner_stride(0);
+        for task in 0..walk.tasks() {
+            for run in walk.runs(task) {
+                for (i, r) in result[run.at..run.at + run.len].iter_mut().enumerate() {
+                    *r = f(a[run.from[0] + i * stride]);
+                }
+            }
+        }
+    })
+}
+
+/// As [`one`], of two operands.
+fn two<A: Element, R: Element>(walk: Broadcast, f: fn(A, A) -> R) -> Run {
+    Box::new(move |io| {
+        let (a, b, result) = (io.operand::<A>(0), io.operand::<A>(1), io.result::<R>(0));
+        let strides = (walk.inner_stride(0), walk.inner_stride(1));
+        for task in 0..walk.tasks() {
+            for run in walk.runs(task) {
+                for (i, r) in result[run.at..run.at + run.len].iter_mut().enumerate() {
+                    *r = f(a[run.from[0] + i * strides.0], b[run.from[1] + i * strides.1]);
+                }
+            }
+        }
     })
 }
 
@@ -91,11 +124,11 @@ fn unary(op: Unary, dtype: DType, walk: Broadcast) -> Option<Run> {
         DType::F64 => Some(one::<f64, f64>(walk, float_unary(op)?)),
         DType::F16 => {
             let f = float_unary(op)?;
-            Some(one(walk, move |x: f16| f16::from_f32(f(x.to_f64()) as f32)))
+            Some(fast_one(walk, move |x: f16| f16::from_f32(f(x.to_f64()) as f32)))
         }
         DType::BF16 => {
             let f = float_unary(op)?;
-            Some(one(walk, move |x: bf16| bf16::from_f32(f(x.to_f64()) as f32)))
+            Some(fast_one(walk, move |x: bf16| bf16::from_f32(f(x.to_f64()) as f32)))
         }
         other => integer!(other, T => Some(one::<T, T>(walk, <T as Integer>::unary(op)?)), _ => None),
     }
@@ -194,11 +227,11 @@ fn binary(op: Binary, dtype: DType, walk: Broadcast) -> Option<Run> {
         DType::F64 => Some(two::<f64, f64>(walk, float_binary(op)?)),
         DType::F16 => {
             let f = float_binary(op)?;
-            Some(two(walk, move |x: f16, y: f16| f16::from_f32(f(x.to_f64(), y.to_f64()) as f32)))
+            Some(fast_two(walk, move |x: f16, y: f16| f16::from_f32(f(x.to_f64(), y.to_f64()) as f32)))
         }
         DType::BF16 => {
             let f = float_binary(op)?;
-            Some(two(walk, move |x: bf16, y: bf16| bf16::from_f32(f(x.to_f64(), y.to_f64()) as f32)))
+            Some(fast_two(walk, move |x: bf16, y: bf16| bf16::from_f32(f(x.to_f64(), y.to_f64()) as f32)))
         }
         other => integer!(other, T => Some(two::<T, T>(walk, <T as Integer>::binary(op)?)), _ => None),
     }
@@ -229,7 +262,14 @@ fn compare(op: Compare, dtype: DType, walk: Broadcast) -> Option<Run> {
         }
     }
     match dtype {
-        DType::F32 => Some(of::<f32>(op, walk)),
+        DType::F32 => Some(match op {
+            Compare::Eq => fast_two(walk, |x: f32, y: f32| u8::from(x == y)),
+            Compare::Ne => fast_two(walk, |x: f32, y: f32| u8::from(x != y)),
+            Compare::Lt => fast_two(walk, |x: f32, y: f32| u8::from(x < y)),
+            Compare::Le => fast_two(walk, |x: f32, y: f32| u8::from(x <= y)),
+            Compare::Gt => fast_two(walk, |x: f32, y: f32| u8::from(x > y)),
+            Compare::Ge => fast_two(walk, |x: f32, y: f32| u8::from(x >= y)),
+        }),
         DType::F64 => Some(of::<f64>(op, walk)),
         DType::F16 => Some(of::<f16>(op, walk)),
         DType::BF16 => Some(of::<bf16>(op, walk)),
@@ -270,10 +310,10 @@ fn cast(from: DType, to: DType, walk: Broadcast) -> Option<Run> {
     match (from, to) {
         (DType::F32, DType::Bool) => Some(one(walk, |x: f32| u8::from(x != 0.0))),
         (DType::F64, DType::Bool) => Some(one(walk, |x: f64| u8::from(x != 0.0))),
-        (DType::F32, DType::F16) => Some(one(walk, f16::from_f32)),
-        (DType::F32, DType::BF16) => Some(one(walk, bf16::from_f32)),
-        (DType::F16, DType::F32) => Some(one(walk, f16::to_f32)),
-        (DType::BF16, DType::F32) => Some(one(walk, bf16::to_f32)),
+        (DType::F32, DType::F16) => Some(fast_one(walk, f16::from_f32)),
+        (DType::F32, DType::BF16) => Some(fast_one(walk, bf16::from_f32)),
+        (DType::F16, DType::F32) => Some(fast_one(walk, f16::to_f32)),
+        (DType::BF16, DType::F32) => Some(fast_one(walk, bf16::to_f32)),
         (DType::Bool, _) => to_number!(u8, x => x),
         (DType::F32, _) => to_number!(f32, x => x),
         (DType::F64, _) => to_number!(f64, x => x),
