@@ -54,7 +54,9 @@ def run(command):
         output.seek(0)
         if child.returncode != 0:
             diagnostics.seek(0)
-            sys.exit(f"{command[0]} ended with {child.returncode}: {diagnostics.read().decode(errors='replace')}")
+            sys.exit(
+                f"{command[0]} ended with {child.returncode}: {diagnostics.read().decode(errors='replace')}"
+            )
         return {"process_s": seconds, "peak_bytes": usage.ru_maxrss * 1024}, output.read()
 
 
@@ -64,7 +66,9 @@ def bytes_of(value_type):
     shape = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
     if None in shape:
         return None
-    return int(np.prod(shape, dtype=np.int64)) * onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).itemsize
+    return (
+        int(np.prod(shape, dtype=np.int64)) * onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).itemsize
+    )
 
 
 def live_bytes(model):
@@ -98,7 +102,7 @@ def live_bytes(model):
 def processor():
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(l.split(":", 1)[1].strip() for l in lines if l.startswith("model name"))
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
 
@@ -113,7 +117,15 @@ def main():
     ours, peer = [], []
     with tempfile.TemporaryDirectory() as folder:
         outputs = str(Path(folder, "outputs.npz"))
-        our_command = [arguments.binary, "run", arguments.model, "--input", arguments.inputs, "--output", outputs]
+        our_command = [
+            arguments.binary,
+            "run",
+            arguments.model,
+            "--input",
+            arguments.inputs,
+            "--output",
+            outputs,
+        ]
         peer_command = [sys.executable, "-c", PEER, arguments.model, arguments.inputs]
         for number in range(arguments.runs + 1):
             our_figures, _ = run(our_command)
@@ -163,12 +175,18 @@ def main():
     }
     Path(arguments.out).write_text(json.dumps(record, indent=1) + "\n")
     megabyte = 2**20
-    shown_live = " (activations not known)" if live is None else f" + live activations {live / megabyte:.0f} MiB"
-    print(f"time    anychip {our_time:.3f} s; ONNX Runtime session {peer_session:.3f} s ({our_time / peer_session:.2f}x), "
-          f"whole Python process {peer_time:.3f} s ({our_time / peer_time:.2f}x)")
-    print(f"memory  anychip {our_peak / megabyte:.0f} MiB; weights {weights / megabyte:.0f} MiB{shown_live} "
-          f"({our_peak / least:.2f}x); ONNX Runtime {peer_peak / megabyte:.0f} MiB, "
-          f"{peer_added / megabyte:.0f} MiB of it after Python ({peer_added / least:.2f}x)")
+    shown_live = (
+        " (activations not known)" if live is None else f" + live activations {live / megabyte:.0f} MiB"
+    )
+    print(
+        f"time    anychip {our_time:.3f} s; ONNX Runtime session {peer_session:.3f} s ({our_time / peer_session:.2f}x), "
+        f"whole Python process {peer_time:.3f} s ({our_time / peer_time:.2f}x)"
+    )
+    print(
+        f"memory  anychip {our_peak / megabyte:.0f} MiB; weights {weights / megabyte:.0f} MiB{shown_live} "
+        f"({our_peak / least:.2f}x); ONNX Runtime {peer_peak / megabyte:.0f} MiB, "
+        f"{peer_added / megabyte:.0f} MiB of it after Python ({peer_added / least:.2f}x)"
+    )
 
 
 if __name__ == "__main__":
