@@ -2,7 +2,10 @@
 //!
 //! Facts come from `cpuid`, `/proc` and `/sys`; what a system does not tell is `None`, never a guess. The measurements take no
 //! decision: kernels choose their blocking from [`Caches`], reports use the peaks.
-#![allow(unsafe_code, reason = "the peak is measured with vector registers, dispatched by instruction set")]
+#![allow(
+    unsafe_code,
+    reason = "the peak is measured with vector registers, dispatched by instruction set"
+)]
 
 use crate::pool::Pool;
 use crate::simd::{Task, Vector, dispatch};
@@ -127,9 +130,15 @@ impl Caches {
         let mut caches = Self { l1: None, l2: None, l3: None };
         for index in 0..8 {
             let read = |file: &str| {
-                std::fs::read_to_string(format!("/sys/devices/system/cpu/cpu0/cache/index{index}/{file}")).ok()
+                std::fs::read_to_string(format!(
+                    "/sys/devices/system/cpu/cpu0/cache/index{index}/{file}"
+                ))
+                .ok()
             };
-            let (Some(level), Some(kind), Some(size)) = (read("level"), read("type"), read("size")) else { continue };
+            let (Some(level), Some(kind), Some(size)) = (read("level"), read("type"), read("size"))
+            else {
+                continue;
+            };
             if kind.trim() == "Instruction" {
                 continue;
             }
@@ -191,11 +200,14 @@ impl Cpu {
     pub fn detect() -> Self {
         let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let memory = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-            let kib = field(&text, "MemTotal")?.trim_end_matches("kB").trim().parse::<u64>().ok()?;
+            let kib =
+                field(&text, "MemTotal")?.trim_end_matches("kB").trim().parse::<u64>().ok()?;
             kib.checked_mul(1024)
         });
         Self {
-            name: name_from_cpuid().or_else(|| field(&info, "model name")).or_else(|| field(&info, "Model")),
+            name: name_from_cpuid()
+                .or_else(|| field(&info, "model name"))
+                .or_else(|| field(&info, "Model")),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             cores: physical_cores(&info),
             simd: Simd::detect(),
@@ -281,14 +293,19 @@ impl Peaks {
             flops_one_core
         } else {
             best(Duration::from_millis(40), || {
-                let totals: Vec<std::sync::atomic::AtomicU64> = (0..threads).map(|_| 0.into()).collect();
+                let totals: Vec<std::sync::atomic::AtomicU64> =
+                    (0..threads).map(|_| 0.into()).collect();
                 let ((), seconds) = timed(|| {
                     pool.parallel_for(threads, |task, _| {
                         let done = dispatch(simd, FmaLoop(100_000));
                         totals[task].store(done as u64, std::sync::atomic::Ordering::Relaxed);
                     });
                 });
-                totals.iter().map(|t| t.load(std::sync::atomic::Ordering::Relaxed) as f64).sum::<f64>() / seconds
+                totals
+                    .iter()
+                    .map(|t| t.load(std::sync::atomic::Ordering::Relaxed) as f64)
+                    .sum::<f64>()
+                    / seconds
             })
         };
         Self { flops_one_core, flops_all_cores, read_bandwidth: read_bandwidth(simd, pool) }

@@ -80,11 +80,24 @@ pub(crate) trait Vector: Copy {
     fn exp2_integral(self) -> Self;
     /// Splits positive normal lanes into `(m, e)` with `self = m · 2^e`, `1 ≤ m < 2`.
     fn split_exponent(self) -> (Self, Self);
+    /// The even and the odd elements of `self` followed by `next`.
+    fn deinterleave(self, next: Self) -> (Self, Self);
     /// Sum of the lanes.
     fn sum(self) -> f32;
     /// Largest lane.
     fn max_lane(self) -> f32;
 
+    /// Asks for the line at `p`, which need not be valid, to be brought near.
+    #[inline(always)]
+    fn prefetch(p: *const f32) {
+        // SAFETY: a hint; any address is allowed.
+        #[cfg(target_arch = "x86_64")]
+        unsafe {
+            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(p.cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = p;
+    }
     #[inline(always)]
     fn zero() -> Self {
         Self::splat(0.0)
@@ -126,7 +139,9 @@ pub(crate) fn dispatch<T: Task>(simd: Simd, task: T) -> T::Output {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt"
+)]
 unsafe fn run_avx512<T: Task>(task: T) -> T::Output {
     task.run::<Avx512>()
 }

@@ -112,7 +112,10 @@ unsafe fn tile<V: Vector, const MR: usize, const NV: usize>(
 
 /// Writes the sums; `WHOLE` when all columns are within C.
 #[inline(always)]
-unsafe fn write<V: Vector, const MR: usize, const NV: usize, const WHOLE: bool>(acc: &[[V; NV]; MR], t: &Target) {
+unsafe fn write<V: Vector, const MR: usize, const NV: usize, const WHOLE: bool>(
+    acc: &[[V; NV]; MR],
+    t: &Target,
+) {
     let (low, high) = (V::splat(t.low), V::splat(t.high));
     for j in 0..NV {
         let column = j * V::LANES;

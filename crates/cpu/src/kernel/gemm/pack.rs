@@ -162,9 +162,15 @@ unsafe fn transpose_panel(
     if stride_i == 1 {
         match n {
             // Constant lengths become vector moves instead of a call.
-            32 => (0..k).for_each(|p| std::ptr::copy_nonoverlapping(from.add(p * stride_k), to.add(p * padded), 32)),
-            16 => (0..k).for_each(|p| std::ptr::copy_nonoverlapping(from.add(p * stride_k), to.add(p * padded), 16)),
-            _ => (0..k).for_each(|p| std::ptr::copy_nonoverlapping(from.add(p * stride_k), to.add(p * padded), n)),
+            32 => (0..k).for_each(|p| {
+                std::ptr::copy_nonoverlapping(from.add(p * stride_k), to.add(p * padded), 32)
+            }),
+            16 => (0..k).for_each(|p| {
+                std::ptr::copy_nonoverlapping(from.add(p * stride_k), to.add(p * padded), 16)
+            }),
+            _ => (0..k).for_each(|p| {
+                std::ptr::copy_nonoverlapping(from.add(p * stride_k), to.add(p * padded), n)
+            }),
         }
         return;
     }
