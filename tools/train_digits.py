@@ -155,7 +155,11 @@ def main():
     train_images, test_images, train_labels, test_labels = train_test_split(
         images, labels, test_size=0.2, stratify=labels, random_state=SEED
     )
-    kinds = {"cnn": (Cnn, (-1, 1, 8, 8), 40), "transformer": (Transformer, (-1, 8, 8), 40), "rnn": (Rnn, (-1, 8, 8), 40)}
+    kinds = {
+        "cnn": (Cnn, (-1, 1, 8, 8), 40),
+        "transformer": (Transformer, (-1, 8, 8), 40),
+        "rnn": (Rnn, (-1, 8, 8), 40),
+    }
     for name, (kind, shape, epochs) in kinds.items():
         torch.manual_seed(SEED)
         model = kind()

@@ -32,6 +32,7 @@ pub use accuracy::accuracy;
 pub use anychip_chips::{Catalog, Chip, Precision};
 pub use anychip_ir::{Graph, Op, Prim};
 pub use anychip_onnx::{ExportOptions, ImportOptions};
+pub use anychip_passes::{PassReport, node_count};
 pub use anychip_record::Record;
 pub use anychip_target::CompileOptions;
 pub use anychip_tensor::Tensor;

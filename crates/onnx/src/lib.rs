@@ -9,4 +9,4 @@ mod tensor;
 pub use diagnostic::{Code, Diagnostic, Diagnostics};
 pub use files::{ExternalError, Files};
 pub use import::{ImportOptions, Model, from_bytes, load};
-pub use tensor::{TensorProblem, dtype_from_onnx, dtype_to_onnx};
+pub use tensor::{TensorProblem, dtype_from_onnx, dtype_to_onnx, tensor_from_bytes};

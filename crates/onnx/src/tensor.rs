@@ -2,6 +2,7 @@
 
 use anychip_tensor::{DType, Tensor, TensorError};
 use bytes::Bytes;
+use prost::Message;
 
 use crate::files::{ExternalError, Files};
 use crate::proto::tensor_proto::DataLocation;
@@ -40,6 +41,9 @@ pub enum TensorProblem {
     /// Data beside the file.
     #[error(transparent)]
     External(#[from] ExternalError),
+    /// Bytes that are no tensor.
+    #[error("not a tensor: {0}")]
+    Encoding(String),
     /// A sparse tensor whose parts disagree.
     #[error("sparse tensor: {0}")]
     Sparse(&'static str),
@@ -120,6 +124,13 @@ pub(crate) fn dtype_words(code: i64) -> String {
         15 => "complex128".into(),
         _ => dtype_from_onnx(code).map_or_else(|| format!("number {code}"), |d| d.name().into()),
     }
+}
+
+/// A tensor in a file of its own, as the standard's test cases keep their inputs and outputs.
+pub fn tensor_from_bytes(data: Bytes) -> Result<Tensor, TensorProblem> {
+    let proto =
+        TensorProto::decode(data).map_err(|error| TensorProblem::Encoding(error.to_string()))?;
+    dense(&proto, &Files::default())
 }
 
 fn dims(dims: &[i64]) -> Result<Vec<usize>, TensorProblem> {

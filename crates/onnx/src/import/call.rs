@@ -41,6 +41,14 @@ pub(crate) enum ImportError {
         /// What it decides.
         what: &'static str,
     },
+    /// What is built depends on the sizes of an operand, which only a run can tell.
+    #[error("the sizes of input {input} decide {what} and are not known before the model runs")]
+    NeedsSizes {
+        /// Which operand of the node, from 0.
+        input: usize,
+        /// What they decide.
+        what: &'static str,
+    },
     /// A tensor in an attribute that cannot be read.
     #[error("attribute `{name}`: {problem}")]
     Tensor {

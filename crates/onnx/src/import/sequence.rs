@@ -70,7 +70,14 @@ fn insert(call: &mut Call<'_>, inputs: &[Option<Bound>]) -> Result<Vec<Bound>, I
     let mut values = sequence(inputs)?;
     let value = call.input(1)?;
     let i = match call.optional(2) {
-        Some(_) => position(call, 2, values.len() + 1)?,
+        // One behind the last is allowed, and −1 is before the last.
+        Some(_) => {
+            let index = call.need_integers(2, "where the sequence grows")?;
+            match index.first() {
+                Some(&index) if index == values.len() as i64 => values.len(),
+                _ => position(call, 2, values.len())?,
+            }
+        }
         None => values.len(),
     };
     values.insert(i, value);

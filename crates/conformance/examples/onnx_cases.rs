@@ -1,0 +1,310 @@
+//! Runs the standard's own backend test cases: `onnx_cases DIR [--filter TEXT] [--json FILE] [--timeout S]`.
+//!
+//! DIR holds `index.json` and the cases, as `tools/onnx_cases.py` writes them. Each case is imported, run by
+//! the reference evaluator and compared as the standard's runner compares. A case whose graph depends on the
+//! contents of inputs is imported again with those bound.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use anychip_ir::{TensorType, evaluate};
+use anychip_onnx::{Diagnostics, ImportOptions, Model, load, tensor_from_bytes};
+use anychip_tensor::{DType, Tensor};
+use serde_json::Value;
+
+struct Options {
+    folder: PathBuf,
+    filters: Vec<String>,
+    json: Option<PathBuf>,
+    timeout: Duration,
+    verbose: bool,
+}
+
+fn options() -> Result<Options, String> {
+    let mut options = Options {
+        folder: PathBuf::new(),
+        filters: Vec::new(),
+        json: None,
+        timeout: Duration::from_secs(60),
+        verbose: false,
+    };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().ok_or(format!("{argument} takes a value"));
+        match argument.as_str() {
+            "--filter" => options.filters.push(value()?),
+            "--json" => options.json = Some(value()?.into()),
+            "--timeout" => {
+                let seconds = value()?.parse().map_err(|_| "--timeout takes seconds")?;
+                options.timeout = Duration::from_secs(seconds);
+            }
+            "--verbose" => options.verbose = true,
+            "--target" => match value()?.as_str() {
+                "reference" => {}
+                other => return Err(format!("unknown target `{other}`; there is reference")),
+            },
+            folder => options.folder = folder.into(),
+        }
+    }
+    if options.folder.as_os_str().is_empty() {
+        return Err(
+            "usage: onnx_cases DIR [--target reference] [--filter TEXT] [--json FILE] [--timeout S]"
+                .into(),
+        );
+    }
+    Ok(options)
+}
+
+/// What became of a case.
+#[derive(Clone)]
+enum Outcome {
+    Passed,
+    Failed(String),
+}
+
+fn main() -> Result<(), String> {
+    let options = Arc::new(options()?);
+    let index = std::fs::read(options.folder.join("index.json")).map_err(|e| e.to_string())?;
+    let index: Value = serde_json::from_slice(&index).map_err(|e| e.to_string())?;
+    let cases: Vec<Value> = index["cases"].as_array().cloned().unwrap_or_default();
+    let chosen: Vec<Value> = cases
+        .into_iter()
+        .filter(|case| {
+            let name = text(case, "name");
+            options.filters.is_empty() || options.filters.iter().any(|f| name.contains(f.as_str()))
+        })
+        .collect();
+    let (numeric, other): (Vec<Value>, Vec<Value>) =
+        chosen.into_iter().partition(|case| case["numeric"].as_bool() == Some(true));
+    std::panic::set_hook(Box::new(|_| {}));
+    let start = Instant::now();
+    let cases = Arc::new(numeric);
+    let next = Arc::new(AtomicUsize::new(0));
+    let outcomes = Arc::new(Mutex::new(BTreeMap::new()));
+    let workers: Vec<_> = (0..std::thread::available_parallelism().map_or(2, usize::from))
+        .map(|_| {
+            let (cases, next) = (Arc::clone(&cases), Arc::clone(&next));
+            let (outcomes, options) = (Arc::clone(&outcomes), Arc::clone(&options));
+            std::thread::spawn(move || {
+                loop {
+                    let i = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(case) = cases.get(i) else { break };
+                    let outcome = within(case, &options);
+                    if let Ok(mut outcomes) = outcomes.lock() {
+                        outcomes.insert(text(case, "name"), outcome);
+                    }
+                }
+            })
+        })
+        .collect();
+    for worker in workers {
+        let _ = worker.join();
+    }
+    let outcomes = outcomes.lock().map_err(|e| e.to_string())?.clone();
+    summary(&cases, &outcomes, &options, other.len(), start.elapsed());
+    if let Some(path) = &options.json {
+        let rows: Vec<Value> = cases.iter().map(|case| row(case, &outcomes)).collect();
+        std::fs::write(path, Value::from(rows).to_string()).map_err(|e| e.to_string())?;
+    }
+    Ok(())
+}
+
+fn row(case: &Value, outcomes: &BTreeMap<String, Outcome>) -> Value {
+    let reason = match outcomes.get(&text(case, "name")) {
+        Some(Outcome::Passed) => None,
+        Some(Outcome::Failed(reason)) => Some(reason.clone()),
+        None => Some("not run".into()),
+    };
+    serde_json::json!({
+        "name": text(case, "name"), "group": text(case, "group"), "operators": case["operators"],
+        "opset": case["opset"], "passed": reason.is_none(), "reason": reason,
+    })
+}
+
+#[expect(clippy::print_stdout, reason = "a command's output")]
+fn summary(
+    cases: &[Value],
+    outcomes: &BTreeMap<String, Outcome>,
+    options: &Options,
+    other: usize,
+    elapsed: Duration,
+) {
+    let mut passed = 0;
+    let mut groups: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    for case in cases {
+        let name = text(case, "name");
+        let group = groups.entry(text(case, "group")).or_default();
+        group.1 += 1;
+        match outcomes.get(&name) {
+            Some(Outcome::Passed) => {
+                passed += 1;
+                group.0 += 1;
+                if options.verbose {
+                    println!("ok   {name}");
+                }
+            }
+            Some(Outcome::Failed(reason)) => println!("FAIL {name}: {}", one_line(reason)),
+            None => println!("FAIL {name}: not run"),
+        }
+    }
+    for (group, (passed, all)) in groups {
+        println!("{group}: {passed} of {all}");
+    }
+    println!(
+        "{passed} of {} numeric cases passed ({:.2} %) in {:.1} s; {other} others hold strings, sequences or optionals",
+        cases.len(),
+        100.0 * passed as f64 / cases.len().max(1) as f64,
+        elapsed.as_secs_f64(),
+    );
+}
+
+fn one_line(text: &str) -> String {
+    let line = text.replace('\n', " | ");
+    if line.chars().count() > 300 { line.chars().take(300).collect::<String>() + "…" } else { line }
+}
+
+fn text(case: &Value, key: &str) -> String {
+    case[key].as_str().unwrap_or_default().to_string()
+}
+
+/// Runs a case on a thread of its own; one that takes too long is left behind.
+fn within(case: &Value, options: &Options) -> Outcome {
+    let (sender, receiver) = mpsc::channel();
+    let (case, folder) = (case.clone(), options.folder.clone());
+    let worker = std::thread::Builder::new().stack_size(64 << 20).spawn(move || {
+        let result = catch_unwind(AssertUnwindSafe(|| run(&case, &folder)));
+        let outcome = match result {
+            Ok(Ok(())) => Outcome::Passed,
+            Ok(Err(reason)) => Outcome::Failed(reason),
+            Err(panic) => {
+                let message = panic
+                    .downcast_ref::<String>()
+                    .map(String::as_str)
+                    .or_else(|| panic.downcast_ref::<&str>().copied())
+                    .unwrap_or("no message");
+                Outcome::Failed(format!("panic: {message}"))
+            }
+        };
+        let _ = sender.send(outcome);
+    });
+    if worker.is_err() {
+        return Outcome::Failed("no thread".into());
+    }
+    receiver.recv_timeout(options.timeout).unwrap_or_else(|_| {
+        Outcome::Failed(format!("timeout after {} s", options.timeout.as_secs()))
+    })
+}
+
+fn run(case: &Value, folder: &Path) -> Result<(), String> {
+    let folder = folder.join(text(case, "path"));
+    let path = folder.join("model.onnx");
+    let names: Vec<String> = case["inputs"]
+        .as_array()
+        .map(|inputs| inputs.iter().map(|i| text(i, "name")).collect())
+        .unwrap_or_default();
+    for set in case["data_sets"].as_array().cloned().unwrap_or_default() {
+        let files = folder.join(text(&set, "folder"));
+        let read = |key: &str| -> Result<Vec<Tensor>, String> {
+            let list = set[key].as_array().cloned().unwrap_or_default();
+            list.iter()
+                .map(|file| {
+                    let file = files.join(file.as_str().unwrap_or_default());
+                    let data = std::fs::read(&file).map_err(|e| e.to_string())?;
+                    tensor_from_bytes(data.into()).map_err(|e| format!("{}: {e}", file.display()))
+                })
+                .collect()
+        };
+        let (inputs, expected) = (read("inputs")?, read("outputs")?);
+        let given: BTreeMap<String, Tensor> = names.iter().cloned().zip(inputs).collect();
+        let model = open(&path, &given).map_err(|e| format!("import: {e}"))?;
+        let operands: Vec<Tensor> = model
+            .graph
+            .inputs()
+            .iter()
+            .map(|&v| {
+                let name = model.graph.value_name(v).unwrap_or_default();
+                given.get(name).cloned().ok_or(format!("no data for input {name}"))
+            })
+            .collect::<Result<_, _>>()?;
+        let outputs = evaluate(&model.graph, &operands).map_err(|e| format!("run: {e}"))?;
+        if outputs.len() != expected.len() {
+            return Err(format!("{} outputs, expected {}", outputs.len(), expected.len()));
+        }
+        for (i, (output, expected)) in outputs.iter().zip(&expected).enumerate() {
+            compare(case, output, expected).map_err(|e| format!("output {i}: {e}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Imports a model; what cannot be decided without them is told of the inputs, step by step.
+fn open(path: &Path, given: &BTreeMap<String, Tensor>) -> Result<Model, Diagnostics> {
+    let mut options = ImportOptions::default();
+    let mut result = load(path, &options);
+    for _ in 0..4 {
+        let Err(problems) = &result else { break };
+        let needed = problems.needs_values();
+        let before = (options.bind.len(), options.input_types.len());
+        for name in needed {
+            if let Some(tensor) = given.get(&name) {
+                options.bind.insert(name, tensor.clone());
+            }
+        }
+        if before.0 == options.bind.len() {
+            for (name, tensor) in given {
+                if !options.bind.contains_key(name) {
+                    options.input_types.insert(name.clone(), TensorType::of(tensor));
+                }
+            }
+        }
+        if before == (options.bind.len(), options.input_types.len()) {
+            break;
+        }
+        for name in options.bind.keys() {
+            options.input_types.remove(name);
+        }
+        result = load(path, &options);
+    }
+    result
+}
+
+/// As the standard's runner: element type and shape exactly, then `|out − ref| ≤ atol + rtol · |ref|`.
+fn compare(case: &Value, output: &Tensor, expected: &Tensor) -> Result<(), String> {
+    if output.dtype() != expected.dtype() || output.shape() != expected.shape() {
+        return Err(format!(
+            "{}{:?}, expected {}{:?}",
+            output.dtype(),
+            output.shape(),
+            expected.dtype(),
+            expected.shape()
+        ));
+    }
+    let number = |key: &str, default: f64| case[key].as_f64().unwrap_or(default);
+    let mut relative = number("rtol", 1e-3);
+    if output.dtype() == DType::BF16 {
+        relative = relative.max(number("bfloat16_rtol", 1.0 / 64.0));
+    }
+    let absolute = number("atol", 1e-7);
+    let (found, wanted) = (output.to_f64(), expected.to_f64());
+    let mut wrong = 0;
+    let mut first = None;
+    for (i, (&a, &b)) in found.iter().zip(&wanted).enumerate() {
+        let equal = a == b
+            || (a.is_nan() && b.is_nan())
+            || (a.is_finite() && b.is_finite() && (a - b).abs() <= absolute + relative * b.abs());
+        if !equal {
+            wrong += 1;
+            first.get_or_insert((i, a, b));
+        }
+    }
+    match first {
+        None => Ok(()),
+        Some((i, a, b)) => {
+            Err(format!("{wrong} of {} differ, element {i} is {a}, expected {b}", found.len()))
+        }
+    }
+}
