@@ -17,6 +17,7 @@ mod known;
 mod math;
 mod prim;
 mod rewrite;
+pub mod work;
 mod verify;
 
 pub use attribute::{Attribute, AttributeValue, Attributes};
