@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anychip_chips::{Chip, Precision};
+use anychip_chips::Chip;
 use anychip_ir::{Graph, work};
 use anychip_record::{Field, Key, Ownership, Record, percentiles};
 use anychip_target::{CompileOptions, Place};
