@@ -128,8 +128,8 @@ pub(crate) fn dtype_words(code: i64) -> String {
 
 /// A tensor in a file of its own, as the standard's test cases keep their inputs and outputs.
 pub fn tensor_from_bytes(data: Bytes) -> Result<Tensor, TensorProblem> {
-    let proto = TensorProto::decode(data)
-        .map_err(|error| TensorProblem::Encoding(error.to_string()))?;
+    let proto =
+        TensorProto::decode(data).map_err(|error| TensorProblem::Encoding(error.to_string()))?;
     dense(&proto, &Files::default())
 }
 

@@ -159,8 +159,7 @@ fn repeat(call: &mut Call<'_>) -> Results {
         )));
     }
     let captures = call.captures(&[&graph])?;
-    let mut body =
-        Body::new(call.b, &graph, &initial);
+    let mut body = Body::new(call.b, &graph, &initial);
     let region = settle(call, &mut body, &mut |call, body| loop_body(call, body, &captures))?;
     let mut operands = vec![trips, condition];
     operands.extend(&initial);
@@ -263,8 +262,7 @@ fn scan(call: &mut Call<'_>) -> Results {
     let ways = Ways::read(call, "scan_input_axes", "scan_input_directions", &ranks)?;
     let captures = call.captures(&[&graph])?;
     let length = call.b.dims(sources[0])[ways.axes[0]].clone();
-    let mut body =
-        Body::new(call.b, &graph, initial);
+    let mut body = Body::new(call.b, &graph, initial);
     let region = settle(call, &mut body, &mut |call, body| {
         scan_body(call, body, &captures, sources, &ways, &length)
     })?;
