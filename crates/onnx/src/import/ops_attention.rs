@@ -16,7 +16,11 @@ pub(crate) const ROWS: &[Row] = &[
 ];
 
 /// `[b, s, heads · d] → [b, heads, s, d]`
-pub(super) fn split_heads(b: &mut Builder, x: ValueId, heads: usize) -> Result<ValueId, ImportError> {
+pub(super) fn split_heads(
+    b: &mut Builder,
+    x: ValueId,
+    heads: usize,
+) -> Result<ValueId, ImportError> {
     let dims = b.dims(x);
     let heads = Dim::Fixed(heads);
     let size = dims[2].floor_div(&heads);
@@ -83,7 +87,11 @@ pub(super) fn seen(
 }
 
 /// 0 where seen, −∞ elsewhere.
-pub(super) fn as_bias(b: &mut Builder, seen: ValueId, dtype: DType) -> Result<ValueId, ImportError> {
+pub(super) fn as_bias(
+    b: &mut Builder,
+    seen: ValueId,
+    dtype: DType,
+) -> Result<ValueId, ImportError> {
     let (zero, never) = (b.scalar(dtype, 0.0)?, b.scalar(dtype, f64::NEG_INFINITY)?);
     Ok(b.select(seen, zero, never)?)
 }
@@ -164,14 +172,19 @@ fn attention(call: &mut Call<'_>) -> Results {
         let mode = call.int("qk_matmul_output_mode", 0);
         // Before version 25 the second and third had each other's number.
         let name = usize::try_from(mode).ok().and_then(|m| names.get(m));
-        Some(name.ok_or_else(|| call.bad_attribute("qk_matmul_output_mode", "is 0 to 3"))?.to_string())
+        Some(
+            name.ok_or_else(|| call.bad_attribute("qk_matmul_output_mode", "is 0 to 3"))?
+                .to_string(),
+        )
     } else {
         None
     };
     let scale = match (call.float_opt("scale"), dims[3].fixed()) {
         (Some(scale), _) => scale,
         (None, Some(size)) => (1.0 / (size as f64).sqrt()) as f32,
-        (None, None) => return Err(ImportError::NeedsValue { input: 0, what: "the factor of scores" }),
+        (None, None) => {
+            return Err(ImportError::NeedsValue { input: 0, what: "the factor of scores" });
+        }
     };
     let composite = Attention {
         scale,
@@ -305,7 +318,9 @@ fn linear_attention(call: &mut Call<'_>) -> Results {
     let scale = match (call.float("scale", 0.0), key_dims[3].fixed()) {
         (scale, _) if scale != 0.0 => scale,
         (_, Some(size)) => (1.0 / (size as f64).sqrt()) as f32,
-        (_, None) => return Err(ImportError::NeedsValue { input: 0, what: "the factor of the result" }),
+        (_, None) => {
+            return Err(ImportError::NeedsValue { input: 0, what: "the factor of the result" });
+        }
     };
     let composite = LinearAttention { scale, decay: gated, rate: delta };
     let results = call.b.node(composite, &operands, Vec::new())?;

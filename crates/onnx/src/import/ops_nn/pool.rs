@@ -10,7 +10,10 @@ use crate::import::call::{Call, ImportError};
 type Results = Result<Vec<ValueId>, ImportError>;
 
 /// The pool's windows, with what rounding their number up adds and the bounds on it.
-fn windows(call: &Call<'_>, x: ValueId) -> Result<(Windows, Vec<i64>, Vec<Option<Dim>>), ImportError> {
+fn windows(
+    call: &Call<'_>,
+    x: ValueId,
+) -> Result<(Windows, Vec<i64>, Vec<Option<Dim>>), ImportError> {
     let size: Option<Vec<usize>> = call
         .need_ints("kernel_shape")?
         .iter()
@@ -28,7 +31,11 @@ fn windows(call: &Call<'_>, x: ValueId) -> Result<(Windows, Vec<i64>, Vec<Option
 }
 
 /// Drops the windows beyond the bounds.
-fn limit(call: &mut Call<'_>, mut y: ValueId, most: &[Option<Dim>]) -> Result<ValueId, ImportError> {
+fn limit(
+    call: &mut Call<'_>,
+    mut y: ValueId,
+    most: &[Option<Dim>],
+) -> Result<ValueId, ImportError> {
     for (i, bound) in most.iter().enumerate() {
         if let Some(bound) = bound {
             y = call.b.slice(y, 2 + i, &Dim::Fixed(0), bound)?;
