@@ -42,8 +42,8 @@ pub struct Builder {
     graph: Graph,
     /// Small integer tensors whose elements are known as dims, by value.
     known: BTreeMap<ValueId, Vec<Dim>>,
-    /// A value and the place in its shape where each name can be read.
-    symbol_homes: BTreeMap<Symbol, (ValueId, usize)>,
+    /// A value and the place in its shape where each named size, or formula of names, can be read.
+    dim_homes: BTreeMap<Dim, (ValueId, usize)>,
     /// Numbers names for sizes that only a run can tell; shared with regions so that they differ.
     fresh: Arc<AtomicUsize>,
     /// The name that nodes get.
@@ -56,7 +56,7 @@ impl Builder {
         Builder {
             graph: Graph { name: name.to_string(), ..Graph::default() },
             known: BTreeMap::new(),
-            symbol_homes: BTreeMap::new(),
+            dim_homes: BTreeMap::new(),
             fresh: Arc::new(AtomicUsize::new(0)),
             scope: "".into(),
         }
@@ -264,17 +264,21 @@ impl Builder {
 
     fn compute_dim(&mut self, dim: &Dim) -> Result<ValueId, IrError> {
         use anychip_tensor::Atom;
+        if let Some(&(home, axis)) = self.dim_homes.get(dim) {
+            let shape = self.prim(Prim::ShapeOf, &[home])?;
+            let index = self.constant(Tensor::scalar(axis as i64));
+            return self.prim(Prim::Take { axis: 0 }, &[shape, index]);
+        }
         match dim {
             Dim::Fixed(n) => Ok(self.constant(Tensor::scalar(*n as i64))),
-            Dim::Sym(symbol) => {
-                let &(home, axis) = self
-                    .symbol_homes
-                    .get(symbol)
-                    .ok_or_else(|| IrError::UnboundSymbol(symbol.to_string()))?;
-                let shape = self.prim(Prim::ShapeOf, &[home])?;
-                let index = self.constant(Tensor::scalar(axis as i64));
-                self.prim(Prim::Take { axis: 0 }, &[shape, index])
-            }
+            Dim::Sym(symbol) => match self.from_relative(dim)? {
+                Some(value) => Ok(value),
+                None => Err(IrError::UnboundSymbol(symbol.to_string())),
+            },
+            Dim::Expr(_) if !self.readable(dim) => match self.from_relative(dim)? {
+                Some(value) => Ok(value),
+                None => Err(IrError::UnboundSymbol(dim.to_string())),
+            },
             Dim::Expr(polynomial) => {
                 let mut sum: Option<ValueId> = None;
                 for (coefficient, atoms) in polynomial.terms() {
@@ -285,8 +289,10 @@ impl Builder {
                         let factor = match atom {
                             Atom::Sym(s) => self.compute_dim(&Dim::Sym(s.clone()))?,
                             Atom::FloorDiv(a, b) => {
+                                let sizes = known::is_size(a) && known::is_size(b);
                                 let (a, b) = (self.compute_dim(a)?, self.compute_dim(b)?);
-                                self.floor_div(a, b)?
+                                // Of sizes the truncated quotient is the floor, and `known` follows it.
+                                if sizes { self.div(a, b)? } else { self.floor_div(a, b)? }
                             }
                             Atom::Max(a, b) => {
                                 let (a, b) = (self.compute_dim(a)?, self.compute_dim(b)?);
@@ -312,6 +318,38 @@ impl Builder {
         }
     }
 
+    /// Whether every name in a dim can be read from a value by itself.
+    fn readable(&self, dim: &Dim) -> bool {
+        dim.symbols().into_iter().all(|s| self.dim_homes.contains_key(&Dim::Sym(s)))
+    }
+
+    /// A size computed from one that can be read and differs from it by a constant term or factor: inside the
+    /// expansion of a composite only the dims of its operands can be read, and `n` may occur only as `2*n`.
+    fn from_relative(&mut self, dim: &Dim) -> Result<Option<ValueId>, IrError> {
+        let homes: Vec<Dim> = self.dim_homes.keys().cloned().collect();
+        for home in homes {
+            if let Some(term) = (dim.clone() - home.clone()).constant() {
+                let (home, term) = (self.compute_dim(&home)?, self.constant(Tensor::scalar(term)));
+                return self.add(home, term).map(Some);
+            }
+            if let Some(factor) = dim.floor_div(&home).constant()
+                && home.clone() * Dim::from_i64(factor) == *dim
+            {
+                let factor = self.constant(Tensor::scalar(factor));
+                let home = self.compute_dim(&home)?;
+                return self.mul(home, factor).map(Some);
+            }
+            if let Some(divisor) = home.floor_div(dim).constant()
+                && dim.clone() * Dim::from_i64(divisor) == home
+            {
+                let divisor = self.constant(Tensor::scalar(divisor));
+                let home = self.compute_dim(&home)?;
+                return self.div(home, divisor).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
     /// Records what is known of a value from outside the graph's own rules: its elements as dims.
     pub fn assume_known(&mut self, value: ValueId, dims: Vec<Dim>) {
         self.known.insert(value, dims);
@@ -320,8 +358,8 @@ impl Builder {
     fn value(&mut self, ty: TensorType, definition: Definition) -> ValueId {
         let value = ValueId(self.graph.values.len() as u32);
         for (axis, dim) in ty.shape.iter().enumerate() {
-            if let Dim::Sym(symbol) = dim {
-                self.symbol_homes.entry(symbol.clone()).or_insert((value, axis));
+            if dim.fixed().is_none() {
+                self.dim_homes.entry(dim.clone()).or_insert((value, axis));
             }
         }
         self.graph.values.push(Value { ty, name: None, definition });
@@ -351,26 +389,36 @@ impl Builder {
                     expansion.outputs.iter().map(|&v| expansion.ty(v).clone()).collect();
                 // A name invented inside the expansion and one invented for the node's result are the same
                 // size, so the result may keep it; but every name must be readable from a value out here.
-                let mut readable: BTreeSet<Symbol> = self.symbol_homes.keys().cloned().collect();
-                readable.extend(types.iter().flat_map(|t| &t.shape).filter_map(|d| match d {
-                    Dim::Sym(s) => Some(s.clone()),
-                    Dim::Fixed(_) | Dim::Expr(_) => None,
-                }));
+                let own: BTreeSet<Symbol> = types
+                    .iter()
+                    .flat_map(|t| &t.shape)
+                    .filter_map(|d| match d {
+                        Dim::Sym(s) => Some(s.clone()),
+                        Dim::Fixed(_) | Dim::Expr(_) => None,
+                    })
+                    .collect();
+                // Names of the operands are known out here even where only a formula of them can be read.
+                let given: BTreeSet<Symbol> =
+                    inputs.iter().flat_map(|&v| &self.ty(v).shape).flat_map(Dim::symbols).collect();
+                let readable = |s: &Symbol| {
+                    own.contains(s)
+                        || given.contains(s)
+                        || self.dim_homes.contains_key(&Dim::Sym(s.clone()))
+                };
+                let shapes: Vec<Vec<Option<Dim>>> = types
+                    .iter()
+                    .map(|ty| {
+                        let outside = |d: &Dim| d.symbols().iter().all(readable).then(|| d.clone());
+                        ty.shape.iter().map(outside).collect()
+                    })
+                    .collect();
                 Ok(types
                     .into_iter()
-                    .map(|ty| TensorType {
-                        dtype: ty.dtype,
-                        shape: ty
-                            .shape
-                            .into_iter()
-                            .map(|dim| {
-                                if dim.symbols().iter().all(|s| readable.contains(s)) {
-                                    dim
-                                } else {
-                                    self.fresh_dim()
-                                }
-                            })
-                            .collect(),
+                    .zip(shapes)
+                    .map(|(ty, shape)| {
+                        let shape =
+                            shape.into_iter().map(|d| d.unwrap_or_else(|| self.fresh_dim()));
+                        TensorType { dtype: ty.dtype, shape: shape.collect() }
                     })
                     .collect())
             }

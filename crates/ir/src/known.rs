@@ -133,7 +133,19 @@ pub(crate) fn propagate(
         | Prim::If
         | Prim::Loop { .. } => return None,
     };
-    (values.len() <= LONGEST).then_some(values)
+    let fits = values.iter().all(|dim| fits(dim, ty.dtype));
+    (values.len() <= LONGEST && fits).then_some(values)
+}
+
+/// Whether an element is what the arithmetic of its type gives: constants that would wrap are not
+/// followed, and names, which are sizes, are taken to fit types of 32 bits and more.
+fn fits(dim: &Dim, dtype: DType) -> bool {
+    let Some((low, high)) = dtype.integer_range() else { return false };
+    match dim.constant() {
+        Some(value) => (low..=high).contains(&i128::from(value)),
+        None if dim.symbols().is_empty() => false,
+        None => dtype.storage_bits() >= 32 && (dtype.is_signed_integer() || is_size(dim)),
+    }
 }
 
 /// The first index and the number of elements of Python's `range(n)[start:end:step]`.
@@ -200,7 +212,7 @@ fn arithmetic(binary: Binary, x: &Dim, y: &Dim) -> Option<Dim> {
 }
 
 /// Whether a known element is certainly not negative.
-fn is_size(dim: &Dim) -> bool {
+pub(crate) fn is_size(dim: &Dim) -> bool {
     match dim {
         Dim::Fixed(_) | Dim::Sym(_) => true,
         Dim::Expr(p) => p.terms().all(|(coefficient, atoms)| {

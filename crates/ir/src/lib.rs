@@ -17,6 +17,7 @@ mod known;
 mod math;
 mod prim;
 mod rewrite;
+mod verify;
 
 pub use attribute::{Attribute, AttributeValue, Attributes};
 pub use bindings::Bindings;
@@ -34,3 +35,4 @@ pub use prim::{
     Unary, Window,
 };
 pub use rewrite::{Replacement, inline, inline_with, rewrite, specialize};
+pub use verify::{VerifyError, verify};

@@ -221,12 +221,11 @@ impl Builder {
     pub fn count(&mut self, x: ValueId, axes: &[usize], dtype: DType) -> Result<ValueId, IrError> {
         let dims = self.dims(x);
         let count = axes.iter().fold(Dim::Fixed(1), |n, &axis| n * dims[axis].clone());
-        let value = self.dim_value(&count)?;
         if let Some(number) = count.constant() {
-            self.scalar(dtype, number as f64)
-        } else {
-            self.cast(value, dtype)
+            return self.scalar(dtype, number as f64);
         }
+        let value = self.dim_value(&count)?;
+        self.cast(value, dtype)
     }
 
     /// The mean over `axes`.

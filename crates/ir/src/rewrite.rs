@@ -92,7 +92,7 @@ pub fn inline_with(
 }
 
 /// One more than the largest `n` of a size named `?n`.
-fn first_free_symbol(graph: &Graph) -> usize {
+pub(crate) fn first_free_symbol(graph: &Graph) -> usize {
     let own = graph
         .values()
         .flat_map(|v| {

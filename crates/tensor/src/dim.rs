@@ -83,6 +83,24 @@ impl Dim {
         if let Some(quotient) = a.divide_exactly(&b) {
             return quotient.into_dim();
         }
+        if let Some(b) = b.constant().filter(|&b| b > 0) {
+            // ⌊(q·b + r) ÷ b⌋ = q + ⌊r ÷ b⌋, whichever terms make up q: so equal quotients have one form.
+            let (mut whole, mut rest) = (Polynomial::default(), Polynomial::default());
+            for (monomial, &coefficient) in &a.0 {
+                if monomial.is_empty() || coefficient % b == 0 {
+                    whole.add_term(monomial.clone(), coefficient.div_euclid(b));
+                    rest.add_term(monomial.clone(), coefficient.rem_euclid(b));
+                } else {
+                    rest.add_term(monomial.clone(), coefficient);
+                }
+            }
+            if let Some(constant) = rest.constant() {
+                debug_assert!((0..b).contains(&constant));
+                return whole.into_dim();
+            }
+            let atom = Atom::FloorDiv(rest.into_dim(), divisor.clone());
+            return whole.combine(&Polynomial::from_atom(atom), 1).into_dim();
+        }
         Polynomial::from_atom(Atom::FloorDiv(self.clone(), divisor.clone())).into_dim()
     }
 
@@ -442,6 +460,13 @@ mod tests {
         assert_eq!(sum.floor_div(&(b.clone() + Dim::Fixed(1))), Dim::Fixed(4));
         assert_eq!(b.floor_div(&Dim::Fixed(2)).to_string(), "floordiv(b, 2)");
         assert_eq!(b.ceil_div(2).evaluate(&|_| Some(7)), Some(4));
+        let window = (b.clone() * Dim::Fixed(4) + b.clone() * b.clone() - Dim::Fixed(3))
+            .floor_div(&Dim::Fixed(2));
+        assert_eq!(window.to_string(), "floordiv(b*b + 1, 2) + 2*b - 2");
+        for n in 0..9i128 {
+            let value = window.evaluate_signed(&|_| Some(n as usize));
+            assert_eq!(value, Some((4 * n + n * n - 3).div_euclid(2)));
+        }
     }
 
     #[test]

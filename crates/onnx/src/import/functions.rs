@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use anychip_ir::Builder;
+use prost::Message;
 
 use super::call::ImportError;
 use super::importer::{Bound, Importer, Scope, label};
-use crate::proto::{AttributeProto, FunctionProto, GraphProto, NodeProto};
+use crate::proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto};
 
 /// What a function is called by.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,9 +39,32 @@ impl FunctionKey {
     }
 }
 
+/// The standard's bodies, as `tools/standard_functions.py` collects them; `overload` is the version of the
+/// definition that a body belongs to.
+const STANDARD: &[u8] = include_bytes!("../../proto/functions.binpb");
+
+type Bodies = BTreeMap<(String, String), Vec<(i64, Rc<FunctionProto>)>>;
+
+thread_local! {
+    static BODIES: Bodies = {
+        let mut bodies = Bodies::new();
+        let model = ModelProto::decode(STANDARD).expect("the standard's functions are whole");
+        for function in model.functions {
+            let key = (function.domain().to_string(), function.name().to_string());
+            let since = function.overload().parse().expect("the version is a number");
+            bodies.entry(key).or_default().push((since, Rc::new(function)));
+        }
+        bodies
+    };
+}
+
 /// The standard's own body of an operator at a version, where it has one.
-pub(super) fn standard(_op: &str, _opset: i64) -> Option<Rc<FunctionProto>> {
-    None
+pub(super) fn standard(domain: &str, op: &str, opset: i64) -> Option<Rc<FunctionProto>> {
+    BODIES.with(|bodies| {
+        let versions = bodies.get(&(domain.to_string(), op.to_string()))?;
+        let newest = versions.iter().filter(|(since, _)| *since <= opset).max_by_key(|v| v.0)?;
+        Some(Rc::clone(&newest.1))
+    })
 }
 
 impl Importer {

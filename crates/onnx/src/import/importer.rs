@@ -308,7 +308,8 @@ impl Importer {
         let domain = Domain::parse(domain_name);
         let outputs = node.output.iter().rposition(|o| !o.is_empty()).map_or(0, |i| i + 1);
         if domain == Some(Domain::Onnx)
-            && let Some(import) = sequence::find(node.op_type())
+            && let Some(import) =
+                sequence::find(node.op_type()).or_else(|| sequence::find_control(node, inputs))
         {
             let operands = inputs.iter().map(tensor_of).collect();
             let mut call = Call {
@@ -351,9 +352,7 @@ impl Importer {
             let results = (row.import)(&mut call)?;
             return Ok(results.into_iter().map(Bound::Tensor).collect());
         }
-        if domain == Some(Domain::Onnx)
-            && let Some(function) = functions::standard(node.op_type(), opset)
-        {
+        if let Some(function) = functions::standard(domain_name, node.op_type(), opset) {
             return self.call_function(b, node, &function, inputs);
         }
         let key = (domain_name.to_string(), node.op_type().to_string());
@@ -374,6 +373,10 @@ impl Importer {
         }
         let (code, asked): (Code, Vec<ValueId>) = match &error {
             ImportError::Reported => return,
+            ImportError::NeedsSizes { input, .. } => (
+                Code::NeedsValue,
+                values.get(*input).copied().flatten().map_or(Vec::new(), |v| homes(b, v)),
+            ),
             ImportError::NeedsValue { input, .. } => {
                 (Code::NeedsValue, values.get(*input).copied().flatten().into_iter().collect())
             }
@@ -456,4 +459,30 @@ pub(super) fn sources(b: &Builder, values: &[ValueId]) -> Vec<String> {
         }
     }
     names.into_iter().collect()
+}
+
+/// The values whose contents decide the sizes of a value that only a run can tell.
+fn homes(b: &Builder, value: ValueId) -> Vec<ValueId> {
+    let graph = b.graph();
+    let unknown: BTreeSet<_> = graph
+        .ty(value)
+        .shape
+        .iter()
+        .flat_map(anychip_tensor::Dim::symbols)
+        .filter(|symbol| symbol.starts_with('?'))
+        .collect();
+    let mut found = BTreeSet::new();
+    let mut result = Vec::new();
+    for candidate in graph.values() {
+        for dim in &graph.ty(candidate).shape {
+            if let anychip_tensor::Dim::Sym(symbol) = dim
+                && unknown.contains(symbol)
+                && found.insert(symbol.clone())
+                && let Some(node) = graph.producer(candidate)
+            {
+                result.extend(&node.inputs);
+            }
+        }
+    }
+    result
 }

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use anychip_ir::{Builder, Prim, TensorType, ValueId};
+use anychip_ir::{Builder, IrError, Prim, TensorType, ValueId};
 use anychip_tensor::{DType, Dim, Tensor};
 
 use super::call::{Call, ImportError};
-use super::importer::{Bound, Scope};
+use super::importer::Bound;
 use super::region::Captures;
 use super::table::Row;
 use crate::proto::GraphProto;
@@ -29,18 +29,22 @@ fn named(values: &[ValueId]) -> Vec<(Arc<str>, ValueId)> {
     values.iter().enumerate().map(|(i, &v)| (format!("output_{i}").into(), v)).collect()
 }
 
+/// What is certain of a condition or count.
+pub(super) fn certain(call: &Call<'_>, input: usize) -> Result<Option<i64>, ImportError> {
+    let value = call.input(input)?;
+    if let Some(numbers) = call.b.known_integers(value) {
+        return Ok(numbers.first().copied());
+    }
+    Ok(call.constant(input)?.and_then(|tensor| tensor.to_i64().first().copied()))
+}
+
 /// A branch that is certain is imported in place; otherwise both become regions.
 fn conditional(call: &mut Call<'_>) -> Results {
     let condition = call.input(0)?;
     let (then, otherwise) =
         (call.graph("then_branch")?.clone(), call.graph("else_branch")?.clone());
-    let certain = match call.b.known_integers(condition) {
-        Some(values) => values.first().map(|&v| v != 0),
-        None => call.constant(0)?.map(|t| t.to_i64() != [0]),
-    };
-    if let Some(holds) = certain {
-        let results = in_place(call, if holds { &then } else { &otherwise })?;
-        return tensors(results);
+    if let Some(holds) = certain(call, 0)? {
+        return call.inline_graph(if holds != 0 { &then } else { &otherwise }, &[]);
     }
     let condition = scalar(call.b, condition)?;
     let captures = call.captures(&[&then, &otherwise])?;
@@ -58,29 +62,13 @@ fn conditional(call: &mut Call<'_>) -> Results {
     }
     let mut operands = vec![condition];
     operands.extend(captures.operands());
-    Ok(call.b.node(Prim::If, &operands, regions)?)
-}
-
-/// Imports a sub-graph without inputs among the nodes around it.
-fn in_place(call: &mut Call<'_>, graph: &GraphProto) -> Result<Vec<Bound>, ImportError> {
-    let mut scope = Scope { parent: Some(call.scope), ..Scope::default() };
-    call.importer.enter()?;
-    let results = call.importer.graph(call.b, graph, &mut scope);
-    call.importer.leave();
-    Ok(results)
-}
-
-fn tensors(bounds: Vec<Bound>) -> Results {
-    bounds
-        .into_iter()
-        .map(|bound| match bound {
-            Bound::Tensor(value) => Ok(value),
-            Bound::Missing => Err(ImportError::Reported),
-            Bound::Sequence(_) | Bound::Absent => Err(ImportError::Unsupported(
-                "a branch gives a sequence or an absent optional".into(),
-            )),
-        })
-        .collect()
+    match call.b.node(Prim::If, &operands, regions) {
+        // Branches of different ranks: the model has to be imported for the one that is taken.
+        Err(IrError::Shapes { .. }) => {
+            Err(ImportError::NeedsValue { input: 0, what: "the type of the result" })
+        }
+        other => Ok(other?),
+    }
 }
 
 /// A body being imported: what its first inputs are called and what type they have.
@@ -245,34 +233,11 @@ impl Ways {
 fn scan(call: &mut Call<'_>) -> Results {
     let graph = call.graph("body")?.clone();
     let inputs = call.all_inputs(0)?;
-    let scanned = usize::try_from(call.need_int("num_scan_inputs")?)
-        .ok()
-        .filter(|&n| n >= 1 && n <= inputs.len())
-        .ok_or_else(|| call.bad_attribute("num_scan_inputs", "is not a number of inputs"))?;
-    let carried = inputs.len() - scanned;
-    if graph.input.len() != inputs.len() || graph.output.len() < carried {
-        return Err(call.invalid(format!(
-            "the body has {} inputs for {} of the node",
-            graph.input.len(),
-            inputs.len()
-        )));
-    }
+    let carried = carried_count(call, &graph, inputs.len())?;
     let (initial, sources) = inputs.split_at(carried);
     let ranks: Vec<usize> = sources.iter().map(|&v| call.b.rank(v)).collect();
     let ways = Ways::read(call, "scan_input_axes", "scan_input_directions", &ranks)?;
-    let captures = call.captures(&[&graph])?;
-    let length = call.b.dims(sources[0])[ways.axes[0]].clone();
-    let mut body = Body::new(call.b, &graph, initial);
-    let region = settle(call, &mut body, &mut |call, body| {
-        scan_body(call, body, &captures, sources, &ways, &length)
-    })?;
-    let trips = call.b.dim_value(&length)?;
-    let condition = call.b.constant(Tensor::from_bools(Vec::new(), [true])?);
-    let mut operands = vec![trips, condition];
-    operands.extend(initial);
-    operands.extend(sources);
-    operands.extend(captures.operands());
-    let mut results = call.b.node(Prim::Loop { carried }, &operands, vec![region])?;
+    let mut results = scan_over(call, &graph, initial, sources, &ways, None)?;
     // Scanned results are stacked along dim 0, in the order of the iterations.
     let ranks: Vec<usize> = results[carried..].iter().map(|&v| call.b.rank(v)).collect();
     let out = Ways::read(call, "scan_output_axes", "scan_output_directions", &ranks)?;
@@ -285,6 +250,53 @@ fn scan(call: &mut Call<'_>) -> Results {
         *result = call.b.transpose(*result, &permutation)?;
     }
     Ok(results)
+}
+
+/// How many of the operands are handed from one iteration to the next; the others are scanned.
+fn carried_count(
+    call: &Call<'_>,
+    graph: &GraphProto,
+    operands: usize,
+) -> Result<usize, ImportError> {
+    let scanned = usize::try_from(call.need_int("num_scan_inputs")?)
+        .ok()
+        .filter(|&n| n >= 1 && n <= operands)
+        .ok_or_else(|| call.bad_attribute("num_scan_inputs", "is not a number of inputs"))?;
+    if graph.input.len() != operands || graph.output.len() < operands - scanned {
+        return Err(call.invalid(format!(
+            "the body has {} inputs and {} outputs for {operands} operands",
+            graph.input.len(),
+            graph.output.len()
+        )));
+    }
+    Ok(operands - scanned)
+}
+
+/// The loop of a scan; all positions of the first scanned value, or as many as `trips` says.
+fn scan_over(
+    call: &mut Call<'_>,
+    graph: &GraphProto,
+    initial: &[ValueId],
+    sources: &[ValueId],
+    ways: &Ways,
+    trips: Option<ValueId>,
+) -> Results {
+    let captures = call.captures(&[graph])?;
+    let length = call.b.dims(sources[0])[ways.axes[0]].clone();
+    let mut body = Body::new(call.b, graph, initial);
+    let region = settle(call, &mut body, &mut |call, body| {
+        scan_body(call, body, &captures, sources, ways, &length)
+    })?;
+    let trips = match trips {
+        Some(trips) => trips,
+        None => call.b.dim_value(&length)?,
+    };
+    let condition = call.b.constant(Tensor::from_bools(Vec::new(), [true])?);
+    let mut operands = vec![trips, condition];
+    operands.extend(initial);
+    operands.extend(sources);
+    operands.extend(captures.operands());
+    Ok(call.b.node(Prim::Loop { carried: initial.len() }, &operands, vec![region])?)
 }
 
 fn scan_body(
@@ -328,9 +340,76 @@ fn scan_body(
     Ok((region.finish(&named(&all)), after))
 }
 
-/// Opset 8: every operand has a batch dim first and the scan goes along the second; each batch has a length
-/// of its own.
+/// Opset 8: every operand has a batch dim first, the scan goes along the second, and each batch may have a
+/// length of its own; positions behind it are 0 in the results. A loop over batches around a scan.
 fn scan_batched(call: &mut Call<'_>) -> Results {
-    let _ = call.optional(0);
-    Err(call.unsupported("Scan of opset 8 has a batch dim; export with opset 9 or later"))
+    let graph = call.graph("body")?.clone();
+    let lengths = call.optional(0);
+    let operands: Vec<ValueId> =
+        (1..call.inputs.len()).map(|i| call.input(i)).collect::<Result<_, _>>()?;
+    let carried = carried_count(call, &graph, operands.len())?;
+    if operands[carried..].iter().any(|&v| call.b.rank(v) < 2)
+        || operands.iter().any(|&v| call.b.rank(v) < 1)
+    {
+        return Err(call.invalid("operands need a batch dim, and scanned ones a second"));
+    }
+    let captures = call.captures(&[&graph])?;
+    let mut inputs = vec![("batch".to_string(), TensorType::scalar(DType::I64))];
+    let outside: Vec<ValueId> = operands.iter().copied().chain(lengths).collect();
+    for (i, &value) in outside.iter().enumerate() {
+        inputs.push((format!("operand_{i}"), call.b.ty(value).clone()));
+    }
+    let (mut region, own) = call.region("batch", &inputs, &captures);
+    let mut rows = Vec::new();
+    for &value in &own[1..] {
+        rows.push(region.b.prim(Prim::Take { axis: 0 }, &[value, own[0]])?);
+    }
+    let trips = lengths.and_then(|_| rows.pop());
+    let positions = region.b.dims(rows[carried])[0].clone();
+    let scanned = rows.len() - carried;
+    let directions = call.ints("directions").unwrap_or_else(|| vec![0; scanned]);
+    if directions.len() != scanned {
+        return Err(call.bad_attribute("directions", "must have an entry for each scanned value"));
+    }
+    let ways =
+        Ways { axes: vec![0; scanned], reverse: directions.iter().map(|&d| d != 0).collect() };
+    let scope = std::mem::take(&mut region.scope);
+    let mut inner = Call {
+        b: &mut region.b,
+        opset: call.opset,
+        op: call.op,
+        inputs: Vec::new(),
+        outputs: call.outputs,
+        attributes: call.attributes,
+        importer: &mut *call.importer,
+        scope: &scope,
+    };
+    let mut results =
+        scan_over(&mut inner, &graph, &rows[..carried], &rows[carried..], &ways, trips)?;
+    if let Some(trips) = trips {
+        for result in &mut results[carried..] {
+            let b = &mut region.b;
+            let rank = b.rank(*result);
+            let length = b.dim_value(&positions)?;
+            let missing = b.sub(length, trips)?;
+            let one = b.integers(&[1]);
+            let missing = b.prim(Prim::Reshape, &[missing, one])?;
+            let none = b.integers(&vec![0; rank - 1]);
+            let high = b.concat(&[missing, none], 0)?;
+            let low = b.integers(&vec![0; rank]);
+            let zero = b.scalar_like(*result, 0.0)?;
+            *result = b.prim(Prim::Pad, &[*result, low, high, zero])?;
+        }
+    }
+    let holds = region.b.constant(Tensor::from_bools(Vec::new(), [true])?);
+    let mut all = vec![holds];
+    all.extend(&results);
+    let region = region.finish(&named(&all));
+    let batches = call.b.dims(operands[0])[0].clone();
+    let trips = call.b.dim_value(&batches)?;
+    let condition = call.b.constant(Tensor::from_bools(Vec::new(), [true])?);
+    let mut all = vec![trips, condition];
+    all.extend(&outside);
+    all.extend(captures.operands());
+    Ok(call.b.node(Prim::Loop { carried: 0 }, &all, vec![region])?)
 }

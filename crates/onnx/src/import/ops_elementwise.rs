@@ -119,7 +119,20 @@ fn bit_shift(call: &mut Call<'_>) -> Results {
         "RIGHT" => Binary::ShiftRight,
         _ => return Err(call.bad_attribute("direction", "is LEFT or RIGHT")),
     };
-    Ok(vec![call.b.prim(Prim::Binary(shift), &[a, b])?])
+    let dtype = call.b.dtype(a);
+    let builder = &mut *call.b;
+    let mut amount = b;
+    if dtype.is_signed_integer() {
+        // By a negative amount, or the width or more: all bits go out, and the sign comes in on the right.
+        let width = dtype.storage_bits() as f64;
+        let zero = builder.scalar_like(a, 0.0)?;
+        let most = builder
+            .scalar_like(a, if shift == Binary::ShiftRight { width - 1.0 } else { width })?;
+        let negative = builder.lt(b, zero)?;
+        let bounded = builder.min(b, most)?;
+        amount = builder.select(negative, most, bounded)?;
+    }
+    Ok(vec![builder.prim(Prim::Binary(shift), &[a, amount])?])
 }
 
 /// With `fmod` the sign of the dividend, otherwise that of the divisor.

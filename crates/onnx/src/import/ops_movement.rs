@@ -141,10 +141,7 @@ fn squeeze(call: &mut Call<'_>) -> Results {
             (0..dims.len()).filter(|&i| dims[i] == Dim::Fixed(1)).collect()
         }
         None => {
-            return Err(call.unsupported(format!(
-                "without axes the rank of the result depends on the sizes of {}",
-                call.b.ty(x)
-            )));
+            return Err(ImportError::NeedsSizes { input: 0, what: "the rank of the result" });
         }
     };
     if let Some(&axis) = axes.iter().find(|&&a| dims[a].fixed().is_some_and(|n| n != 1)) {
@@ -491,11 +488,17 @@ fn depth_to_space(call: &mut Call<'_>) -> Results {
 fn space_to_depth(call: &mut Call<'_>) -> Results {
     let x = call.input(0)?;
     let block = block(call)?;
+    // Which comes first in the new channels: the place in the block, or the old channel.
+    let permutation = match call.string("mode", "DCR").as_str() {
+        "DCR" => [0, 3, 5, 1, 2, 4],
+        "CRD" => [0, 1, 3, 5, 2, 4],
+        _ => return Err(call.bad_attribute("mode", "is DCR or CRD")),
+    };
     let [n, c, h, w] = picture(call, x)?;
     let size = Dim::Fixed(block);
     let (rows, columns) = (h.floor_div(&size), w.floor_div(&size));
     let split = [n.clone(), c.clone(), rows.clone(), size.clone(), columns.clone(), size.clone()];
     let x = call.b.reshape(x, &split)?;
-    let x = call.b.transpose(x, &[0, 3, 5, 1, 2, 4])?;
+    let x = call.b.transpose(x, &permutation)?;
     Ok(vec![call.b.reshape(x, &[n, c * size.clone() * size, rows, columns])?])
 }

@@ -22,6 +22,10 @@ pub(crate) enum Domain {
     Microsoft,
     /// The standard's classical machine learning, `ai.onnx.ml`.
     Ml,
+    /// What the standard tries out, `ai.onnx.preview`.
+    Preview,
+    /// Training, `ai.onnx.preview.training`.
+    Training,
 }
 
 impl Domain {
@@ -31,6 +35,8 @@ impl Domain {
             "" | "ai.onnx" => Some(Domain::Onnx),
             "com.microsoft" => Some(Domain::Microsoft),
             "ai.onnx.ml" => Some(Domain::Ml),
+            "ai.onnx.preview" => Some(Domain::Preview),
+            "ai.onnx.preview.training" => Some(Domain::Training),
             _ => None,
         }
     }
@@ -57,6 +63,16 @@ impl Row {
     /// A row of `com.microsoft`.
     pub(crate) const fn microsoft(name: &'static str, import: ImportFn) -> Row {
         Row { domain: Domain::Microsoft, name, since: 1, import }
+    }
+
+    /// A row of `ai.onnx.preview`.
+    pub(crate) const fn preview(name: &'static str, import: ImportFn) -> Row {
+        Row { domain: Domain::Preview, name, since: 1, import }
+    }
+
+    /// A row of `ai.onnx.preview.training`.
+    pub(crate) const fn training(name: &'static str, import: ImportFn) -> Row {
+        Row { domain: Domain::Training, name, since: 1, import }
     }
 
     /// A row of `ai.onnx.ml`.
