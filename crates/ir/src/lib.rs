@@ -18,6 +18,7 @@ mod math;
 mod prim;
 mod rewrite;
 pub mod text;
+pub mod work;
 mod verify;
 
 pub use attribute::{Attribute, AttributeValue, Attributes};
