@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anychip_chips::{Chip, Precision};
+use anychip_chips::Chip;
 use anychip_ir::{Graph, work};
 use anychip_record::{Field, Key, Ownership, Record, percentiles};
 use anychip_target::{CompileOptions, Place};
@@ -109,7 +109,7 @@ pub fn measure(
         }
     }
     let total = work::graph_work(subject.graph).map_err(Error::Graph)?;
-    let operations = 2.0 * total.macs as f64 + total.operations as f64;
+    let operations = 2.0 * total.macs + total.operations;
     let per_inference = operations / subject.batch.max(1) as f64;
     let precision = anychip_predict::model_precision(subject.graph);
     if precision.is_integer() {

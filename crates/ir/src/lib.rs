@@ -17,7 +17,9 @@ mod known;
 mod math;
 mod prim;
 mod rewrite;
+pub mod text;
 mod verify;
+pub mod work;
 
 pub use attribute::{Attribute, AttributeValue, Attributes};
 pub use bindings::Bindings;

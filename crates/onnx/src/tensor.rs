@@ -149,7 +149,7 @@ fn elements(dims: &[usize]) -> Result<usize, TensorProblem> {
 }
 
 /// A dense tensor; its bytes stay where they are if they are stored as bytes.
-pub fn dense(proto: &TensorProto, files: &Files) -> Result<Tensor, TensorProblem> {
+pub(crate) fn dense(proto: &TensorProto, files: &Files) -> Result<Tensor, TensorProblem> {
     let code = i64::from(proto.data_type());
     let dtype =
         dtype_from_onnx(code).ok_or_else(|| TensorProblem::ElementType(dtype_words(code)))?;
@@ -268,7 +268,7 @@ fn narrow(dtype: DType, values: impl IntoIterator<Item = i128>) -> Result<(), Te
 }
 
 /// A sparse tensor as a dense one: values at their places among zeros.
-pub fn sparse(proto: &SparseTensorProto, files: &Files) -> Result<Tensor, TensorProblem> {
+pub(crate) fn sparse(proto: &SparseTensorProto, files: &Files) -> Result<Tensor, TensorProblem> {
     let (Some(values), Some(indices)) = (&proto.values, &proto.indices) else {
         return Err(TensorProblem::Sparse("values and indices are both needed"));
     };

@@ -1,14 +1,16 @@
 //! Sizes that are known need no computing.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use anychip_ir::{Builder, Graph, IrError, Op, Prim, ValueId};
-use anychip_tensor::{Atom, Dim, Symbol, Tensor};
+use anychip_tensor::{Atom, DType, Dim, Symbol, Tensor};
 
+use crate::rebuild::apply_to_regions;
 use crate::{Outcome, Site, Verdict, rebuild};
 
 pass! {
     /// - `f(sizes) => constant` where every element follows from fixed dims
+    /// - `f(sizes) => g(sizes)` where that is the same vector of dims, computed before
     /// - `f(shape of x, …) => [d₀, d₁, …]` computed straight from the dims by name, where that takes fewer nodes
     pub(crate) const FOLD_SHAPES = "fold-shapes", run;
 }
@@ -17,45 +19,67 @@ pass! {
 const LONGEST_CHAIN: usize = 64;
 
 fn run(graph: &Graph) -> Result<Outcome, IrError> {
-    rebuild(graph, &mut rule)
+    // Vectors of sizes that are there already, by their elements.
+    let mut there: HashMap<Vec<Dim>, ValueId> = HashMap::new();
+    rebuild(graph, &mut |b, site| {
+        if !site.node.regions.is_empty() {
+            return apply_to_regions(b, site, run);
+        }
+        fold(b, site, &mut there)
+    })
 }
 
-fn rule(b: &mut Builder, site: &Site<'_>) -> Result<Verdict, IrError> {
+fn fold(
+    b: &mut Builder,
+    site: &Site<'_>,
+    there: &mut HashMap<Vec<Dim>, ValueId>,
+) -> Result<Verdict, IrError> {
     let (Op::Prim(prim), [output]) = (&site.node.op, &site.node.outputs[..]) else {
         return Ok(Verdict::Keep);
     };
     let ty = site.graph.ty(*output);
-    if matches!(prim, Prim::Constant(_))
-        || !site.node.regions.is_empty()
-        || ty.dtype.is_float()
-        || ty.rank() > 1
-    {
+    if matches!(prim, Prim::Constant(_)) || ty.dtype.is_float() || ty.rank() > 1 {
         return Ok(Verdict::Keep);
     }
     let copy = b.prim(prim.clone(), site.inputs)?;
     let Some(dims) = b.known(copy).map(<[Dim]>::to_vec) else {
         return Ok(Verdict::Kept(vec![copy]));
     };
-    let numbers: Option<Vec<i128>> =
-        dims.iter().map(|d| d.constant().map(i128::from)).collect();
+    let numbers: Option<Vec<i128>> = dims.iter().map(|d| d.constant().map(i128::from)).collect();
     if let Some(numbers) = numbers {
         let shape: Vec<usize> = if ty.rank() == 0 { Vec::new() } else { vec![numbers.len()] };
         let tensor = Tensor::from_integers(ty.dtype, shape, &numbers)?;
         return Ok(Verdict::Replace(vec![b.constant(tensor)]));
     }
+    if ty.dtype != DType::I64 {
+        return Ok(Verdict::Kept(vec![copy]));
+    }
+    if ty.rank() == 1
+        && let Some(&same) = there.get(&dims)
+    {
+        return Ok(Verdict::Replace(vec![same]));
+    }
     // Only where the chain ends: what is inside it becomes dead with it.
     let ends = site.uses.is_output(*output)
         || site.uses.users(*output).iter().any(|&user| !computes_sizes(site.graph, user));
-    if !ends || ty.dtype != anychip_tensor::DType::I64 || cost(&dims) >= chain(site) {
-        return Ok(Verdict::Kept(vec![copy]));
+    if ends && cost(&dims) < chain(site) {
+        let value = if ty.rank() == 0 { b.dim_value(&dims[0]) } else { b.dims_value(&dims) };
+        match value {
+            Ok(value) => {
+                if ty.rank() == 1 {
+                    there.insert(dims, value);
+                }
+                return Ok(Verdict::Replace(vec![value]));
+            }
+            // A name that no value before this node has in its shape: the computation must stay.
+            Err(IrError::UnboundSymbol(_)) => {}
+            Err(error) => return Err(error),
+        }
     }
-    let value = if ty.rank() == 0 { b.dim_value(&dims[0]) } else { b.dims_value(&dims) };
-    Ok(match value {
-        Ok(value) => Verdict::Replace(vec![value]),
-        // A name that no value before this node has in its shape: the computation must stay.
-        Err(IrError::UnboundSymbol(_)) => Verdict::Kept(vec![copy]),
-        Err(error) => return Err(error),
-    })
+    if ty.rank() == 1 {
+        there.insert(dims, copy);
+    }
+    Ok(Verdict::Kept(vec![copy]))
 }
 
 /// Whether a node is itself a step of a computation on sizes: a small integer result.
@@ -131,7 +155,6 @@ mod tests {
     use super::*;
     use crate::node_count;
     use anychip_ir::TensorType;
-    use anychip_tensor::DType;
 
     /// `reshape(x, concat(take(shape(x), [0]), [-1 resolved as 12]))`, as exporters flatten.
     fn flatten(batch: Dim) -> Graph {

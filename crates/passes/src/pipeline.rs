@@ -54,7 +54,7 @@ pub struct PassReport {
 /// smaller or moves something one way, so real models settle after two or three.
 const MOST_ROUNDS: usize = 6;
 
-/// Runs [`PIPELINE`] until nothing changes, telling `report` of every pass of every round.
+/// Runs [`PIPELINE`] until nothing changes, telling `report` of every pass that ran.
 pub fn optimize(graph: &Graph, report: &mut dyn FnMut(&PassReport)) -> Result<Graph, IrError> {
     run(PIPELINE, graph, report)
 }
@@ -67,15 +67,24 @@ pub fn run(
 ) -> Result<Graph, IrError> {
     let mut graph = graph.clone();
     let mut nodes_before = node_count(&graph);
+    // How many changes of the graph there were when each pass last ran: it has nothing to do until
+    // another has changed something since.
+    let mut version = 0usize;
+    let mut seen: Vec<Option<usize>> = vec![None; passes.len()];
     for round in 1..=MOST_ROUNDS {
-        let mut changed = false;
-        for pass in passes {
-            let outcome = (pass.run)(&graph)?;
-            if outcome.changes > 0 {
-                changed = true;
-                graph = outcome.graph;
+        for (pass, seen) in passes.iter().zip(&mut seen) {
+            if *seen == Some(version) {
+                continue;
             }
-            let nodes_after = if outcome.changes > 0 { node_count(&graph) } else { nodes_before };
+            let outcome = (pass.run)(&graph)?;
+            let mut nodes_after = nodes_before;
+            if outcome.changes > 0 {
+                version += 1;
+                graph = outcome.graph;
+                nodes_after = node_count(&graph);
+            } else {
+                *seen = Some(version);
+            }
             report(&PassReport {
                 pass: pass.name,
                 equation: pass.equation,
@@ -86,7 +95,7 @@ pub fn run(
             });
             nodes_before = nodes_after;
         }
-        if !changed {
+        if seen.iter().all(|&s| s == Some(version)) {
             break;
         }
     }

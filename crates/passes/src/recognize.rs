@@ -38,6 +38,9 @@ pub(crate) fn recognize(
             found.insert(*output, computation);
         }
     }
+    if found.is_empty() && graph.nodes().iter().all(|n| n.regions.is_empty()) {
+        return Ok(Outcome { graph: graph.clone(), changes: 0 });
+    }
     rebuild(graph, &mut |b, site| {
         if !site.node.regions.is_empty() {
             return apply_to_regions(b, site, pass);

@@ -13,8 +13,8 @@ use crate::simplify_movement::keeps_order;
 use crate::{Elementwise, Outcome, PIPELINE, Site, Verdict, merge_transposes, rebuild};
 
 pass! {
-    /// `f(transpose(x, p), …) => transpose(f(x, …), p)` for elementwise `f`, concat, slice, pad and reduce with their
-    /// axes renumbered, where the graph as a whole then transposes less data
+    /// `f(transpose(x, p), …) => transpose(f(x, …), p)` for elementwise `f`, concat, slice, pad, reduce and reshape with their
+    /// dims renumbered, where the graph as a whole then transposes less data
     pub(crate) const SINK_TRANSPOSES = "sink-transposes", run;
 }
 
@@ -170,6 +170,22 @@ fn past(
             let padded = b.prim(Prim::Pad, &[x, low, high, site.inputs[3]])?;
             b.transpose(padded, &permutation).map(Some)
         }
+        Op::Prim(Prim::Reshape) => {
+            let Some((x, _)) = matching::transpose(b.graph(), site.inputs[0]) else {
+                return Ok(None);
+            };
+            let Some(target) = b.known(site.inputs[1]).map(<[Dim]>::to_vec) else {
+                return Ok(None);
+            };
+            let from = b.dims(site.inputs[0]);
+            let Some((dims, order)) = reshape_first(&from, &target, &permutation) else {
+                return Ok(None);
+            };
+            // Two reshapes in a row are one, and often none.
+            let x = matching::reshape(b.graph(), x).unwrap_or(x);
+            let reshaped = b.reshape(x, &dims)?;
+            b.transpose(reshaped, &order).map(Some)
+        }
         op if elementwise.node(site.graph, site.node) => {
             if site.graph.ty(site.node.outputs[0]).rank() != permutation.len() {
                 return Ok(None);
@@ -184,6 +200,65 @@ fn past(
         }
         Op::Prim(_) | Op::Composite(_) => Ok(None),
     }
+}
+
+/// A reshape from `from` to `to` after a transpose, as one before: its dims and the permutation that then
+/// gives `to`. Each dim must be split or merged by itself, and what is merged must lie together before the
+/// transpose.
+fn reshape_first(from: &[Dim], to: &[Dim], permutation: &[usize]) -> Option<(Vec<Dim>, Vec<usize>)> {
+    let mut segments = segments(from, to)?;
+    for (inside, _) in &segments {
+        let run = &permutation[inside.clone()];
+        if !run.windows(2).all(|w| w[1] == w[0] + 1) {
+            return None;
+        }
+    }
+    // The segments in the order of the dims before the transpose.
+    let mut starts = vec![0; to.len()];
+    let mut dims = Vec::new();
+    segments.sort_by_key(|(inside, _)| permutation[inside.start]);
+    for (_, outside) in &segments {
+        for axis in outside.clone() {
+            starts[axis] = dims.len();
+            dims.push(to[axis].clone());
+        }
+    }
+    Some((dims, starts))
+}
+
+type Ranges = Vec<(std::ops::Range<usize>, std::ops::Range<usize>)>;
+
+/// Pairs runs of dims with the same product, as short as they can be; every run on the left has a dim.
+fn segments(from: &[Dim], to: &[Dim]) -> Option<Ranges> {
+    let mut found: Ranges = Vec::new();
+    let (mut i, mut j) = (0, 0);
+    while i < from.len() && j < to.len() {
+        let (start, begin) = (i, j);
+        let (mut left, mut right) = (from[i].clone(), to[j].clone());
+        (i, j) = (i + 1, j + 1);
+        while left != right {
+            if divides(&left, &right) && i < from.len() {
+                left = left * from[i].clone();
+                i += 1;
+            } else if divides(&right, &left) && j < to.len() {
+                right = right * to[j].clone();
+                j += 1;
+            } else {
+                return None;
+            }
+        }
+        found.push((start..i, begin..j));
+    }
+    // Dims of size 1 may be left over at the end.
+    let ones = from[i..].iter().chain(&to[j..]).all(|d| d.fixed() == Some(1));
+    let (last_from, last_to) = found.last_mut()?;
+    last_from.end = from.len();
+    last_to.end = to.len();
+    ones.then_some(found)
+}
+
+fn divides(divisor: &Dim, product: &Dim) -> bool {
+    *divisor != Dim::Fixed(0) && product.floor_div(divisor) * divisor.clone() == *product
 }
 
 /// The value that `v` is the transpose of: its operand, or `v` transposed backwards where that costs nothing
@@ -267,6 +342,32 @@ mod tests {
         let after = run(&g).unwrap().graph;
         assert_eq!(after.ty(after.outputs()[0]).to_string(), "f32[1, 16, 2, 4]");
         assert_eq!(weight(&after), 0);
+    }
+
+    #[test]
+    fn a_transpose_moves_past_split_and_merged_dims() {
+        // How PyTorch transposes keys: batch and heads merged, transposed, split, transposed again.
+        let mut b = Builder::new("keys");
+        let n = Dim::sym("n");
+        let dims = [n.clone(), 4.into(), 8.into(), 12.into()];
+        let x = b.input("x", anychip_ir::TensorType::new(DType::F32, dims));
+        let merged = b.reshape(x, &[n.clone() * 4.into(), 8.into(), 12.into()]).unwrap();
+        let turned = b.transpose(merged, &[0, 2, 1]).unwrap();
+        let split = b.reshape(turned, &[n, 4.into(), 12.into(), 8.into()]).unwrap();
+        let back = b.transpose(split, &[0, 1, 3, 2]).unwrap();
+        let y = b.exp(back).unwrap();
+        let after = run(&b.finish(&[y])).unwrap().graph;
+        let names: Vec<_> = after.nodes().iter().map(|n| n.op.name()).collect();
+        assert_eq!(names, ["exp"]);
+    }
+
+    #[test]
+    fn runs_of_dims_are_paired_by_their_products() {
+        let dims = |d: &[usize]| d.iter().map(|&n| Dim::Fixed(n)).collect::<Vec<_>>();
+        let pairs = |a: &[usize], b: &[usize]| segments(&dims(a), &dims(b));
+        assert_eq!(pairs(&[6, 4], &[2, 3, 4]), Some(vec![(0..1, 0..2), (1..2, 2..3)]));
+        assert_eq!(pairs(&[2, 3, 4], &[2, 12, 1]), Some(vec![(0..1, 0..1), (1..3, 1..3)]));
+        assert_eq!(pairs(&[2, 3], &[3, 2]), None);
     }
 
     #[test]

@@ -36,7 +36,7 @@ impl Rule<'_, '_> {
         self.count(2)?;
         let shape = self.sizes(1)?;
         let result = TensorType { dtype: self.ty(0).dtype, shape };
-        if let (Some(a), Some(b)) = (self.ty(0).elements().constant(), result.elements().constant())
+        if let (Some(a), Some(b)) = (fixed_elements(self.ty(0)), fixed_elements(&result))
             && a != b
         {
             return Err(IrError::Shapes {
@@ -92,8 +92,11 @@ impl Rule<'_, '_> {
             .zip(amounts)
             .map(|(dim, amounts)| match amounts {
                 Some((low, high)) => {
-                    let dim = dim.clone() + low + high;
-                    if dim.constant().is_some_and(|n| n < 0) { Dim::Fixed(0) } else { dim }
+                    let change = low + high;
+                    let crops = change.constant().is_some_and(|n| n < 0);
+                    let dim = dim.clone() + change;
+                    // Cropping more than there is leaves nothing.
+                    if crops { dim.maximum(&Dim::Fixed(0)) } else { dim }
                 }
                 None => (self.fresh)(),
             })
@@ -160,6 +163,15 @@ impl Rule<'_, '_> {
         }
         Ok(vec![TensorType { dtype: x.dtype, shape }])
     }
+}
+
+/// The number of elements where every dim is a number, or one is 0.
+fn fixed_elements(ty: &TensorType) -> Option<u128> {
+    if ty.shape.contains(&Dim::Fixed(0)) {
+        return Some(0);
+    }
+    let sizes = ty.fixed_shape()?;
+    Some(sizes.iter().fold(1, |n: u128, &size| n.saturating_mul(size as u128)))
 }
 
 /// The length of a slice with step 1 of a named dim, where the bounds lie within it for certain.

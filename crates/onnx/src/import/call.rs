@@ -3,8 +3,9 @@
 use anychip_ir::{Builder, IrError, ValueId};
 use anychip_tensor::{DType, Tensor, TensorError};
 
+use super::fold::fold;
 use super::importer::{Importer, Scope};
-use crate::proto::{AttributeProto, GraphProto, attribute_proto::AttributeType};
+use crate::proto::{AttributeProto, GraphProto};
 use crate::tensor::{self, TensorProblem};
 
 /// Why a node cannot be imported. The importer adds the node's name.
@@ -211,11 +212,6 @@ impl Call<'_> {
             .ok_or_else(|| ImportError::MissingAttribute(name.into()))
     }
 
-    /// The type that an attribute says it has.
-    pub(crate) fn attribute_type(&self, name: &str) -> Option<AttributeType> {
-        self.attribute(name).map(AttributeProto::r#type)
-    }
-
     /// A complaint about an attribute.
     pub(crate) fn bad_attribute(&self, name: &str, reason: &str) -> ImportError {
         ImportError::Attribute { name: name.into(), reason: reason.into() }
@@ -266,7 +262,7 @@ impl Call<'_> {
 
     /// The contents of an operand, where they do not depend on the graph's inputs.
     pub(crate) fn constant(&self, input: usize) -> Result<Option<Tensor>, ImportError> {
-        Ok(self.optional(input).and_then(|value| self.b.graph().constant(value).cloned()))
+        Ok(self.optional(input).and_then(|value| fold(self.b, value)))
     }
 
     /// As [`Call::constant`], where what is built depends on it.

@@ -308,7 +308,8 @@ impl Importer {
         let domain = Domain::parse(domain_name);
         let outputs = node.output.iter().rposition(|o| !o.is_empty()).map_or(0, |i| i + 1);
         if domain == Some(Domain::Onnx)
-            && let Some(import) = sequence::find(node.op_type())
+            && let Some(import) =
+                sequence::find(node.op_type()).or_else(|| sequence::find_control(node, inputs))
         {
             let operands = inputs.iter().map(tensor_of).collect();
             let mut call = Call {

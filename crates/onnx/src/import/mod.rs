@@ -1,6 +1,7 @@
 //! From a file to a graph.
 
 pub(crate) mod call;
+mod fold;
 mod functions;
 pub(crate) mod importer;
 mod load;

@@ -1,7 +1,7 @@
 //! Importers of attention and of what models of language use around it.
 
-use anychip_ir::{Builder, Prim, ValueId};
-use anychip_ops::{Attention, LinearAttention, RotaryEmbedding};
+use anychip_ir::{Builder, DotDims, Prim, ValueId};
+use anychip_ops::{Attention, LinearAttention, RotaryEmbedding, Softmax};
 use anychip_tensor::{DType, Dim};
 
 use super::call::{Call, ImportError};
@@ -13,10 +13,15 @@ pub(crate) const ROWS: &[Row] = &[
     Row::onnx("Attention", 23, attention),
     Row::onnx("LinearAttention", 27, linear_attention),
     Row::onnx("RotaryEmbedding", 23, rotary_embedding),
+    Row::preview("FlexAttention", flex_attention),
 ];
 
 /// `[b, s, heads · d] → [b, heads, s, d]`
-pub(super) fn split_heads(b: &mut Builder, x: ValueId, heads: usize) -> Result<ValueId, ImportError> {
+pub(super) fn split_heads(
+    b: &mut Builder,
+    x: ValueId,
+    heads: usize,
+) -> Result<ValueId, ImportError> {
     let dims = b.dims(x);
     let heads = Dim::Fixed(heads);
     let size = dims[2].floor_div(&heads);
@@ -83,7 +88,11 @@ pub(super) fn seen(
 }
 
 /// 0 where seen, −∞ elsewhere.
-pub(super) fn as_bias(b: &mut Builder, seen: ValueId, dtype: DType) -> Result<ValueId, ImportError> {
+pub(super) fn as_bias(
+    b: &mut Builder,
+    seen: ValueId,
+    dtype: DType,
+) -> Result<ValueId, ImportError> {
     let (zero, never) = (b.scalar(dtype, 0.0)?, b.scalar(dtype, f64::NEG_INFINITY)?);
     Ok(b.select(seen, zero, never)?)
 }
@@ -163,14 +172,19 @@ fn attention(call: &mut Call<'_>) -> Results {
         let names = ["raw", "capped", "masked", "weights"];
         let mode = call.int("qk_matmul_output_mode", 0);
         let name = usize::try_from(mode).ok().and_then(|m| names.get(m));
-        Some(name.ok_or_else(|| call.bad_attribute("qk_matmul_output_mode", "is 0 to 3"))?.to_string())
+        Some(
+            name.ok_or_else(|| call.bad_attribute("qk_matmul_output_mode", "is 0 to 3"))?
+                .to_string(),
+        )
     } else {
         None
     };
     let scale = match (call.float_opt("scale"), dims[3].fixed()) {
         (Some(scale), _) => scale,
         (None, Some(size)) => (1.0 / (size as f64).sqrt()) as f32,
-        (None, None) => return Err(ImportError::NeedsValue { input: 0, what: "the factor of scores" }),
+        (None, None) => {
+            return Err(ImportError::NeedsValue { input: 0, what: "the factor of scores" });
+        }
     };
     let composite = Attention {
         scale,
@@ -304,7 +318,9 @@ fn linear_attention(call: &mut Call<'_>) -> Results {
     let scale = match (call.float("scale", 0.0), key_dims[3].fixed()) {
         (scale, _) if scale != 0.0 => scale,
         (_, Some(size)) => (1.0 / (size as f64).sqrt()) as f32,
-        (_, None) => return Err(ImportError::NeedsValue { input: 0, what: "the factor of the result" }),
+        (_, None) => {
+            return Err(ImportError::NeedsValue { input: 0, what: "the factor of the result" });
+        }
     };
     let composite = LinearAttention { scale, decay: gated, rate: delta };
     let results = call.b.node(composite, &operands, Vec::new())?;
@@ -314,4 +330,59 @@ fn linear_attention(call: &mut Call<'_>) -> Results {
     let width = dims[2].clone() * dims[3].clone();
     let y = call.b.reshape(y, &[dims[0].clone(), dims[1].clone(), width])?;
     Ok(vec![call.b.cast(y, dtype)?, call.b.cast(results[1], state_type)?])
+}
+
+/// Attention whose scores and weights pass through sub-graphs.
+fn flex_attention(call: &mut Call<'_>) -> Results {
+    let (q, mut k, mut v) = (call.input(0)?, call.input(1)?, call.input(2)?);
+    if [q, k, v].iter().any(|&x| call.b.rank(x) != 4) {
+        return Err(call.invalid("queries, keys and values have four dims"));
+    }
+    let dtype = call.b.dtype(q);
+    let default = if dtype == DType::F64 { dtype } else { DType::F32 };
+    let wide = call.dtype("softmax_precision")?.unwrap_or(default);
+    let (dims, groups) = (call.b.dims(q), call.b.dims(k)[1].clone());
+    if dims[1] != groups {
+        // Each key head for the query heads that share it.
+        let share = dims[1].floor_div(&groups);
+        for x in [&mut k, &mut v] {
+            let own = call.b.dims(*x);
+            let split = call.b.unsqueeze(*x, &[2])?;
+            let repeated =
+                [own[0].clone(), own[1].clone(), share.clone(), own[2].clone(), own[3].clone()];
+            let repeated = call.b.broadcast(split, &repeated)?;
+            let heads = [own[0].clone(), dims[1].clone(), own[2].clone(), own[3].clone()];
+            *x = call.b.reshape(repeated, &heads)?;
+        }
+    }
+    let per_head = |contract| DotDims {
+        lhs_batch: vec![0, 1],
+        rhs_batch: vec![0, 1],
+        lhs_contract: vec![3],
+        rhs_contract: vec![contract],
+    };
+    let scale = match (call.float_opt("scale"), dims[3].fixed()) {
+        (Some(scale), _) => f64::from(scale),
+        (None, Some(size)) => 1.0 / (size as f64).sqrt(),
+        (None, None) => {
+            return Err(ImportError::NeedsValue { input: 0, what: "the factor of scores" });
+        }
+    };
+    let scores = call.b.prim(Prim::DotGeneral(per_head(3), wide), &[q, k])?;
+    let scores = call.b.scale(scores, scale)?;
+    let scores = modified(call, "score_mod", scores)?;
+    let weights = call.b.composite(Softmax { axis: 3 }, &[scores])?;
+    let weights = modified(call, "prob_mod", weights)?;
+    let weights = call.b.cast(weights, dtype)?;
+    Ok(vec![call.b.prim(Prim::DotGeneral(per_head(2), dtype), &[weights, v])?])
+}
+
+/// What the sub-graph of the attribute makes of `x`; without one, `x`.
+fn modified(call: &mut Call<'_>, name: &str, x: ValueId) -> Result<ValueId, ImportError> {
+    if !call.has(name) {
+        return Ok(x);
+    }
+    let graph = call.graph(name)?.clone();
+    let results = call.inline_graph(&graph, &[x])?;
+    results.first().copied().ok_or_else(|| call.bad_attribute(name, "gives no result"))
 }

@@ -6,7 +6,7 @@ use anychip_ir::{Builder, IrError, Prim, TensorType, ValueId};
 use anychip_tensor::{DType, Dim, Tensor};
 
 use super::call::{Call, ImportError};
-use super::importer::{Bound, Scope};
+use super::importer::Bound;
 use super::region::Captures;
 use super::table::Row;
 use crate::proto::GraphProto;
@@ -29,18 +29,22 @@ fn named(values: &[ValueId]) -> Vec<(Arc<str>, ValueId)> {
     values.iter().enumerate().map(|(i, &v)| (format!("output_{i}").into(), v)).collect()
 }
 
+/// What is certain of a condition or count.
+pub(super) fn certain(call: &Call<'_>, input: usize) -> Result<Option<i64>, ImportError> {
+    let value = call.input(input)?;
+    if let Some(numbers) = call.b.known_integers(value) {
+        return Ok(numbers.first().copied());
+    }
+    Ok(call.constant(input)?.and_then(|tensor| tensor.to_i64().first().copied()))
+}
+
 /// A branch that is certain is imported in place; otherwise both become regions.
 fn conditional(call: &mut Call<'_>) -> Results {
     let condition = call.input(0)?;
     let (then, otherwise) =
         (call.graph("then_branch")?.clone(), call.graph("else_branch")?.clone());
-    let certain = match call.b.known_integers(condition) {
-        Some(values) => values.first().map(|&v| v != 0),
-        None => call.constant(0)?.map(|t| t.to_i64() != [0]),
-    };
-    if let Some(holds) = certain {
-        let results = in_place(call, if holds { &then } else { &otherwise })?;
-        return tensors(results);
+    if let Some(holds) = certain(call, 0)? {
+        return call.inline_graph(if holds != 0 { &then } else { &otherwise }, &[]);
     }
     let condition = scalar(call.b, condition)?;
     let captures = call.captures(&[&then, &otherwise])?;
@@ -65,28 +69,6 @@ fn conditional(call: &mut Call<'_>) -> Results {
         }
         other => Ok(other?),
     }
-}
-
-/// Imports a sub-graph without inputs among the nodes around it.
-fn in_place(call: &mut Call<'_>, graph: &GraphProto) -> Result<Vec<Bound>, ImportError> {
-    let mut scope = Scope { parent: Some(call.scope), ..Scope::default() };
-    call.importer.enter()?;
-    let results = call.importer.graph(call.b, graph, &mut scope);
-    call.importer.leave();
-    Ok(results)
-}
-
-fn tensors(bounds: Vec<Bound>) -> Results {
-    bounds
-        .into_iter()
-        .map(|bound| match bound {
-            Bound::Tensor(value) => Ok(value),
-            Bound::Missing => Err(ImportError::Reported),
-            Bound::Sequence(_) | Bound::Absent => Err(ImportError::Unsupported(
-                "a branch gives a sequence or an absent optional".into(),
-            )),
-        })
-        .collect()
 }
 
 /// A body being imported: what its first inputs are called and what type they have.

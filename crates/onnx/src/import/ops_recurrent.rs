@@ -9,11 +9,8 @@ use super::table::Row;
 
 type Results = Result<Vec<ValueId>, ImportError>;
 
-pub(crate) const ROWS: &[Row] = &[
-    Row::onnx("GRU", 1, gru),
-    Row::onnx("LSTM", 1, lstm),
-    Row::onnx("RNN", 1, rnn),
-];
+pub(crate) const ROWS: &[Row] =
+    &[Row::onnx("GRU", 1, gru), Row::onnx("LSTM", 1, lstm), Row::onnx("RNN", 1, rnn)];
 
 /// What the three layers have in common.
 struct Layer {
@@ -44,9 +41,9 @@ impl Layer {
         let given = call.strings("activations").filter(|names| !names.is_empty());
         let names: Vec<String> = match given {
             Some(names) => names.iter().map(|n| n.to_lowercase()).collect(),
-            None => (0..directions)
-                .flat_map(|_| defaults.iter().map(|n| (*n).to_string()))
-                .collect(),
+            None => {
+                (0..directions).flat_map(|_| defaults.iter().map(|n| (*n).to_string())).collect()
+            }
         };
         if names.len() != directions * defaults.len() {
             return Err(call.bad_attribute("activations", "needs one for each gate and direction"));
@@ -75,7 +72,12 @@ impl Layer {
     }
 
     /// The operand `input`, or zeros of the shape.
-    fn or_zeros(&self, call: &mut Call<'_>, input: usize, shape: &[Dim]) -> Result<ValueId, ImportError> {
+    fn or_zeros(
+        &self,
+        call: &mut Call<'_>,
+        input: usize,
+        shape: &[Dim],
+    ) -> Result<ValueId, ImportError> {
         if let Some(value) = call.optional(input) {
             return Ok(value);
         }

@@ -26,7 +26,9 @@ fn dft_17(call: &mut Call<'_>) -> Results {
 
 fn dft_20(call: &mut Call<'_>) -> Results {
     let axis = match call.optional(2) {
-        Some(_) => call.need_integers(2, "the dim that is transformed")?.first().copied().unwrap_or(-2),
+        Some(_) => {
+            call.need_integers(2, "the dim that is transformed")?.first().copied().unwrap_or(-2)
+        }
         None => -2,
     };
     dft(call, axis)
@@ -50,11 +52,15 @@ fn dft(call: &mut Call<'_>, axis: i64) -> Results {
             None => match given.constant() {
                 Some(n) => 2 * (n - 1),
                 None => {
-                    return Err(ImportError::NeedsValue { input: 1, what: "the length of the signal" });
+                    return Err(ImportError::NeedsValue {
+                        input: 1,
+                        what: "the length of the signal",
+                    });
                 }
             },
         };
-        length = usize::try_from(signal).map_err(|_| call.invalid("the length must be positive"))?;
+        length =
+            usize::try_from(signal).map_err(|_| call.invalid("the length must be positive"))?;
         x = fit(call, x, axis, &Dim::Fixed(length / 2 + 1))?;
     } else if let Some(wanted) = wanted {
         given = Dim::from_i64(wanted);

@@ -143,4 +143,46 @@ impl Call<'_> {
             })
             .collect()
     }
+
+    /// Imports a sub-graph in place, its inputs standing for `inputs`; what its outputs stand for.
+    pub(super) fn inline_bounds(
+        &mut self,
+        graph: &GraphProto,
+        inputs: &[Bound],
+    ) -> Result<Vec<Bound>, ImportError> {
+        if graph.input.len() != inputs.len() {
+            return Err(self.invalid(format!(
+                "the sub-graph takes {} inputs and gets {}",
+                graph.input.len(),
+                inputs.len()
+            )));
+        }
+        let mut scope = Scope { parent: Some(self.scope), ..Scope::default() };
+        for (info, bound) in graph.input.iter().zip(inputs) {
+            scope.values.insert(info.name().to_string(), bound.clone());
+        }
+        self.importer.enter()?;
+        let results = self.importer.graph(self.b, graph, &mut scope);
+        self.importer.leave();
+        if results.iter().any(|bound| matches!(bound, Bound::Missing)) {
+            return Err(ImportError::Reported);
+        }
+        Ok(results)
+    }
+
+    /// Imports a sub-graph in place on tensors; its outputs, which are tensors too.
+    pub(crate) fn inline_graph(
+        &mut self,
+        graph: &GraphProto,
+        inputs: &[ValueId],
+    ) -> Result<Vec<ValueId>, ImportError> {
+        let inputs: Vec<Bound> = inputs.iter().map(|&v| Bound::Tensor(v)).collect();
+        self.inline_bounds(graph, &inputs)?
+            .into_iter()
+            .map(|bound| match bound {
+                Bound::Tensor(value) => Ok(value),
+                _ => Err(self.unsupported("a sub-graph gives a sequence where a tensor is used")),
+            })
+            .collect()
+    }
 }

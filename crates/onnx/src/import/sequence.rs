@@ -1,9 +1,13 @@
 //! Operators on sequences and optionals, which are followed during the import: the graph has tensors only.
 
 use anychip_ir::ValueId;
+use anychip_tensor::Tensor;
 
 use super::call::{Call, ImportError};
 use super::importer::Bound;
+use super::ops_control::certain;
+use crate::proto::NodeProto;
+use crate::proto::type_proto::Value;
 
 /// As [`super::table::ImportFn`], with operands and results that may be sequences or absent.
 pub(super) type SequenceFn = fn(&mut Call<'_>, &[Option<Bound>]) -> Result<Vec<Bound>, ImportError>;
@@ -21,11 +25,121 @@ const ROWS: &[(&str, SequenceFn)] = &[
     ("Optional", optional),
     ("OptionalHasElement", has_element),
     ("OptionalGetElement", identity),
+    ("SequenceMap", map),
 ];
+
+/// Control flow that is followed during the import where a sequence passes through it.
+const CONTROL: &[(&str, SequenceFn)] = &[("If", conditional), ("Loop", repeat)];
 
 /// The function of an operator on sequences.
 pub(super) fn find(op: &str) -> Option<SequenceFn> {
     ROWS.iter().find(|(name, _)| *name == op).map(|(_, import)| *import)
+}
+
+/// The function of a control flow node that takes or gives a sequence.
+pub(super) fn find_control(node: &NodeProto, inputs: &[Option<Bound>]) -> Option<SequenceFn> {
+    let (_, import) = CONTROL.iter().find(|(name, _)| *name == node.op_type())?;
+    let taken = inputs.iter().flatten().any(|b| matches!(b, Bound::Sequence(_) | Bound::Absent));
+    let given = || {
+        let graphs = node.attribute.iter().filter_map(|a| a.g.as_deref());
+        graphs.flat_map(|g| &g.output).any(|info| {
+            let value = info.r#type.as_ref().and_then(|ty| ty.value.as_ref());
+            matches!(value, Some(Value::SequenceType(_) | Value::OptionalType(_)))
+        })
+    };
+    (taken || given()).then_some(*import)
+}
+
+fn conditional(call: &mut Call<'_>, _: &[Option<Bound>]) -> Result<Vec<Bound>, ImportError> {
+    let Some(holds) = certain(call, 0)? else {
+        return Err(ImportError::NeedsValue { input: 0, what: "which sequence results" });
+    };
+    let branch = call.graph(if holds != 0 { "then_branch" } else { "else_branch" })?.clone();
+    call.inline_bounds(&branch, &[])
+}
+
+/// Iterations of a loop over sequences that are written out at most.
+const MOST_ITERATIONS: i64 = 4096;
+
+/// A loop through which a sequence passes is written out: its count must be certain.
+fn repeat(call: &mut Call<'_>, inputs: &[Option<Bound>]) -> Result<Vec<Bound>, ImportError> {
+    let graph = call.graph("body")?.clone();
+    let decides = |input| ImportError::NeedsValue { input, what: "how long a sequence gets" };
+    let trips = match call.optional(0) {
+        Some(_) => certain(call, 0)?.ok_or(decides(0))?,
+        None => MOST_ITERATIONS,
+    };
+    let mut goes_on = match call.optional(1) {
+        Some(_) => certain(call, 1)?.ok_or(decides(1))? != 0,
+        None => true,
+    };
+    if trips > MOST_ITERATIONS {
+        return Err(call.unsupported(format!("{trips} iterations with a sequence")));
+    }
+    let mut carried: Vec<Bound> =
+        inputs.iter().skip(2).map(|b| b.clone().unwrap_or(Bound::Absent)).collect();
+    let mut scanned: Vec<Vec<ValueId>> = Vec::new();
+    for iteration in 0..trips {
+        if !goes_on {
+            break;
+        }
+        let mut operands = vec![
+            Bound::Tensor(call.b.constant(Tensor::scalar(iteration))),
+            Bound::Tensor(call.b.constant(Tensor::from_bools(Vec::new(), [true])?)),
+        ];
+        operands.append(&mut carried);
+        let count = operands.len() - 2;
+        let mut results = call.inline_bounds(&graph, &operands)?.into_iter();
+        let Some(Bound::Tensor(condition)) = results.next() else {
+            return Err(call.invalid("the body gives no condition"));
+        };
+        goes_on = call.b.known_integers(condition).ok_or(decides(1))?.first() != Some(&0);
+        carried = results.by_ref().take(count).collect();
+        for (i, bound) in results.enumerate() {
+            let Bound::Tensor(value) = bound else {
+                return Err(call.invalid("a scanned result is a sequence"));
+            };
+            let row = call.b.unsqueeze(value, &[0])?;
+            if scanned.len() <= i {
+                scanned.push(Vec::new());
+            }
+            scanned[i].push(row);
+        }
+    }
+    if call.optional(0).is_none() && goes_on {
+        return Err(
+            call.unsupported(format!("more than {MOST_ITERATIONS} iterations with a sequence"))
+        );
+    }
+    for rows in scanned {
+        carried.push(Bound::Tensor(call.b.concat(&rows, 0)?));
+    }
+    Ok(carried)
+}
+
+/// The body for each element of the sequences; other operands are the same for all.
+fn map(call: &mut Call<'_>, inputs: &[Option<Bound>]) -> Result<Vec<Bound>, ImportError> {
+    let graph = call.graph("body")?.clone();
+    let length = sequence(inputs)?.len();
+    let mut results = vec![Vec::new(); graph.output.len()];
+    for i in 0..length {
+        let mut operands = Vec::new();
+        for bound in inputs.iter().flatten() {
+            operands.push(match bound {
+                Bound::Sequence(values) => Bound::Tensor(
+                    *values.get(i).ok_or_else(|| call.invalid("sequences of different lengths"))?,
+                ),
+                other => other.clone(),
+            });
+        }
+        for (all, bound) in results.iter_mut().zip(call.inline_bounds(&graph, &operands)?) {
+            match bound {
+                Bound::Tensor(value) => all.push(value),
+                _ => return Err(call.unsupported("a sequence of sequences")),
+            }
+        }
+    }
+    Ok(results.into_iter().map(Bound::Sequence).collect())
 }
 
 fn identity(call: &mut Call<'_>, inputs: &[Option<Bound>]) -> Result<Vec<Bound>, ImportError> {
@@ -96,7 +210,7 @@ fn erase(call: &mut Call<'_>, inputs: &[Option<Bound>]) -> Result<Vec<Bound>, Im
 
 fn length(call: &mut Call<'_>, inputs: &[Option<Bound>]) -> Result<Vec<Bound>, ImportError> {
     let length = sequence(inputs)?.len();
-    let value = call.b.constant(anychip_tensor::Tensor::scalar(length as i64));
+    let value = call.b.constant(Tensor::scalar(length as i64));
     Ok(vec![Bound::Tensor(value)])
 }
 
@@ -165,6 +279,6 @@ fn optional(_: &mut Call<'_>, inputs: &[Option<Bound>]) -> Result<Vec<Bound>, Im
 
 fn has_element(call: &mut Call<'_>, inputs: &[Option<Bound>]) -> Result<Vec<Bound>, ImportError> {
     let has = !matches!(inputs.first(), None | Some(None | Some(Bound::Absent)));
-    let tensor = anychip_tensor::Tensor::from_bools(Vec::new(), [has])?;
+    let tensor = Tensor::from_bools(Vec::new(), [has])?;
     Ok(vec![Bound::Tensor(call.b.constant(tensor))])
 }

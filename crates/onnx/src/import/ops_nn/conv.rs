@@ -18,7 +18,11 @@ fn groups(call: &Call<'_>) -> Result<usize, ImportError> {
 }
 
 /// `[channels]` as `[channels, 1…]`, to broadcast over spatial dims.
-pub(super) fn per_channel(call: &mut Call<'_>, v: ValueId, spatial: usize) -> Result<ValueId, ImportError> {
+pub(super) fn per_channel(
+    call: &mut Call<'_>,
+    v: ValueId,
+    spatial: usize,
+) -> Result<ValueId, ImportError> {
     let axes: Vec<usize> = (1..=spatial).collect();
     Ok(call.b.unsqueeze(v, &axes)?)
 }
@@ -84,7 +88,9 @@ pub(super) fn conv_transpose(call: &mut Call<'_>) -> Results {
         let total = match (&wanted, auto.as_str()) {
             (Some(shape), _) => {
                 let Some(&size) = shape.get(i + shape.len().saturating_sub(spatial)) else {
-                    return Err(call.bad_attribute("output_shape", "needs a size for each spatial dim"));
+                    return Err(
+                        call.bad_attribute("output_shape", "needs a size for each spatial dim")
+                    );
                 };
                 let n = dims[2 + i].constant().ok_or(ImportError::NeedsValue {
                     input: 0,
@@ -145,7 +151,9 @@ pub(super) fn causal_conv_with_state(call: &mut Call<'_>) -> Results {
     let dims = call.b.dims(x);
     let size = kernel_size(call, w, 1)?;
     let (&[kernel], 3) = (size.as_slice(), dims.len()) else {
-        return Err(call.invalid("needs [batch, channels, length] and a kernel [channels, 1, size]"));
+        return Err(
+            call.invalid("needs [batch, channels, length] and a kernel [channels, 1, size]")
+        );
     };
     let Some(channels) = dims[1].fixed() else {
         return Err(ImportError::NeedsValue { input: 0, what: "the number of channels" });

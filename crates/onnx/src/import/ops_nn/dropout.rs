@@ -31,7 +31,9 @@ pub(super) fn since_12(call: &mut Call<'_>) -> Results {
     let x = call.input(0)?;
     let training = match call.optional(2) {
         None => false,
-        Some(_) => call.need_constant(2, "whether elements are dropped")?.to_i64().first() == Some(&1),
+        Some(_) => {
+            call.need_constant(2, "whether elements are dropped")?.to_i64().first() == Some(&1)
+        }
     };
     let (dtype, dims) = (call.b.dtype(x), call.b.dims(x));
     let zero = call.optional(1).is_some()

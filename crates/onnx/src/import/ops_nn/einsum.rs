@@ -68,9 +68,10 @@ pub(super) fn einsum(call: &mut Call<'_>) -> Result<Vec<ValueId>, ImportError> {
                 let label = terms[i].labels[d];
                 terms.iter().enumerate().any(|(j, t)| {
                     j != i
-                        && t.labels.iter().position(|&l| l == label).is_some_and(|p| {
-                            j > i || call.b.dims(t.value)[p] != Dim::Fixed(1)
-                        })
+                        && t.labels
+                            .iter()
+                            .position(|&l| l == label)
+                            .is_some_and(|p| j > i || call.b.dims(t.value)[p] != Dim::Fixed(1))
                 })
             })
             .collect();
@@ -142,10 +143,15 @@ fn implicit(all: &[Vec<Label>]) -> Vec<Label> {
 }
 
 /// Replaces dims with the same label by their diagonal.
-fn diagonal(call: &mut Call<'_>, mut value: ValueId, mut labels: Vec<Label>) -> Result<Term, ImportError> {
+fn diagonal(
+    call: &mut Call<'_>,
+    mut value: ValueId,
+    mut labels: Vec<Label>,
+) -> Result<Term, ImportError> {
     loop {
-        let twice = (0..labels.len())
-            .find_map(|i| labels[i + 1..].iter().position(|&l| l == labels[i]).map(|j| (i, i + 1 + j)));
+        let twice = (0..labels.len()).find_map(|i| {
+            labels[i + 1..].iter().position(|&l| l == labels[i]).map(|j| (i, i + 1 + j))
+        });
         let Some((i, j)) = twice else { return Ok(Term { value, labels }) };
         // Both dims last and made one, of which every (n + 1)-th element lies on the diagonal.
         let mut order: Vec<usize> = (0..labels.len()).filter(|&d| d != i && d != j).collect();
@@ -215,8 +221,10 @@ mod tests {
     #[test]
     fn the_implicit_result_is_sorted() {
         let letter = |c| Label::Letter(c);
-        let terms =
-            [vec![Label::Ellipsis(1), Label::Ellipsis(0), letter('j'), letter('i')], vec![letter('i'), letter('k')]];
+        let terms = [
+            vec![Label::Ellipsis(1), Label::Ellipsis(0), letter('j'), letter('i')],
+            vec![letter('i'), letter('k')],
+        ];
         let expected = [Label::Ellipsis(1), Label::Ellipsis(0), letter('j'), letter('k')];
         assert_eq!(implicit(&terms), expected);
     }

@@ -111,11 +111,7 @@ pub(super) fn affine_grid(call: &mut Call<'_>) -> Results {
     let ones = b.broadcast(one, &[places, &[Dim::Fixed(1)]].concat())?;
     parts.push(ones);
     let base = b.concat(&parts, spatial)?;
-    let dims = DotDims {
-        lhs_contract: vec![2],
-        rhs_contract: vec![spatial],
-        ..DotDims::default()
-    };
+    let dims = DotDims { lhs_contract: vec![2], rhs_contract: vec![spatial], ..DotDims::default() };
     // [n, spatial, places…]
     let grid = b.prim(Prim::DotGeneral(dims, dtype), &[theta, base])?;
     let mut permutation = vec![0];
@@ -189,9 +185,8 @@ pub(super) fn col2im(call: &mut Call<'_>) -> Results {
     if pads.iter().all(|&p| p == 0) {
         return Ok(vec![filled]);
     }
-    let crop = |part: &[i64]| -> Vec<i64> {
-        [0, 0].into_iter().chain(part.iter().map(|p| -p)).collect()
-    };
+    let crop =
+        |part: &[i64]| -> Vec<i64> { [0, 0].into_iter().chain(part.iter().map(|p| -p)).collect() };
     let low = b.integers(&crop(&pads[..spatial]));
     let high = b.integers(&crop(&pads[spatial..]));
     Ok(vec![b.prim(Prim::Pad, &[filled, low, high, zero])?])

@@ -24,7 +24,9 @@ pub(super) fn batch_normalization(call: &mut Call<'_>) -> Results {
         return Err(call.invalid("takes five operands"));
     };
     if call.int("spatial", 1) == 0 {
-        return Err(call.unsupported("statistics for every element (spatial = 0, before version 9)"));
+        return Err(
+            call.unsupported("statistics for every element (spatial = 0, before version 9)")
+        );
     }
     let epsilon = call.float("epsilon", 1e-5);
     let training = if call.opset >= 14 {
@@ -35,7 +37,9 @@ pub(super) fn batch_normalization(call: &mut Call<'_>) -> Results {
         !call.flag("is_test", false) && call.outputs > 1
     };
     if !training {
-        return Ok(vec![call.b.composite(BatchNorm { epsilon }, &[x, scale, bias, mean, variance])?]);
+        return Ok(vec![
+            call.b.composite(BatchNorm { epsilon }, &[x, scale, bias, mean, variance])?,
+        ]);
     }
     let wide = at_least_f32(call.b.dtype(x));
     let axes: Vec<usize> = (0..call.b.rank(x)).filter(|&a| a != 1).collect();

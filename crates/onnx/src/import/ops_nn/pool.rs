@@ -10,7 +10,10 @@ use crate::import::call::{Call, ImportError};
 type Results = Result<Vec<ValueId>, ImportError>;
 
 /// The pool's windows, with what rounding their number up adds and the bounds on it.
-fn windows(call: &Call<'_>, x: ValueId) -> Result<(Windows, Vec<i64>, Vec<Option<Dim>>), ImportError> {
+fn windows(
+    call: &Call<'_>,
+    x: ValueId,
+) -> Result<(Windows, Vec<i64>, Vec<Option<Dim>>), ImportError> {
     let size: Option<Vec<usize>> = call
         .need_ints("kernel_shape")?
         .iter()
@@ -28,7 +31,11 @@ fn windows(call: &Call<'_>, x: ValueId) -> Result<(Windows, Vec<i64>, Vec<Option
 }
 
 /// Drops the windows beyond the bounds.
-fn limit(call: &mut Call<'_>, mut y: ValueId, most: &[Option<Dim>]) -> Result<ValueId, ImportError> {
+fn limit(
+    call: &mut Call<'_>,
+    mut y: ValueId,
+    most: &[Option<Dim>],
+) -> Result<ValueId, ImportError> {
     for (i, bound) in most.iter().enumerate() {
         if let Some(bound) = bound {
             y = call.b.slice(y, 2 + i, &Dim::Fixed(0), bound)?;
@@ -79,6 +86,14 @@ pub(super) fn max_pool(call: &mut Call<'_>) -> Results {
 
 pub(super) fn average_pool(call: &mut Call<'_>) -> Results {
     let x = call.input(0)?;
+    Ok(vec![average_pool_of(call, x)?])
+}
+
+/// The average pool that the node's attributes describe, of `x`.
+pub(in crate::import) fn average_pool_of(
+    call: &mut Call<'_>,
+    x: ValueId,
+) -> Result<ValueId, ImportError> {
     let (windows, overhang, most) = windows(call, x)?;
     if windows.is_symbolic() {
         return Err(ImportError::NeedsValue { input: 0, what: "the padding" });
@@ -93,7 +108,7 @@ pub(super) fn average_pool(call: &mut Call<'_>) -> Results {
         count_padding: call.flag("count_include_pad", false),
     };
     let y = call.b.composite(composite, &[x])?;
-    Ok(vec![limit(call, y, &most)?])
+    limit(call, y, &most)
 }
 
 /// `(Σ |x|^p)^(1/p)`, where `sum` adds up.

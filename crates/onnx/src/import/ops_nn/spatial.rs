@@ -17,7 +17,11 @@ pub(crate) struct Windows {
 }
 
 /// An attribute of positive whole numbers, one a spatial dim.
-pub(crate) fn positive(call: &Call<'_>, name: &str, spatial: usize) -> Result<Vec<usize>, ImportError> {
+pub(crate) fn positive(
+    call: &Call<'_>,
+    name: &str,
+    spatial: usize,
+) -> Result<Vec<usize>, ImportError> {
     let Some(values) = call.ints(name) else { return Ok(vec![1; spatial]) };
     let values: Option<Vec<usize>> =
         values.iter().map(|&v| usize::try_from(v).ok().filter(|&v| v > 0)).collect();
@@ -27,7 +31,11 @@ pub(crate) fn positive(call: &Call<'_>, name: &str, spatial: usize) -> Result<Ve
 }
 
 /// The sizes of a kernel operand's spatial dims, which must be numbers.
-pub(crate) fn kernel_size(call: &Call<'_>, w: ValueId, input: usize) -> Result<Vec<usize>, ImportError> {
+pub(crate) fn kernel_size(
+    call: &Call<'_>,
+    w: ValueId,
+    input: usize,
+) -> Result<Vec<usize>, ImportError> {
     let dims = call.b.dims(w);
     if dims.len() < 3 {
         return Err(call.invalid("the kernel needs output, input and spatial dims"));
@@ -40,7 +48,11 @@ pub(crate) fn kernel_size(call: &Call<'_>, w: ValueId, input: usize) -> Result<V
 
 impl Windows {
     /// Windows of `size` over the dims of `x` after batch and channel, with padding as `pads` or `auto_pad` say.
-    pub(crate) fn new(call: &Call<'_>, x: ValueId, size: Vec<usize>) -> Result<Windows, ImportError> {
+    pub(crate) fn new(
+        call: &Call<'_>,
+        x: ValueId,
+        size: Vec<usize>,
+    ) -> Result<Windows, ImportError> {
         let dims = call.b.dims(x);
         let spatial = size.len();
         if dims.len() != spatial + 2 {
@@ -64,7 +76,9 @@ impl Windows {
             "NOTSET" | "" => {
                 if let Some(pads) = call.ints("pads") {
                     if pads.len() != 2 * spatial {
-                        return Err(call.bad_attribute("pads", "needs two numbers for each spatial dim"));
+                        return Err(
+                            call.bad_attribute("pads", "needs two numbers for each spatial dim")
+                        );
                     }
                     windows.padding = (0..spatial).map(|i| (pads[i], pads[spatial + i])).collect();
                 }
