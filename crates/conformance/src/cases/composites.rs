@@ -14,13 +14,30 @@ const OPERANDS: &[(&str, &[(&[usize], DType)])] = &[
     ("attention", &[(&[2, 4, 5, 8], DType::F32), (&[2, 2, 7, 8], DType::F32), (&[2, 2, 7, 6], DType::F32)]),
     ("batch-norm", &[F(&[2, 3, 5, 5]), F(&[3]), F(&[3]), F(&[3]), F(&[3])]),
     ("conv-transpose", &[F(&[1, 3, 5, 6]), F(&[3, 4, 3, 3])]),
+    ("deformable-conv", &[F(&[2, 3, 7, 7]), F(&[4, 3, 3, 3]), F(&[2, 18, 7, 7])]),
+    ("determinant", &[F(&[2, 4, 4])]),
+    ("dft", &[F(&[2, 8, 3, 1])]),
+    ("grid-sample", &[F(&[2, 3, 6, 5]), F(&[2, 4, 4, 2])]),
     ("group-norm", &[F(&[2, 4, 5, 3]), F(&[4]), F(&[4])]),
     ("gru", &[F(&[6, 2, 5]), F(&[1, 12, 5]), F(&[1, 12, 4]), F(&[1, 24]), F(&[1, 2, 4])]),
     ("layer-norm", &[F(&[3, 33]), F(&[33]), F(&[33])]),
+    (
+        "linear-attention",
+        &[
+            F(&[5, 2, 4, 3]),
+            F(&[5, 2, 2, 3]),
+            F(&[5, 2, 2, 6]),
+            F(&[2, 2, 3, 6]),
+            F(&[5, 2, 2, 1]),
+            F(&[5, 2, 2, 1]),
+        ],
+    ),
     ("lstm", &[F(&[6, 2, 5]), F(&[1, 16, 5]), F(&[1, 16, 4]), F(&[1, 32]), F(&[1, 2, 4]), F(&[1, 2, 4])]),
     ("max-pool-indices", &[F(&[2, 3, 6, 8])]),
+    ("non-max-suppression", &[F(&[2, 9, 4]), F(&[2, 3, 9]), (&[], DType::I64), F(&[]), F(&[])]),
     ("rms-norm", &[F(&[3, 33]), F(&[33])]),
     ("rnn", &[F(&[6, 2, 5]), F(&[1, 4, 5]), F(&[1, 4, 4]), F(&[1, 8]), F(&[1, 2, 4])]),
+    ("roi-align", &[F(&[2, 3, 9, 8]), F(&[4, 4]), (&[4], DType::I64)]),
     ("rotary-embedding", &[F(&[2, 3, 5, 16]), F(&[5, 4]), F(&[5, 4])]),
 ];
 
@@ -69,8 +86,14 @@ fn build(row: &CompositeRow) -> Option<(Case, Option<Case>)> {
 }
 
 fn operand(random: &mut Random, shape: &[usize], dtype: DType) -> Tensor {
-    // Positive, so that every composite is defined on it (variances, for one).
-    if dtype.is_float() { random.tensor(dtype, shape, 0.1, 1.1) } else { random.suitable(dtype, shape) }
+    if dtype.is_float() {
+        // Positive, so that every composite is defined on it (variances, for one).
+        random.tensor(dtype, shape, 0.1, 1.1)
+    } else {
+        // An index into a dim of two, or as a scalar a small number of things.
+        let low = if shape.is_empty() { 3.0 } else { 0.0 };
+        random.tensor(dtype, shape, low, low + 2.0)
+    }
 }
 
 fn fixed(row: &CompositeRow, operands: &[(&[usize], DType)]) -> Option<Case> {

@@ -149,8 +149,10 @@ pub(crate) fn lower_lines(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
     let kernel: Box<dyn Kernel> = match cx.dtype(x) {
         DType::F32 => Box::new(OfFloats::<f32>(lines, |x| x.into(), |x| x as f32)),
         DType::F64 => Box::new(OfFloats::<f64>(lines, |x| x, |x| x)),
-        DType::I64 => Box::new(OfIntegers::<i64>(lines, |x| x, |x| x)),
-        DType::I32 => Box::new(OfIntegers::<i32>(lines, i64::from, |x| x as i32)),
+        DType::I64 => Box::new(OfIntegers::<i64>(lines, |x| x, |x| x, (i64::MIN, i64::MAX))),
+        DType::I32 => {
+            Box::new(OfIntegers::<i32>(lines, i64::from, |x| x as i32, (i32::MIN.into(), i32::MAX.into())))
+        }
         _ => return None,
     };
     Some(Lowered { kernel, detail: cx.dtype(x).to_string(), ..Lowered::new(name, Nothing, &[x]) })
@@ -165,7 +167,8 @@ struct Lines {
 }
 
 struct OfFloats<T>(Lines, fn(T) -> f64, fn(f64) -> T);
-struct OfIntegers<T>(Lines, fn(T) -> i64, fn(i64) -> T);
+/// With the least and the greatest value of the type.
+struct OfIntegers<T>(Lines, fn(T) -> i64, fn(i64) -> T, (i64, i64));
 
 impl<T: Element> Kernel for OfFloats<T> {
     fn run(&self, io: &Io<'_>) -> Result<(), IrError> {
@@ -177,8 +180,8 @@ impl<T: Element> Kernel for OfFloats<T> {
 
 impl<T: Element> Kernel for OfIntegers<T> {
     fn run(&self, io: &Io<'_>) -> Result<(), IrError> {
-        let Self(lines, widen, narrow) = self;
-        let start = |kind| i64_start(kind, i64::MIN, i64::MAX);
+        let Self(lines, widen, narrow, (least, greatest)) = self;
+        let start = |kind| i64_start(kind, *least, *greatest);
         lines.run::<T, i64>(io, *widen, *narrow, start, i64_step, |_| false);
         Ok(())
     }
