@@ -171,6 +171,22 @@ impl Builder {
         self.graph
     }
 
+    /// Renames the graph being built.
+    pub(crate) fn rename(&mut self, name: &str) {
+        self.graph.name = name.to_string();
+    }
+
+    /// Writes down a result's type as it was in another builder, whose invented names and knowledge may differ;
+    /// `false` where the two types contradict each other.
+    pub(crate) fn retype(&mut self, value: ValueId, ty: &TensorType) -> bool {
+        if !crate::verify::agree(ty, self.ty(value), &mut BTreeMap::new()) {
+            return false;
+        }
+        self.read_from(value, ty);
+        self.graph.values[value.index()].ty = ty.clone();
+        true
+    }
+
     /// What has been built so far.
     pub fn graph(&self) -> &Graph {
         &self.graph
@@ -357,13 +373,18 @@ impl Builder {
 
     fn value(&mut self, ty: TensorType, definition: Definition) -> ValueId {
         let value = ValueId(self.graph.values.len() as u32);
+        self.read_from(value, &ty);
+        self.graph.values.push(Value { ty, name: None, definition });
+        value
+    }
+
+    /// Sizes in the type of a value can be read from it from now on.
+    fn read_from(&mut self, value: ValueId, ty: &TensorType) {
         for (axis, dim) in ty.shape.iter().enumerate() {
             if dim.fixed().is_none() {
                 self.dim_homes.entry(dim.clone()).or_insert((value, axis));
             }
         }
-        self.graph.values.push(Value { ty, name: None, definition });
-        value
     }
 
     fn infer(

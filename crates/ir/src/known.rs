@@ -141,6 +141,9 @@ pub(crate) fn propagate(
 /// followed, and names, which are sizes, are taken to fit types of 32 bits and more.
 fn fits(dim: &Dim, dtype: DType) -> bool {
     let Some((low, high)) = dtype.integer_range() else { return false };
+    if !is_simple(dim) {
+        return false;
+    }
     match dim.constant() {
         Some(value) => (low..=high).contains(&i128::from(value)),
         None if dim.symbols().is_empty() => false,
@@ -209,6 +212,32 @@ fn arithmetic(binary: Binary, x: &Dim, y: &Dim) -> Option<Dim> {
         }
         Binary::Pow | Binary::ShiftLeft | Binary::ShiftRight => return None,
     })
+}
+
+/// Whether a formula is one that shapes are made of. Longer ones are not followed: products of sums grow
+/// with every step, and a hostile model could ask for any number of steps.
+pub(crate) fn is_simple(dim: &Dim) -> bool {
+    const MOST: usize = 128;
+    fn count(dim: &Dim, so_far: usize) -> usize {
+        let Dim::Expr(polynomial) = dim else { return so_far + 1 };
+        let mut total = so_far;
+        for (_, atoms) in polynomial.terms() {
+            total += 1;
+            for atom in atoms {
+                total = match atom {
+                    anychip_tensor::Atom::Sym(_) => total + 1,
+                    anychip_tensor::Atom::FloorDiv(a, b)
+                    | anychip_tensor::Atom::Max(a, b)
+                    | anychip_tensor::Atom::Min(a, b) => count(b, count(a, total)),
+                };
+                if total > MOST {
+                    return total;
+                }
+            }
+        }
+        total
+    }
+    count(dim, 0) <= MOST
 }
 
 /// Whether a known element is certainly not negative.

@@ -17,6 +17,7 @@ mod known;
 mod math;
 mod prim;
 mod rewrite;
+pub mod text;
 mod verify;
 
 pub use attribute::{Attribute, AttributeValue, Attributes};

@@ -228,7 +228,11 @@ fn types(graph: &Graph) -> Vec<VerifyError> {
 
 /// Whether a type in the graph is one the rules allow: equal, once invented names are matched up. A builder may
 /// have known more than the graph keeps (or less), so a formula stands against an invented name.
-fn agree(found: &TensorType, derived: &TensorType, names: &mut BTreeMap<Symbol, Dim>) -> bool {
+pub(crate) fn agree(
+    found: &TensorType,
+    derived: &TensorType,
+    names: &mut BTreeMap<Symbol, Dim>,
+) -> bool {
     if found.dtype != derived.dtype || found.rank() != derived.rank() {
         return false;
     }

@@ -57,7 +57,14 @@ impl Expand for Attention {
             lhs_contract: vec![3],
             rhs_contract: vec![contract],
         };
-        let q = b.scale(q, f64::from(self.scale))?;
+        // In 16 bits both sides carry half of the factor, as the standard has it, so that products do not overflow;
+        // in wider floats one multiplication of the queries does.
+        let (q, k) = if matches!(dtype, DType::F16 | DType::BF16) {
+            let root = f64::from(self.scale).sqrt();
+            (b.scale(q, root)?, b.scale(k, root)?)
+        } else {
+            (b.scale(q, f64::from(self.scale))?, k)
+        };
         let raw = b.prim(Prim::DotGeneral(dims(3), dtype), &[q, k])?;
         let capped = if self.softcap == 0.0 {
             raw

@@ -8,6 +8,7 @@ mod movement;
 
 use anychip_tensor::{DType, Dim};
 
+use crate::known::is_simple;
 use crate::{Graph, IrError, Prim, TensorType};
 
 /// What a rule gives: the types of the results.
@@ -68,8 +69,11 @@ pub(crate) fn infer(
     fresh: &mut dyn FnMut() -> Dim,
 ) -> Result<Vec<TensorType>, IrError> {
     let mut rule = Rule { op: prim.name(), operands, fresh };
-    let types = rule.apply(prim, regions)?;
-    for ty in &types {
+    let mut types = rule.apply(prim, regions)?;
+    for ty in &mut types {
+        for dim in ty.shape.iter_mut().filter(|dim| !is_simple(dim)) {
+            *dim = (rule.fresh)();
+        }
         let known: usize = ty
             .shape
             .iter()

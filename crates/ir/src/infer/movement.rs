@@ -36,7 +36,7 @@ impl Rule<'_, '_> {
         self.count(2)?;
         let shape = self.sizes(1)?;
         let result = TensorType { dtype: self.ty(0).dtype, shape };
-        if let (Some(a), Some(b)) = (self.ty(0).elements().constant(), result.elements().constant())
+        if let (Some(a), Some(b)) = (fixed_elements(self.ty(0)), fixed_elements(&result))
             && a != b
         {
             return Err(IrError::Shapes {
@@ -160,6 +160,15 @@ impl Rule<'_, '_> {
         }
         Ok(vec![TensorType { dtype: x.dtype, shape }])
     }
+}
+
+/// The number of elements where every dim is a number, or one is 0.
+fn fixed_elements(ty: &TensorType) -> Option<u128> {
+    if ty.shape.contains(&Dim::Fixed(0)) {
+        return Some(0);
+    }
+    let sizes = ty.fixed_shape()?;
+    Some(sizes.iter().fold(1, |n: u128, &size| n.saturating_mul(size as u128)))
 }
 
 /// The length of a slice with step 1 of a named dim, where the bounds lie within it for certain.

@@ -1,7 +1,7 @@
 //! Importers of attention and of what models of language use around it.
 
-use anychip_ir::{Builder, Prim, ValueId};
-use anychip_ops::{Attention, LinearAttention, RotaryEmbedding};
+use anychip_ir::{Builder, DotDims, Prim, ValueId};
+use anychip_ops::{Attention, LinearAttention, RotaryEmbedding, Softmax};
 use anychip_tensor::{DType, Dim};
 
 use super::call::{Call, ImportError};
@@ -13,6 +13,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row::onnx("Attention", 23, attention),
     Row::onnx("LinearAttention", 27, linear_attention),
     Row::onnx("RotaryEmbedding", 23, rotary_embedding),
+    Row::preview("FlexAttention", flex_attention),
 ];
 
 /// `[b, s, heads · d] → [b, heads, s, d]`
@@ -42,6 +43,27 @@ pub(super) fn heads(call: &Call<'_>, name: &str) -> Result<usize, ImportError> {
         .ok()
         .filter(|&h| h > 0)
         .ok_or_else(|| call.bad_attribute(name, "must be positive"))
+}
+
+/// The factor of scores, `1/√d` unless it is given; where only a run tells `d`, the queries carry it.
+pub(super) fn scaled_queries(
+    call: &mut Call<'_>,
+    q: ValueId,
+    given: Option<f32>,
+) -> Result<(ValueId, f32), ImportError> {
+    let size = call.b.dims(q).last().cloned().unwrap_or(Dim::Fixed(1));
+    match (given, size.fixed()) {
+        (Some(scale), _) => Ok((q, scale)),
+        (None, Some(size)) => Ok((q, (1.0 / (size as f64).sqrt()) as f32)),
+        (None, None) => {
+            let b = &mut *call.b;
+            let size = b.dim_value(&size)?;
+            let size = b.cast(size, DType::F32)?;
+            let root = b.sqrt(size)?;
+            let root = b.cast(root, b.dtype(q))?;
+            Ok((b.div(q, root)?, 1.0))
+        }
+    }
 }
 
 /// Which keys a query may see, apart from a mask operand.
@@ -164,13 +186,11 @@ fn attention(call: &mut Call<'_>) -> Results {
         let valid = call.b.lt(places, each)?;
         bias.push(as_bias(call.b, valid, dtype)?);
     }
-    let mut operands = vec![q, k, v];
-    operands.extend(combine(call.b, &bias)?);
+    let mask = combine(call.b, &bias)?;
 
     let scores = if call.outputs > 3 {
         let names = ["raw", "capped", "masked", "weights"];
         let mode = call.int("qk_matmul_output_mode", 0);
-        // Before version 25 the second and third had each other's number.
         let name = usize::try_from(mode).ok().and_then(|m| names.get(m));
         Some(
             name.ok_or_else(|| call.bad_attribute("qk_matmul_output_mode", "is 0 to 3"))?
@@ -179,13 +199,7 @@ fn attention(call: &mut Call<'_>) -> Results {
     } else {
         None
     };
-    let scale = match (call.float_opt("scale"), dims[3].fixed()) {
-        (Some(scale), _) => scale,
-        (None, Some(size)) => (1.0 / (size as f64).sqrt()) as f32,
-        (None, None) => {
-            return Err(ImportError::NeedsValue { input: 0, what: "the factor of scores" });
-        }
-    };
+    let (q, scale) = scaled_queries(call, q, call.float_opt("scale"))?;
     let composite = Attention {
         scale,
         causal,
@@ -193,6 +207,8 @@ fn attention(call: &mut Call<'_>) -> Results {
         softmax_type: call.dtype("softmax_precision")?.filter(|&t| t != dtype),
         scores,
     };
+    let mut operands = vec![q, k, v];
+    operands.extend(mask);
     let results = call.b.node(composite, &operands, Vec::new())?;
     let y = if flat { join_heads(call.b, results[0])? } else { results[0] };
     let mut all = vec![y, present_key, present_value];
@@ -259,7 +275,7 @@ fn rotary_embedding(call: &mut Call<'_>) -> Results {
     let turned = match usize::try_from(call.int("rotary_embedding_dim", 0)).unwrap_or(0) {
         0 => call.b.dims(x)[3]
             .fixed()
-            .ok_or(ImportError::NeedsValue { input: 0, what: "how many elements are turned" })?,
+            .ok_or(ImportError::NeedsSizes { input: 0, what: "how many elements are turned" })?,
         turned => turned,
     };
     let embedding = RotaryEmbedding { interleaved: call.flag("interleaved", false), turned };
@@ -315,13 +331,9 @@ fn linear_attention(call: &mut Call<'_>) -> Results {
         let groups = if width == Some(1) { 1 } else { key_heads };
         operands.push(spread(call, rate, groups)?);
     }
-    let scale = match (call.float("scale", 0.0), key_dims[3].fixed()) {
-        (scale, _) if scale != 0.0 => scale,
-        (_, Some(size)) => (1.0 / (size as f64).sqrt()) as f32,
-        (_, None) => {
-            return Err(ImportError::NeedsValue { input: 0, what: "the factor of the result" });
-        }
-    };
+    let given = call.float_opt("scale").filter(|&s| s != 0.0);
+    let (wide_q, scale) = scaled_queries(call, wide_q, given)?;
+    operands[0] = wide_q;
     let composite = LinearAttention { scale, decay: gated, rate: delta };
     let results = call.b.node(composite, &operands, Vec::new())?;
     // [t, b, h, e] → [b, t, h · e]
@@ -330,4 +342,53 @@ fn linear_attention(call: &mut Call<'_>) -> Results {
     let width = dims[2].clone() * dims[3].clone();
     let y = call.b.reshape(y, &[dims[0].clone(), dims[1].clone(), width])?;
     Ok(vec![call.b.cast(y, dtype)?, call.b.cast(results[1], state_type)?])
+}
+
+/// Attention whose scores and weights pass through sub-graphs.
+fn flex_attention(call: &mut Call<'_>) -> Results {
+    let (q, mut k, mut v) = (call.input(0)?, call.input(1)?, call.input(2)?);
+    if [q, k, v].iter().any(|&x| call.b.rank(x) != 4) {
+        return Err(call.invalid("queries, keys and values have four dims"));
+    }
+    let dtype = call.b.dtype(q);
+    let default = if dtype == DType::F64 { dtype } else { DType::F32 };
+    let wide = call.dtype("softmax_precision")?.unwrap_or(default);
+    let (dims, groups) = (call.b.dims(q), call.b.dims(k)[1].clone());
+    if dims[1] != groups {
+        // Each key head for the query heads that share it.
+        let share = dims[1].floor_div(&groups);
+        for x in [&mut k, &mut v] {
+            let own = call.b.dims(*x);
+            let split = call.b.unsqueeze(*x, &[2])?;
+            let repeated =
+                [own[0].clone(), own[1].clone(), share.clone(), own[2].clone(), own[3].clone()];
+            let repeated = call.b.broadcast(split, &repeated)?;
+            let heads = [own[0].clone(), dims[1].clone(), own[2].clone(), own[3].clone()];
+            *x = call.b.reshape(repeated, &heads)?;
+        }
+    }
+    let per_head = |contract| DotDims {
+        lhs_batch: vec![0, 1],
+        rhs_batch: vec![0, 1],
+        lhs_contract: vec![3],
+        rhs_contract: vec![contract],
+    };
+    let (q, scale) = scaled_queries(call, q, call.float_opt("scale"))?;
+    let scores = call.b.prim(Prim::DotGeneral(per_head(3), wide), &[q, k])?;
+    let scores = call.b.scale(scores, f64::from(scale))?;
+    let scores = modified(call, "score_mod", scores)?;
+    let weights = call.b.composite(Softmax { axis: 3 }, &[scores])?;
+    let weights = modified(call, "prob_mod", weights)?;
+    let weights = call.b.cast(weights, dtype)?;
+    Ok(vec![call.b.prim(Prim::DotGeneral(per_head(2), dtype), &[weights, v])?])
+}
+
+/// What the sub-graph of the attribute makes of `x`; without one, `x`.
+fn modified(call: &mut Call<'_>, name: &str, x: ValueId) -> Result<ValueId, ImportError> {
+    if !call.has(name) {
+        return Ok(x);
+    }
+    let graph = call.graph(name)?.clone();
+    let results = call.inline_graph(&graph, &[x])?;
+    results.first().copied().ok_or_else(|| call.bad_attribute(name, "gives no result"))
 }

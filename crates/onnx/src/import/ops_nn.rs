@@ -11,6 +11,8 @@ mod pool;
 pub(super) mod spatial;
 
 pub(super) use conv::convolve;
+pub(super) use matrix::gemm;
+pub(super) use pool::average_pool_of;
 
 use super::table::Row;
 

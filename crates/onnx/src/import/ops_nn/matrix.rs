@@ -14,7 +14,7 @@ pub(super) fn matmul(call: &mut Call<'_>) -> Results {
 }
 
 /// `alpha · a b + beta · c`, the transposes folded into which dims are contracted.
-pub(super) fn gemm(call: &mut Call<'_>) -> Results {
+pub(in crate::import) fn gemm(call: &mut Call<'_>) -> Results {
     let (x, w) = (call.input(0)?, call.input(1)?);
     if call.b.rank(x) != 2 || call.b.rank(w) != 2 {
         return Err(call.invalid("takes matrices"));

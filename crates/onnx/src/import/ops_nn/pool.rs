@@ -59,7 +59,7 @@ pub(super) fn max_pool(call: &mut Call<'_>) -> Results {
         windows.padding.iter().zip(&overhang).map(|(&(low, high), o)| (low, high + o)).collect();
     if call.outputs > 1 {
         if windows.is_symbolic() {
-            return Err(ImportError::NeedsValue { input: 0, what: "the padding" });
+            return Err(ImportError::NeedsSizes { input: 0, what: "the padding" });
         }
         let composite = MaxPoolIndices {
             size: windows.size,
@@ -86,9 +86,17 @@ pub(super) fn max_pool(call: &mut Call<'_>) -> Results {
 
 pub(super) fn average_pool(call: &mut Call<'_>) -> Results {
     let x = call.input(0)?;
+    Ok(vec![average_pool_of(call, x)?])
+}
+
+/// The average pool that the node's attributes describe, of `x`.
+pub(in crate::import) fn average_pool_of(
+    call: &mut Call<'_>,
+    x: ValueId,
+) -> Result<ValueId, ImportError> {
     let (windows, overhang, most) = windows(call, x)?;
     if windows.is_symbolic() {
-        return Err(ImportError::NeedsValue { input: 0, what: "the padding" });
+        return Err(ImportError::NeedsSizes { input: 0, what: "the padding" });
     }
     let composite = AveragePool {
         size: windows.size,
@@ -100,7 +108,7 @@ pub(super) fn average_pool(call: &mut Call<'_>) -> Results {
         count_padding: call.flag("count_include_pad", false),
     };
     let y = call.b.composite(composite, &[x])?;
-    Ok(vec![limit(call, y, &most)?])
+    limit(call, y, &most)
 }
 
 /// `(Σ |x|^p)^(1/p)`, where `sum` adds up.
