@@ -5,7 +5,9 @@ use anychip_ops::Attention;
 use anychip_tensor::{DType, Dim};
 
 use crate::import::call::{Call, ImportError};
-use crate::import::ops_attention::{Sight, as_bias, combine, heads, join_heads, seen, split_heads};
+use crate::import::ops_attention::{
+    Sight, as_bias, combine, heads, join_heads, scaled_queries, seen, split_heads,
+};
 use crate::import::ops_quantize::{centered, per_column};
 
 type Results = Result<Vec<ValueId>, ImportError>;
@@ -58,13 +60,8 @@ fn core(
             bias.push(as_bias(call.b, seen, dtype)?);
         }
     }
-    let scale = match (call.float("scale", 0.0), dims[3].fixed()) {
-        (scale, _) if scale != 0.0 => scale,
-        (_, Some(size)) => (1.0 / (size as f64).sqrt()) as f32,
-        (_, None) => {
-            return Err(ImportError::NeedsValue { input: 0, what: "the factor of scores" });
-        }
-    };
+    let given = call.float_opt("scale").filter(|&s| s != 0.0);
+    let (q, scale) = scaled_queries(call, q, given)?;
     let mut operands = vec![q, k, v];
     operands.extend(combine(call.b, &bias)?);
     let composite =

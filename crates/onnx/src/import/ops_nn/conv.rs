@@ -92,7 +92,7 @@ pub(super) fn conv_transpose(call: &mut Call<'_>) -> Results {
                         call.bad_attribute("output_shape", "needs a size for each spatial dim")
                     );
                 };
-                let n = dims[2 + i].constant().ok_or(ImportError::NeedsValue {
+                let n = dims[2 + i].constant().ok_or(ImportError::NeedsSizes {
                     input: 0,
                     what: "the padding that gives the wanted size",
                 })?;
@@ -156,7 +156,7 @@ pub(super) fn causal_conv_with_state(call: &mut Call<'_>) -> Results {
         );
     };
     let Some(channels) = dims[1].fixed() else {
-        return Err(ImportError::NeedsValue { input: 0, what: "the number of channels" });
+        return Err(ImportError::NeedsSizes { input: 0, what: "the number of channels" });
     };
     let before = match call.optional(3) {
         Some(state) => state,

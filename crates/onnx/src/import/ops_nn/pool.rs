@@ -59,7 +59,7 @@ pub(super) fn max_pool(call: &mut Call<'_>) -> Results {
         windows.padding.iter().zip(&overhang).map(|(&(low, high), o)| (low, high + o)).collect();
     if call.outputs > 1 {
         if windows.is_symbolic() {
-            return Err(ImportError::NeedsValue { input: 0, what: "the padding" });
+            return Err(ImportError::NeedsSizes { input: 0, what: "the padding" });
         }
         let composite = MaxPoolIndices {
             size: windows.size,
@@ -96,7 +96,7 @@ pub(in crate::import) fn average_pool_of(
 ) -> Result<ValueId, ImportError> {
     let (windows, overhang, most) = windows(call, x)?;
     if windows.is_symbolic() {
-        return Err(ImportError::NeedsValue { input: 0, what: "the padding" });
+        return Err(ImportError::NeedsSizes { input: 0, what: "the padding" });
     }
     let composite = AveragePool {
         size: windows.size,
