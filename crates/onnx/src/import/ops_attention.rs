@@ -307,18 +307,13 @@ fn linear_attention(call: &mut Call<'_>) -> Results {
     let (wide_q, wide_k, wide_v) =
         (spread(call, q, query_heads)?, spread(call, k, key_heads)?, spread(call, v, key_heads)?);
     let (key_dims, value_dims) = (call.b.dims(wide_k), call.b.dims(wide_v));
-    let (state, state_type) = match call.optional(3) {
-        Some(state) => (call.b.cast(state, DType::F32)?, call.b.dtype(state)),
-        None => {
-            let zero = call.b.scalar(DType::F32, 0.0)?;
-            let shape = [
-                key_dims[1].clone(),
-                key_dims[2].clone(),
-                key_dims[3].clone(),
-                value_dims[3].clone(),
-            ];
-            (call.b.broadcast(zero, &shape)?, dtype)
-        }
+    let (state, state_type) = if let Some(state) = call.optional(3) {
+        (call.b.cast(state, DType::F32)?, call.b.dtype(state))
+    } else {
+        let zero = call.b.scalar(DType::F32, 0.0)?;
+        let shape =
+            [key_dims[1].clone(), key_dims[2].clone(), key_dims[3].clone(), value_dims[3].clone()];
+        (call.b.broadcast(zero, &shape)?, dtype)
     };
     let mut operands = vec![wide_q, wide_k, wide_v, state];
     if gated {

@@ -73,7 +73,7 @@ fn core(
 fn projected(
     call: &mut Call<'_>,
     all: ValueId,
-    sizes: [Dim; 3],
+    [own_q, own_k, _]: &[Dim; 3],
     mask_input: usize,
     past_input: usize,
     bias_input: Option<usize>,
@@ -82,11 +82,10 @@ fn projected(
     if call.flag("do_rotary", false) || call.flag("past_present_share_buffer", false) {
         return Err(call.unsupported("a built-in rotary embedding or a shared cache"));
     }
-    let [own_q, own_k, _] = sizes.clone();
     let end = call.b.dims(all)[2].clone();
-    let middle = own_q.clone() + own_k;
-    let q = call.b.slice(all, 2, &Dim::Fixed(0), &own_q)?;
-    let k = call.b.slice(all, 2, &own_q, &middle)?;
+    let middle = own_q.clone() + own_k.clone();
+    let q = call.b.slice(all, 2, &Dim::Fixed(0), own_q)?;
+    let k = call.b.slice(all, 2, own_q, &middle)?;
     let v = call.b.slice(all, 2, &middle, &end)?;
     let q = split_heads(call.b, q, count)?;
     let mut k = split_heads(call.b, k, count)?;
@@ -139,7 +138,7 @@ pub(super) fn attention(call: &mut Call<'_>) -> Results {
         all = call.b.add(all, bias)?;
     }
     let sizes = parts(call, &call.b.dims(all)[2])?;
-    projected(call, all, sizes, 3, 4, Some(5))
+    projected(call, all, &sizes, 3, 4, Some(5))
 }
 
 pub(super) fn quantized(call: &mut Call<'_>) -> Results {
@@ -156,7 +155,7 @@ pub(super) fn quantized(call: &mut Call<'_>) -> Results {
     let all = call.b.mul(product, scale)?;
     let all = call.b.add(all, bias)?;
     let sizes = parts(call, &call.b.dims(all)[2])?;
-    projected(call, all, sizes, 5, 8, None)
+    projected(call, all, &sizes, 5, 8, None)
 }
 
 pub(super) fn multi_head(call: &mut Call<'_>) -> Results {

@@ -9,11 +9,11 @@ use crate::import::call::{Call, ImportError};
 
 type Results = Result<Vec<ValueId>, ImportError>;
 
+/// Windows, how far they reach past the padding, and the most that count along each dim.
+type Pool = (Windows, Vec<i64>, Vec<Option<Dim>>);
+
 /// The pool's windows, with what rounding their number up adds and the bounds on it.
-fn windows(
-    call: &Call<'_>,
-    x: ValueId,
-) -> Result<(Windows, Vec<i64>, Vec<Option<Dim>>), ImportError> {
+fn windows(call: &Call<'_>, x: ValueId) -> Result<Pool, ImportError> {
     let size: Option<Vec<usize>> = call
         .need_ints("kernel_shape")?
         .iter()
