@@ -1,6 +1,6 @@
 //! The runner of node-by-node rewrites: offers each node of the old graph, counts what was replaced.
 
-use anychip_ir::{Builder, Graph, IrError, Node, NodeId, ValueId};
+use anychip_ir::{Builder, Graph, IrError, Node, NodeId, Op, ValueId};
 use anychip_tensor::Dim;
 
 use crate::{Outcome, Uses};
@@ -127,6 +127,19 @@ pub fn rebuild(graph: &Graph, rule: &mut Rule<'_>) -> Result<Outcome, IrError> {
     let outputs = graph.outputs().iter().map(|v| mapped(&map, *v));
     let named: Vec<_> = graph.output_names().iter().cloned().zip(outputs).collect();
     Ok(Outcome { graph: b.finish_named(&named), changes })
+}
+
+/// Whether a graph or a region in it has such an operation: a pass without candidates need not rebuild.
+pub(crate) fn contains(graph: &Graph, wanted: &dyn Fn(&Op) -> bool) -> bool {
+    graph
+        .nodes()
+        .iter()
+        .any(|node| wanted(&node.op) || node.regions.iter().any(|region| contains(region, wanted)))
+}
+
+/// The graph as it is.
+pub(crate) fn unchanged(graph: &Graph) -> Outcome {
+    Outcome { graph: graph.clone(), changes: 0 }
 }
 
 /// Applies a pass that looks at whole graphs to the regions of a node; for [`rebuild`]'s rules.

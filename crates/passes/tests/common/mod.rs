@@ -1,4 +1,5 @@
 //! Random graphs and the comparison of results.
+#![allow(dead_code, reason = "each test file uses its part of this")]
 
 use anychip_ir::{Builder, DotDims, Graph, Prim, ReduceKind, TensorType, ValueId};
 use anychip_tensor::{DType, Dim, Tensor};
