@@ -2,7 +2,7 @@
 //!
 //! v1: generic over rows and vectors, so a tail of 5 rows is a 5-row tile and no row of zeros is ever multiplied. A is packed
 //! k-major in panels as high as the tile, B is read through a row stride, which is the panel width when packed and the matrix's
-//! own when it is used in place. Tile sizes fill the registers: 14×2 of 32 (AVX-512), 6×2 of 16 (AVX2), 8×3 of 32 (NEON).
+//! own when it is used in place. v2: the write-back is one function, not part of each tile. Tile sizes fill the registers: 14×2 of 32 (AVX-512), 6×2 of 16 (AVX2), 8×3 of 32 (NEON).
 #![allow(unsafe_op_in_unsafe_fn, reason = "one contract for the whole tile, stated at `Tile`")]
 
 use crate::detect::Simd;
@@ -117,7 +117,7 @@ unsafe fn tile<V: Vector, const MR: usize, const NV: usize, const BY_ROWS: bool>
     k: usize,
     (mut a, a_step): (*const f32, usize),
     (mut b, b_step): (*const f32, usize),
-    t: &Target,
+    out: *mut f32,
 ) {
     let mut acc = [[V::zero(); NV]; MR];
     for _ in 0..k {
@@ -134,21 +134,29 @@ unsafe fn tile<V: Vector, const MR: usize, const NV: usize, const BY_ROWS: bool>
         a = a.add(if BY_ROWS { 1 } else { a_step });
         b = b.add(b_step);
     }
-    if t.columns == NV * V::LANES {
-        write::<V, MR, NV, true>(&acc, t);
-    } else {
-        write::<V, MR, NV, false>(&acc, t);
+    for (i, sums) in acc.iter().enumerate() {
+        for (j, sum) in sums.iter().enumerate() {
+            sum.store(out.add((i * NV + j) * V::LANES));
+        }
     }
 }
 
-/// Writes the sums; `WHOLE` when all columns are within C.
+/// Writes `rows` rows of `vectors` vectors of sums from `sums` to their target. Apart from the tiles, which hand their registers
+/// over through the stack: inlined in each of them it was most of the build time, for a few cycles of a tile's hundreds.
 #[inline(always)]
-unsafe fn write<V: Vector, const MR: usize, const NV: usize, const WHOLE: bool>(
-    acc: &[[V; NV]; MR],
-    t: &Target,
-) {
+unsafe fn write<V: Vector>(sums: *const f32, rows: usize, vectors: usize, t: &Target) {
+    if t.columns == vectors * V::LANES {
+        write_columns::<V, true>(sums, rows, vectors, t);
+    } else {
+        write_columns::<V, false>(sums, rows, vectors, t);
+    }
+}
+
+/// `WHOLE` when all columns are within C.
+#[inline(always)]
+unsafe fn write_columns<V: Vector, const WHOLE: bool>(sums: *const f32, rows: usize, vectors: usize, t: &Target) {
     let (low, high) = (V::splat(t.low), V::splat(t.high));
-    for j in 0..NV {
+    for j in 0..vectors {
         let column = j * V::LANES;
         let n = if WHOLE { V::LANES } else { t.columns.saturating_sub(column).min(V::LANES) };
         if n == 0 {
@@ -159,9 +167,9 @@ unsafe fn write<V: Vector, const MR: usize, const NV: usize, const WHOLE: bool>(
         } else {
             V::zero()
         };
-        for (i, sums) in acc.iter().enumerate() {
+        for i in 0..rows {
             let c = t.c.add(i * t.c_stride + column);
-            let mut x = sums[j];
+            let mut x = V::load(sums.add((i * vectors + j) * V::LANES));
             if t.accumulate {
                 x = x.add(load::<V, WHOLE>(c, n));
             }
@@ -189,14 +197,29 @@ unsafe fn load<V: Vector, const WHOLE: bool>(p: *const f32, n: usize) -> V {
     if WHOLE { V::load(p) } else { V::load_first(p, n) }
 }
 
+/// The largest tile, 14 × 32, on its own cache lines.
+#[repr(align(64))]
+struct Sums(std::mem::MaybeUninit<[f32; 14 * 32]>);
+
 /// Two tables of tiles: heights as listed, widths 1, 2 and 3 (3 repeats 2 where two is the largest).
 macro_rules! tiles {
-    ($name:ident, $by_rows:ident, $function:ident, $vector:ty, $($features:literal)?, [$($rows:literal)*], $third:literal) => {
+    (
+        $name:ident, $by_rows:ident, $function:ident, $write:ident, $vector:ty, $($features:literal)?,
+        [$($rows:literal)*], $third:literal
+    ) => {
         $(#[target_feature(enable = $features)])?
         unsafe fn $function<const MR: usize, const NV: usize, const BY_ROWS: bool>(
             k: usize, a: (*const f32, usize), b: (*const f32, usize), t: &Target,
         ) {
-            tile::<$vector, MR, NV, BY_ROWS>(k, a, b, t);
+            let mut sums = Sums(std::mem::MaybeUninit::uninit());
+            let sums = sums.0.as_mut_ptr().cast();
+            tile::<$vector, MR, NV, BY_ROWS>(k, a, b, sums);
+            $write(sums, MR, NV, t);
+        }
+        $(#[target_feature(enable = $features)])?
+        #[inline(never)]
+        unsafe fn $write(sums: *const f32, rows: usize, vectors: usize, t: &Target) {
+            write::<$vector>(sums, rows, vectors, t);
         }
         static $name: [[Tile; 3]; [$($rows),*].len()] = [$([
             $function::<$rows, 1, false>, $function::<$rows, 2, false>, $function::<$rows, $third, false>,
@@ -209,10 +232,10 @@ macro_rules! tiles {
 }
 
 #[cfg(target_arch = "x86_64")]
-tiles!(AVX512, AVX512_BY_ROWS, tile_avx512, crate::simd::Avx512, "avx512f,avx512dq,avx512bw,avx512vl,avx2,fma",
-    [1 2 3 4 5 6 7 8 9 10 11 12 13 14], 2);
+tiles!(AVX512, AVX512_BY_ROWS, tile_avx512, write_avx512, crate::simd::Avx512,
+    "avx512f,avx512dq,avx512bw,avx512vl,avx2,fma", [1 2 3 4 5 6 7 8 9 10 11 12 13 14], 2);
 #[cfg(target_arch = "x86_64")]
-tiles!(AVX2, AVX2_BY_ROWS, tile_avx2, crate::simd::Avx2, "avx2,fma", [1 2 3 4 5 6], 2);
+tiles!(AVX2, AVX2_BY_ROWS, tile_avx2, write_avx2, crate::simd::Avx2, "avx2,fma", [1 2 3 4 5 6], 2);
 #[cfg(target_arch = "aarch64")]
-tiles!(NEON, NEON_BY_ROWS, tile_neon, crate::simd::Neon, "neon", [1 2 3 4 5 6 7 8], 3);
-tiles!(SCALAR, SCALAR_BY_ROWS, tile_scalar, Scalar, , [1 2 3 4], 2);
+tiles!(NEON, NEON_BY_ROWS, tile_neon, write_neon, crate::simd::Neon, "neon", [1 2 3 4 5 6 7 8], 3);
+tiles!(SCALAR, SCALAR_BY_ROWS, tile_scalar, write_scalar, Scalar, , [1 2 3 4], 2);
