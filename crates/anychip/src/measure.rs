@@ -71,7 +71,7 @@ pub fn measure(
     // The counter must exist before the session's threads do, or it does not see them.
     let mut instructions = Instructions::find();
     let mut energy = PackageEnergy::find();
-    let compile = CompileOptions { threads: options.threads };
+    let compile = CompileOptions { threads: options.threads, ..CompileOptions::default() };
     let mut engine = Engine::new(subject.graph, chip, &compile)?;
     if matches!(engine.place(), Place::Simulator { .. }) {
         return Err(Error::NotHere { chip: chip.id.clone() });
@@ -109,7 +109,7 @@ pub fn measure(
         }
     }
     let total = graph_work(subject.graph)?;
-    let per_inference = total.operations / subject.batch.max(1) as f64;
+    let per_inference = total.all_operations() / subject.batch.max(1) as f64;
     let precision = anychip_predict::model_precision(subject.graph);
     if precision.is_integer() {
         record.set_work(0.0, per_inference)?;

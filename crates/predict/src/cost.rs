@@ -66,7 +66,7 @@ pub fn cost(graph: &Graph, float_bits: u32) -> Result<ModelCost, IrError> {
         for &id in &group.nodes {
             let work = works[id.index()];
             cost.macs += work.macs;
-            cost.operations += work.operations - 2.0 * work.macs;
+            cost.operations += work.operations;
         }
         for &v in group.inputs.iter().chain(&group.outputs) {
             let ty = graph.ty(v);
