@@ -15,6 +15,27 @@ pub(crate) enum Group<'a> {
     Chain(Vec<&'a Node>),
     /// A product or convolution and what is done to each element as it is written.
     Tail(Tail<'a>),
+    /// An attention with the transposes around it.
+    Heads(Heads<'a>),
+}
+
+/// An attention and the transposes that its kernel reads and writes through.
+pub(crate) struct Heads<'a> {
+    pub(crate) attention: &'a Node,
+    /// For queries, keys and values: what the absorbed transpose `[batch, position, head, element] →
+    /// [batch, head, position, element]` reads.
+    pub(crate) sources: [Option<ValueId>; 3],
+    /// The absorbed transpose of the result, the same the other way.
+    pub(crate) joined: Option<&'a Node>,
+    /// The transposes absorbed from before.
+    pub(crate) split: Vec<&'a Node>,
+}
+
+impl<'a> Heads<'a> {
+    /// The attention alone.
+    pub(crate) fn alone(attention: &'a Node) -> Heads<'a> {
+        Heads { attention, sources: [None; 3], joined: None, split: Vec::new() }
+    }
 }
 
 /// `activation(anchor + bias + residual)`
@@ -87,6 +108,15 @@ impl<'a> Groups<'a> {
                 }
             }
         }
+        for (id, node) in graph.iter().filter(|(id, _)| live[id.index()]) {
+            if node.op.composite::<anychip_ops::Attention>().is_some() && cx.is_sized(node) {
+                let (heads, ids) = surround(cx, &uses, id, node);
+                if ids.len() > 1 {
+                    let last = ids[ids.len() - 1];
+                    all.add(Group::Heads(heads), ids.into_iter(), last);
+                }
+            }
+        }
         let backwards: Vec<(NodeId, &Node)> = graph.iter().filter(|(id, _)| live[id.index()]).collect();
         for &(id, node) in backwards.iter().rev() {
             if all.group_of[id.index()].is_none() && cx.is_sized(node) && is_step(cx, node) {
@@ -127,6 +157,41 @@ impl<'a> Uses<'a> {
             _ => None,
         }
     }
+}
+
+/// Whether a node swaps the two middle ones of four dims.
+fn swaps_heads(cx: &Cx<'_>, node: &Node) -> bool {
+    cx.is_sized(node) && matches!(node.op.prim(), Some(Prim::Transpose { permutation }) if permutation == &[0, 2, 1, 3])
+}
+
+/// The transposes around an attention that nothing else uses.
+fn surround<'a>(cx: &Cx<'a>, uses: &Uses<'a>, id: NodeId, node: &'a Node) -> (Heads<'a>, Vec<NodeId>) {
+    let mut heads = Heads::alone(node);
+    let mut ids = vec![id];
+    for i in 0..3 {
+        let v = node.inputs[i];
+        if let anychip_ir::Definition::Output(producer, _) = uses.graph.definition(v)
+            && let split = uses.graph.node(producer)
+            && swaps_heads(cx, split)
+            && !uses.of(v).is_empty()
+            && uses.of(v).iter().all(|&user| user == id)
+            && !node.inputs[3..].contains(&v)
+        {
+            heads.sources[i] = Some(split.inputs[0]);
+            if !ids.contains(&producer) {
+                ids.push(producer);
+                heads.split.push(split);
+            }
+        }
+    }
+    if let Some((after, joined)) = uses.only(node.outputs[0])
+        && swaps_heads(cx, joined)
+    {
+        heads.joined = Some(joined);
+        ids.push(after);
+    }
+    ids.sort_unstable();
+    (heads, ids)
 }
 
 /// What of the anchor's surroundings its kernel can do as it writes the result.

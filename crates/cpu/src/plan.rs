@@ -398,12 +398,20 @@ impl<'a> Planner<'a> {
         let nodes: Vec<&'a Node> = match group {
             Group::Chain(nodes) => nodes.clone(),
             Group::Tail(tail) => std::iter::once(tail.anchor).chain(tail.absorbed.iter().copied()).collect(),
+            Group::Heads(heads) => {
+                heads.split.iter().copied().chain([heads.attention]).chain(heads.joined).collect()
+            }
         };
         let Some(lowered) = lower::lower_group(&self.cx, group) else {
             return nodes.into_iter().try_for_each(|node| self.add(node, shared));
         };
-        let (first, last) = (nodes[0], nodes[nodes.len() - 1]);
-        self.line(if matches!(group, Group::Tail(_)) { first } else { last }, lowered.name, &lowered.detail);
+        let last = nodes[nodes.len() - 1];
+        let named = match group {
+            Group::Chain(_) => last,
+            Group::Tail(tail) => tail.anchor,
+            Group::Heads(heads) => heads.attention,
+        };
+        self.line(named, lowered.name, &lowered.detail);
         self.step(last, lowered)
     }
 

@@ -189,9 +189,9 @@ impl Attention {
             }
             dispatch(self.simd, Columns { shape: s, block: b, scores, keys, columns });
             if keys == 0 {
-                // No key at all: softmax over nothing is 0/0.
+                // No key at all: a sum of nothing.
                 for i in 0..b.queries {
-                    std::slice::from_raw_parts_mut(b.out.add(i * b.out_step), s.value_size).fill(f32::NAN);
+                    std::slice::from_raw_parts_mut(b.out.add(i * b.out_step), s.value_size).fill(0.0);
                 }
                 return;
             }
@@ -277,6 +277,8 @@ impl Task for Columns<'_> {
                     x.store(at);
                     max = max.max(x);
                 }
+                // A query that sees no key gives zeros.
+                let max = V::select(max.eq(V::splat(f32::NEG_INFINITY)), V::zero(), max);
                 let mut sum = V::zero();
                 for key in 0..self.keys {
                     let at = scores.add(key * QUERIES);
@@ -284,7 +286,7 @@ impl Task for Columns<'_> {
                     e.store(at);
                     sum = sum.add(e);
                 }
-                let factor = V::splat(1.0).div(sum);
+                let factor = V::select(sum.eq(V::zero()), V::zero(), V::splat(1.0).div(sum));
                 for key in 0..self.keys {
                     let at = scores.add(key * QUERIES);
                     V::load(at).mul(factor).store(at);

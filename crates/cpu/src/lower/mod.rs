@@ -11,12 +11,14 @@ use crate::executable::Shared;
 use crate::fusion::Group;
 use crate::step::Kernel;
 
+mod attention;
 mod convolution;
 mod dot_general;
 pub(crate) mod elementwise;
 mod index;
 mod movement;
 mod normalize;
+mod recurrent;
 mod reduce;
 mod tail;
 mod typed;
@@ -111,6 +113,7 @@ pub(crate) fn lower(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
 pub(crate) fn lower_group(cx: &Cx<'_>, group: &Group<'_>) -> Option<Lowered> {
     match group {
         Group::Chain(nodes) => elementwise::lower_chain(cx, nodes),
+        Group::Heads(heads) => attention::lower_heads(cx, heads),
         Group::Tail(tail) => match tail.anchor.op.prim()? {
             Prim::Convolution(..) => convolution::lower_tail(cx, tail),
             _ => dot_general::lower_tail(cx, tail),
@@ -120,12 +123,16 @@ pub(crate) fn lower_group(cx: &Cx<'_>, group: &Group<'_>) -> Option<Lowered> {
 
 /// Composites with a kernel of their own.
 pub(crate) const COMPOSITES: &[(&str, Factory)] = &[
+    ("attention", attention::lower),
     ("average-pool", window::lower_average),
     ("gelu", elementwise::lower),
     ("group-norm", normalize::lower_group_norm),
+    ("gru", recurrent::lower),
     ("layer-norm", normalize::lower_layer_norm),
     ("log-softmax", normalize::lower_softmax),
+    ("lstm", recurrent::lower),
     ("rms-norm", normalize::lower_layer_norm),
+    ("rnn", recurrent::lower),
     ("silu", elementwise::lower),
     ("softmax", normalize::lower_softmax),
 ];
@@ -197,8 +204,13 @@ impl Weights {
     }
 }
 
-/// Whether a composite has a kernel for these element types, so that it need not be expanded.
+/// Whether a composite has a kernel for these element types and settings, so that it need not be expanded.
 pub(crate) fn claims(node: &Node, graph: &Graph) -> bool {
     let floats = node.inputs.iter().all(|&v| graph.ty(v).dtype == DType::F32);
-    floats && COMPOSITES.iter().any(|(name, _)| *name == node.op.name())
+    let settings = match node.op.name() {
+        "attention" => node.op.composite::<anychip_ops::Attention>().is_some_and(attention::claims),
+        "gru" | "lstm" | "rnn" => recurrent::claims(node),
+        _ => true,
+    };
+    floats && settings && COMPOSITES.iter().any(|(name, _)| *name == node.op.name())
 }
