@@ -156,7 +156,15 @@ fn dependencies() -> Result<Outcome> {
         ));
     }
     // Advisories need the network: they have their own command.
-    ran(process::cargo().args(["deny", "--offline", "check", "bans", "licenses", "sources"]))
+    ran(process::cargo().args([
+        "deny",
+        "--offline",
+        "check",
+        "--hide-inclusion-graph",
+        "bans",
+        "licenses",
+        "sources",
+    ]))
 }
 
 /// The spell checker comes from `PyPI`: a program, ready built.

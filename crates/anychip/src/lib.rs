@@ -81,5 +81,5 @@ pub fn print_summary(graph: &Graph) -> String {
 
 /// Writes a graph as an ONNX file; weights beyond 2 GiB go to a file beside it.
 pub fn export_to(graph: &Graph, path: &Path, options: &ExportOptions) -> Result<(), Error> {
-    Ok(anychip_onnx::export_to(graph, path, options)?)
+    Ok(anychip_onnx::save(graph, path, options)?)
 }

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use anychip_chips::{Chip, Precision};
-use anychip_ir::{Graph, work};
+use anychip_chips::Chip;
+use anychip_ir::{Graph, graph_work};
 use anychip_record::{Field, Key, Ownership, Record, percentiles};
 use anychip_target::{CompileOptions, Place};
 use anychip_tensor::Tensor;
@@ -108,9 +108,8 @@ pub fn measure(
             );
         }
     }
-    let total = work::graph_work(subject.graph).map_err(Error::Graph)?;
-    let operations = 2.0 * total.macs + total.operations;
-    let per_inference = operations / subject.batch.max(1) as f64;
+    let total = graph_work(subject.graph)?;
+    let per_inference = total.operations / subject.batch.max(1) as f64;
     let precision = anychip_predict::model_precision(subject.graph);
     if precision.is_integer() {
         record.set_work(0.0, per_inference)?;

@@ -1,4 +1,5 @@
-//! Runs the standard's own backend test cases: `onnx_cases DIR [--filter TEXT] [--json FILE] [--timeout S]`.
+//! Runs the standard's own backend test cases: `onnx_cases DIR [--filter TEXT] [--json FILE] [--timeout S]
+//! [--round-trip OPSET [--keep DIR]]`.
 //!
 //! DIR holds `index.json` and the cases, as `tools/onnx_cases.py` writes them. Each case is imported, run by
 //! the reference evaluator and compared as the standard's runner compares. A case whose graph depends on the
@@ -11,8 +12,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use anychip_ir::{TensorType, evaluate};
-use anychip_onnx::{Diagnostics, ImportOptions, Model, load, tensor_from_bytes};
+use anychip_ir::{Graph, TensorType, evaluate};
+use anychip_onnx::{
+    Diagnostics, ExportError, ExportOptions, ImportOptions, Model, export, from_bytes, load,
+    tensor_from_bytes,
+};
 use anychip_tensor::{DType, Tensor};
 use serde_json::Value;
 
@@ -22,6 +26,10 @@ struct Options {
     json: Option<PathBuf>,
     timeout: Duration,
     verbose: bool,
+    /// Writes each graph as a model, reads that, and runs what was read.
+    round_trip: Option<i64>,
+    /// Where the models that were written are kept.
+    keep: Option<PathBuf>,
 }
 
 fn options() -> Result<Options, String> {
@@ -31,6 +39,8 @@ fn options() -> Result<Options, String> {
         json: None,
         timeout: Duration::from_secs(60),
         verbose: false,
+        round_trip: None,
+        keep: None,
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
@@ -42,6 +52,11 @@ fn options() -> Result<Options, String> {
                 let seconds = value()?.parse().map_err(|_| "--timeout takes seconds")?;
                 options.timeout = Duration::from_secs(seconds);
             }
+            "--round-trip" => {
+                let opset = value()?.parse().map_err(|_| "--round-trip takes an opset")?;
+                options.round_trip = Some(opset);
+            }
+            "--keep" => options.keep = Some(value()?.into()),
             "--verbose" => options.verbose = true,
             "--target" => match value()?.as_str() {
                 "reference" => {}
@@ -52,7 +67,7 @@ fn options() -> Result<Options, String> {
     }
     if options.folder.as_os_str().is_empty() {
         return Err(
-            "usage: onnx_cases DIR [--target reference] [--filter TEXT] [--json FILE] [--timeout S]"
+            "usage: onnx_cases DIR [--target reference] [--filter TEXT] [--json FILE] [--timeout S] [--round-trip OPSET [--keep DIR]]"
                 .into(),
         );
     }
@@ -164,7 +179,11 @@ fn summary(
 
 fn one_line(text: &str) -> String {
     let line = text.replace('\n', " | ");
-    if line.chars().count() > 300 { line.chars().take(300).collect::<String>() + "…" } else { line }
+    if line.chars().count() > 300 {
+        line.chars().take(300).collect::<String>() + "…"
+    } else {
+        line
+    }
 }
 
 fn text(case: &Value, key: &str) -> String {
@@ -172,11 +191,12 @@ fn text(case: &Value, key: &str) -> String {
 }
 
 /// Runs a case on a thread of its own; one that takes too long is left behind.
-fn within(case: &Value, options: &Options) -> Outcome {
+fn within(case: &Value, options: &Arc<Options>) -> Outcome {
     let (sender, receiver) = mpsc::channel();
-    let (case, folder) = (case.clone(), options.folder.clone());
+    let (case, options) = (case.clone(), Arc::clone(options));
+    let timeout = options.timeout;
     let worker = std::thread::Builder::new().stack_size(64 << 20).spawn(move || {
-        let result = catch_unwind(AssertUnwindSafe(|| run(&case, &folder)));
+        let result = catch_unwind(AssertUnwindSafe(|| run(&case, &options)));
         let outcome = match result {
             Ok(Ok(())) => Outcome::Passed,
             Ok(Err(reason)) => Outcome::Failed(reason),
@@ -194,13 +214,13 @@ fn within(case: &Value, options: &Options) -> Outcome {
     if worker.is_err() {
         return Outcome::Failed("no thread".into());
     }
-    receiver.recv_timeout(options.timeout).unwrap_or_else(|_| {
-        Outcome::Failed(format!("timeout after {} s", options.timeout.as_secs()))
-    })
+    receiver
+        .recv_timeout(timeout)
+        .unwrap_or_else(|_| Outcome::Failed(format!("timeout after {} s", timeout.as_secs())))
 }
 
-fn run(case: &Value, folder: &Path) -> Result<(), String> {
-    let folder = folder.join(text(case, "path"));
+fn run(case: &Value, options: &Options) -> Result<(), String> {
+    let folder = options.folder.join(text(case, "path"));
     let path = folder.join("model.onnx");
     let names: Vec<String> = case["inputs"]
         .as_array()
@@ -221,16 +241,19 @@ fn run(case: &Value, folder: &Path) -> Result<(), String> {
         let (inputs, expected) = (read("inputs")?, read("outputs")?);
         let given: BTreeMap<String, Tensor> = names.iter().cloned().zip(inputs).collect();
         let model = open(&path, &given).map_err(|e| format!("import: {e}"))?;
-        let operands: Vec<Tensor> = model
-            .graph
+        let graph = match options.round_trip {
+            Some(opset) => round_trip(&model.graph, opset, options, &text(case, "name"))?,
+            None => model.graph,
+        };
+        let operands: Vec<Tensor> = graph
             .inputs()
             .iter()
             .map(|&v| {
-                let name = model.graph.value_name(v).unwrap_or_default();
+                let name = graph.value_name(v).unwrap_or_default();
                 given.get(name).cloned().ok_or(format!("no data for input {name}"))
             })
             .collect::<Result<_, _>>()?;
-        let outputs = evaluate(&model.graph, &operands).map_err(|e| format!("run: {e}"))?;
+        let outputs = evaluate(&graph, &operands).map_err(|e| format!("run: {e}"))?;
         if outputs.len() != expected.len() {
             return Err(format!("{} outputs, expected {}", outputs.len(), expected.len()));
         }
@@ -239,6 +262,24 @@ fn run(case: &Value, folder: &Path) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Writes a graph as a model and reads it. Types that are newer than the opset ask for the newest.
+fn round_trip(graph: &Graph, opset: i64, options: &Options, name: &str) -> Result<Graph, String> {
+    let write = |opset| export(graph, &ExportOptions { opset, ..ExportOptions::default() });
+    let data = match write(opset) {
+        Err(ExportError::Unsupported(_)) => write(28),
+        other => other,
+    }
+    .map_err(|e| format!("export: {e}"))?;
+    if let Some(folder) = &options.keep {
+        std::fs::create_dir_all(folder).map_err(|e| e.to_string())?;
+        let path = folder.join(format!("{name}.onnx"));
+        std::fs::write(path, &data).map_err(|e| e.to_string())?;
+    }
+    let model = from_bytes(data.into(), None, &ImportOptions::default())
+        .map_err(|e| format!("import of what was exported: {e}"))?;
+    Ok(model.graph)
 }
 
 /// Imports a model; what cannot be decided without them is told of the inputs, step by step.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anychip_ir::{Graph, IrError, Node, Op, Prim};
+use anychip_ir::{Builder, Graph, IrError, Node, Op, Prim};
 use anychip_target::RunError;
 use anychip_tensor::{DType, Tensor, TensorView};
 
@@ -16,6 +16,31 @@ pub(crate) fn lower(node: &Node, shared: &Arc<Shared>) -> Option<Box<dyn Barrier
         (Prim::If, [then, otherwise]) => Some(Box::new(Branch { then: nested(then), otherwise: nested(otherwise) })),
         (Prim::Loop { carried }, [body]) => Some(Box::new(Repeat { carried: *carried, body: nested(body) })),
         _ => None,
+    }
+}
+
+/// A claimed composite whose kernel does not do this form of it: its expansion as a graph of its own. `None` where
+/// expanding fails, which the reference evaluator then reports.
+pub(crate) fn expanded(node: &Node, graph: &Graph, shared: &Arc<Shared>) -> Option<Box<dyn Barrier>> {
+    let Op::Composite(composite) = &node.op else { return None };
+    let mut b = Builder::new(composite.name());
+    let mut operands = Vec::new();
+    for &v in &node.inputs {
+        let input = b.input("", graph.ty(v).clone());
+        operands.push(match graph.constant(v) {
+            Some(constant) => b.constant(constant.clone()),
+            None => input,
+        });
+    }
+    let outputs = composite.expand(&mut b, &operands).ok()?;
+    Some(Box::new(Nested(Executable::nested(b.finish(&outputs), Arc::clone(shared)))))
+}
+
+struct Nested(Executable);
+
+impl Barrier for Nested {
+    fn run(&self, operands: &[TensorView<'_>]) -> Result<Vec<Tensor>, RunError> {
+        Ok(self.0.run(operands)?.0)
     }
 }
 

@@ -386,7 +386,10 @@ impl<'a> Planner<'a> {
                 return self.step(node, lowered);
             }
         }
-        self.barrier(node, control::reference(node), "reference");
+        match control::expanded(node, self.cx.graph, shared) {
+            Some(barrier) => self.barrier(node, barrier, "expanded"),
+            None => self.barrier(node, control::reference(node), "reference"),
+        }
         Ok(())
     }
 

@@ -18,8 +18,8 @@ mod math;
 mod prim;
 mod rewrite;
 pub mod text;
-pub mod work;
 mod verify;
+pub mod work;
 
 pub use attribute::{Attribute, AttributeValue, Attributes};
 pub use bindings::Bindings;
@@ -38,3 +38,4 @@ pub use prim::{
 };
 pub use rewrite::{Replacement, inline, inline_with, rewrite, specialize};
 pub use verify::{VerifyError, verify};
+pub use work::{Work, graph_work, node_work, node_works};

@@ -148,14 +148,11 @@ impl Resize {
                     let dim = factor.zip(dims[axis].fixed()).map(|(f, n)| {
                         Dim::Fixed((f * n as f64 + 0.5).floor() as usize)
                     });
-                    let length = match &dim {
-                        Some(dim) => b.dim_value(dim)?,
-                        None => {
-                            let product = b.mul(wide, *scale)?;
-                            let shifted = b.offset(product, 0.5)?;
-                            let whole = b.floor(shifted)?;
-                            b.cast(whole, DType::I64)?
-                        }
+                    let length = if let Some(dim) = &dim { b.dim_value(dim)? } else {
+                        let product = b.mul(wide, *scale)?;
+                        let shifted = b.offset(product, 0.5)?;
+                        let whole = b.floor(shifted)?;
+                        b.cast(whole, DType::I64)?
                     };
                     Along { axis, dim, length, scale: *scale, factor: *factor, region }
                 }

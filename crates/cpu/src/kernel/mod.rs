@@ -12,15 +12,19 @@
 )]
 
 pub mod activation;
+pub mod attention;
 pub mod broadcast;
 pub mod conv;
 pub mod copy;
 pub mod elementwise;
 pub mod gemm;
+pub mod integer;
 pub mod map;
 pub mod norm;
 pub mod pooling;
+pub mod recurrent;
 pub mod reduce;
+pub mod resize;
 pub mod softmax;
 #[cfg(test)]
 pub(crate) mod testing;

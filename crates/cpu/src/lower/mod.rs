@@ -12,13 +12,16 @@ use crate::fusion::Group;
 use crate::step::Kernel;
 
 mod convolution;
-mod copy;
 mod dot_general;
 pub(crate) mod elementwise;
+mod index;
 mod movement;
+mod normalize;
+mod reduce;
 mod tail;
 mod typed;
 mod view;
+mod window;
 
 pub(crate) use view::view;
 
@@ -116,7 +119,16 @@ pub(crate) fn lower_group(cx: &Cx<'_>, group: &Group<'_>) -> Option<Lowered> {
 }
 
 /// Composites with a kernel of their own.
-pub(crate) const COMPOSITES: &[(&str, Factory)] = &[("gelu", elementwise::lower), ("silu", elementwise::lower)];
+pub(crate) const COMPOSITES: &[(&str, Factory)] = &[
+    ("average-pool", window::lower_average),
+    ("gelu", elementwise::lower),
+    ("group-norm", normalize::lower_group_norm),
+    ("layer-norm", normalize::lower_layer_norm),
+    ("log-softmax", normalize::lower_softmax),
+    ("rms-norm", normalize::lower_layer_norm),
+    ("silu", elementwise::lower),
+    ("softmax", normalize::lower_softmax),
+];
 
 /// The kernel of each primitive.
 fn primitive(prim: &Prim) -> Option<Factory> {
@@ -126,22 +138,21 @@ fn primitive(prim: &Prim) -> Option<Factory> {
         Prim::Unary(_) | Prim::Binary(_) => |cx, node| elementwise::lower(cx, node).or_else(|| typed::lower(cx, node)),
         Prim::Compare(_) | Prim::Select | Prim::Cast { .. } => typed::lower,
         Prim::Transpose { .. } | Prim::Broadcast | Prim::Slice { .. } | Prim::Concat { .. } | Prim::Pad => movement::lower,
-        Prim::Constant(_)
-        | Prim::Iota
-        | Prim::Random { .. }
-        | Prim::BitCast { .. }
-        | Prim::Reduce { .. }
-        | Prim::ArgReduce { .. }
-        | Prim::ReduceWindow { .. }
-        | Prim::Cumulative { .. }
-        | Prim::TopK { .. }
-        | Prim::ShapeOf
-        | Prim::Reshape
-        | Prim::Take { .. }
+        Prim::Reduce { .. } => reduce::lower,
+        Prim::ArgReduce { .. } | Prim::Cumulative { .. } => reduce::lower_lines,
+        Prim::ReduceWindow { .. } => window::lower_max,
+        Prim::Take { .. }
         | Prim::TakeAlong { .. }
         | Prim::GatherNd { .. }
         | Prim::ScatterAlong { .. }
-        | Prim::ScatterNd { .. }
+        | Prim::ScatterNd { .. } => index::lower,
+        Prim::TopK { .. } => index::lower_top_k,
+        Prim::Iota => index::lower_iota,
+        Prim::Constant(_)
+        | Prim::Random { .. }
+        | Prim::BitCast { .. }
+        | Prim::ShapeOf
+        | Prim::Reshape
         | Prim::NonZero
         | Prim::Quantize { .. }
         | Prim::Dequantize { .. }

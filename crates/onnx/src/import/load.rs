@@ -345,6 +345,9 @@ fn input_type(
         return Err(bad("the number of dims is not in the file".into())
             .help("give the shape of this input"));
     };
+    if declared.len() > 64 {
+        return Err(bad(format!("{} dims are more than any tensor has", declared.len())));
+    }
     let shape = declared.into_iter().map(|d| d.unwrap_or_else(|| b.fresh_dim())).collect();
     check_size(TensorType { dtype, shape }).map_err(bad)
 }
@@ -357,6 +360,7 @@ fn check_size(ty: TensorType) -> Result<TensorType, String> {
         .filter(|&n| n != 0)
         .try_fold(1usize, |n, d| n.checked_mul(d));
     match known {
+        _ if ty.rank() > 64 => Err(format!("{} dims are more than any tensor has", ty.rank())),
         Some(n) if n <= 1 << 48 => Ok(ty),
         _ => Err(format!("{ty} is too large for any memory")),
     }

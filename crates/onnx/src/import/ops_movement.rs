@@ -24,6 +24,9 @@ pub(crate) const ROWS: &[Row] = &[
     Row::onnx("SpaceToDepth", 1, space_to_depth),
 ];
 
+/// Longer size operands are none: two for each of NumPy's 64 dims.
+const MOST_SIZES: usize = 128;
+
 /// The sizes in a shape operand as `i64`, and how many there are.
 fn shape_operand(
     call: &mut Call<'_>,
@@ -36,6 +39,9 @@ fn shape_operand(
         return Err(call.invalid(format!("input {input} is {ty}, expected a vector of integers")));
     }
     match ty.shape[0].fixed() {
+        Some(n) if n > MOST_SIZES => {
+            Err(call.invalid(format!("{n} sizes in input {input}, more than any tensor has")))
+        }
         Some(n) => Ok((call.b.cast(shape, DType::I64)?, n)),
         None => Err(ImportError::NeedsValue { input, what }),
     }

@@ -5,10 +5,12 @@
 
 mod depthwise;
 mod im2col;
+mod nhwc;
 mod reference;
 mod shape;
 pub(crate) mod stage;
 
+pub use nhwc::ConvNhwc;
 pub use reference::reference;
 pub use shape::ConvShape;
 

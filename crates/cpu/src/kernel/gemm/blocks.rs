@@ -229,7 +229,7 @@ impl Blocks {
                         low,
                         high,
                     };
-                    tiles.get(rows, vectors)(kc, panel_a, panel_b, padded, &target);
+                    tiles.get(rows, vectors)(kc, (panel_a, rows), (panel_b, padded), &target);
                     if finish && clamp.is_none() {
                         activate_rows(
                             self.simd,

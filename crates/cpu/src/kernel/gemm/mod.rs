@@ -5,14 +5,13 @@
 
 pub(crate) mod blocks;
 pub(crate) mod micro;
-mod pack;
+pub(crate) mod pack;
 
 use super::activation::Activation;
 use super::{Scratch, SharedMut};
 use crate::detect::Simd;
 use crate::pool::Pool;
 use blocks::{Blocks, Out, SideA, SideB};
-pub(crate) use pack::Aligned;
 pub use pack::{PackedA, PackedB};
 
 /// A read-only matrix with any strides, in elements.

@@ -5,7 +5,9 @@ use anychip_ops::Attention;
 use anychip_tensor::{DType, Dim};
 
 use crate::import::call::{Call, ImportError};
-use crate::import::ops_attention::{Sight, as_bias, combine, heads, join_heads, seen, split_heads};
+use crate::import::ops_attention::{
+    Sight, as_bias, combine, heads, join_heads, scaled_queries, seen, split_heads,
+};
 use crate::import::ops_quantize::{centered, per_column};
 
 type Results = Result<Vec<ValueId>, ImportError>;
@@ -58,13 +60,8 @@ fn core(
             bias.push(as_bias(call.b, seen, dtype)?);
         }
     }
-    let scale = match (call.float("scale", 0.0), dims[3].fixed()) {
-        (scale, _) if scale != 0.0 => scale,
-        (_, Some(size)) => (1.0 / (size as f64).sqrt()) as f32,
-        (_, None) => {
-            return Err(ImportError::NeedsValue { input: 0, what: "the factor of scores" });
-        }
-    };
+    let given = call.float_opt("scale").filter(|&s| s != 0.0);
+    let (q, scale) = scaled_queries(call, q, given)?;
     let mut operands = vec![q, k, v];
     operands.extend(combine(call.b, &bias)?);
     let composite =
@@ -76,7 +73,7 @@ fn core(
 fn projected(
     call: &mut Call<'_>,
     all: ValueId,
-    sizes: [Dim; 3],
+    [own_q, own_k, _]: &[Dim; 3],
     mask_input: usize,
     past_input: usize,
     bias_input: Option<usize>,
@@ -85,11 +82,10 @@ fn projected(
     if call.flag("do_rotary", false) || call.flag("past_present_share_buffer", false) {
         return Err(call.unsupported("a built-in rotary embedding or a shared cache"));
     }
-    let [own_q, own_k, _] = sizes.clone();
     let end = call.b.dims(all)[2].clone();
-    let middle = own_q.clone() + own_k;
-    let q = call.b.slice(all, 2, &Dim::Fixed(0), &own_q)?;
-    let k = call.b.slice(all, 2, &own_q, &middle)?;
+    let middle = own_q.clone() + own_k.clone();
+    let q = call.b.slice(all, 2, &Dim::Fixed(0), own_q)?;
+    let k = call.b.slice(all, 2, own_q, &middle)?;
     let v = call.b.slice(all, 2, &middle, &end)?;
     let q = split_heads(call.b, q, count)?;
     let mut k = split_heads(call.b, k, count)?;
@@ -142,7 +138,7 @@ pub(super) fn attention(call: &mut Call<'_>) -> Results {
         all = call.b.add(all, bias)?;
     }
     let sizes = parts(call, &call.b.dims(all)[2])?;
-    projected(call, all, sizes, 3, 4, Some(5))
+    projected(call, all, &sizes, 3, 4, Some(5))
 }
 
 pub(super) fn quantized(call: &mut Call<'_>) -> Results {
@@ -159,7 +155,7 @@ pub(super) fn quantized(call: &mut Call<'_>) -> Results {
     let all = call.b.mul(product, scale)?;
     let all = call.b.add(all, bias)?;
     let sizes = parts(call, &call.b.dims(all)[2])?;
-    projected(call, all, sizes, 5, 8, None)
+    projected(call, all, &sizes, 5, 8, None)
 }
 
 pub(super) fn multi_head(call: &mut Call<'_>) -> Results {

@@ -30,7 +30,7 @@ fn unpacked(
     let rows: usize =
         shape.iter().product::<usize>().checked_div(keep.max(1)).ok_or_else(invalid)?;
     let bytes = packed.bytes();
-    if packed.dtype() != DType::U8 || rows == 0 || bytes.len() % rows != 0 {
+    if packed.dtype() != DType::U8 || rows == 0 || !bytes.len().is_multiple_of(rows) {
         return Err(invalid());
     }
     let row = bytes.len() / rows;

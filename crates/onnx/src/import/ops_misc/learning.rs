@@ -217,7 +217,9 @@ pub(super) fn tree_ensemble(call: &mut Call<'_>) -> Results {
         1 => call.b.composite(Softmax { axis: 1 }, &[scores])?,
         2 => call.b.sigmoid(scores)?,
         _ => {
-            return Err(call.unsupported("a transform of the scores other than softmax or logistic"));
+            return Err(
+                call.unsupported("a transform of the scores other than softmax or logistic")
+            );
         }
     }])
 }

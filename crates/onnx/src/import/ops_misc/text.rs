@@ -37,7 +37,7 @@ pub(super) fn tf_idf_vectorizer(call: &mut Call<'_>) -> Result<Vec<ValueId>, Imp
     let (Some(batch), Some(items)) =
         (call.b.dims(rows).first().cloned(), dims.last().and_then(Dim::fixed))
     else {
-        return Err(ImportError::NeedsValue { input: 0, what: "how many windows there are" });
+        return Err(ImportError::NeedsSizes { input: 0, what: "how many windows there are" });
     };
     let zero = call.b.scalar(DType::F32, 0.0)?;
     let mut total = call.b.broadcast(zero, &[batch, Dim::Fixed(width)])?;

@@ -92,7 +92,7 @@ pub(super) fn conv_transpose(call: &mut Call<'_>) -> Results {
                         call.bad_attribute("output_shape", "needs a size for each spatial dim")
                     );
                 };
-                let n = dims[2 + i].constant().ok_or(ImportError::NeedsValue {
+                let n = dims[2 + i].constant().ok_or(ImportError::NeedsSizes {
                     input: 0,
                     what: "the padding that gives the wanted size",
                 })?;
@@ -156,15 +156,14 @@ pub(super) fn causal_conv_with_state(call: &mut Call<'_>) -> Results {
         );
     };
     let Some(channels) = dims[1].fixed() else {
-        return Err(ImportError::NeedsValue { input: 0, what: "the number of channels" });
+        return Err(ImportError::NeedsSizes { input: 0, what: "the number of channels" });
     };
-    let before = match call.optional(3) {
-        Some(state) => state,
-        None => {
-            let zero = call.b.scalar_like(x, 0.0)?;
-            let shape = [dims[0].clone(), dims[1].clone(), Dim::Fixed(kernel.max(1) - 1)];
-            call.b.broadcast(zero, &shape)?
-        }
+    let before = if let Some(state) = call.optional(3) {
+        state
+    } else {
+        let zero = call.b.scalar_like(x, 0.0)?;
+        let shape = [dims[0].clone(), dims[1].clone(), Dim::Fixed(kernel.max(1) - 1)];
+        call.b.broadcast(zero, &shape)?
     };
     let all = call.b.concat(&[before, x], 2)?;
     let dtype = call.b.dtype(x);

@@ -9,11 +9,11 @@ use crate::import::call::{Call, ImportError};
 
 type Results = Result<Vec<ValueId>, ImportError>;
 
+/// Windows, how far they reach past the padding, and the most that count along each dim.
+type Pool = (Windows, Vec<i64>, Vec<Option<Dim>>);
+
 /// The pool's windows, with what rounding their number up adds and the bounds on it.
-fn windows(
-    call: &Call<'_>,
-    x: ValueId,
-) -> Result<(Windows, Vec<i64>, Vec<Option<Dim>>), ImportError> {
+fn windows(call: &Call<'_>, x: ValueId) -> Result<Pool, ImportError> {
     let size: Option<Vec<usize>> = call
         .need_ints("kernel_shape")?
         .iter()
@@ -59,7 +59,7 @@ pub(super) fn max_pool(call: &mut Call<'_>) -> Results {
         windows.padding.iter().zip(&overhang).map(|(&(low, high), o)| (low, high + o)).collect();
     if call.outputs > 1 {
         if windows.is_symbolic() {
-            return Err(ImportError::NeedsValue { input: 0, what: "the padding" });
+            return Err(ImportError::NeedsSizes { input: 0, what: "the padding" });
         }
         let composite = MaxPoolIndices {
             size: windows.size,
@@ -96,7 +96,7 @@ pub(in crate::import) fn average_pool_of(
 ) -> Result<ValueId, ImportError> {
     let (windows, overhang, most) = windows(call, x)?;
     if windows.is_symbolic() {
-        return Err(ImportError::NeedsValue { input: 0, what: "the padding" });
+        return Err(ImportError::NeedsSizes { input: 0, what: "the padding" });
     }
     let composite = AveragePool {
         size: windows.size,

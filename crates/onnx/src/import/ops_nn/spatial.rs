@@ -42,7 +42,7 @@ pub(crate) fn kernel_size(
     }
     dims[2..]
         .iter()
-        .map(|d| d.fixed().ok_or(ImportError::NeedsValue { input, what: "the size of the kernel" }))
+        .map(|d| d.fixed().ok_or(ImportError::NeedsSizes { input, what: "the size of the kernel" }))
         .collect()
 }
 
