@@ -22,8 +22,8 @@ fn rule(b: &mut Builder, site: &Site<'_>) -> Result<Option<ValueId>, IrError> {
     let mut dims: DotDims = dims.clone();
     let mut operands = [site.inputs[0], site.inputs[1]];
     let mut changed = false;
-    for side in 0..2 {
-        let Some((x, permutation)) = matching::transpose(b.graph(), operands[side]) else {
+    for (side, operand) in operands.iter_mut().enumerate() {
+        let Some((x, permutation)) = matching::transpose(b.graph(), *operand) else {
             continue;
         };
         let (batch, contract) = if side == 0 {
@@ -40,7 +40,7 @@ fn rule(b: &mut Builder, site: &Site<'_>) -> Result<Option<ValueId>, IrError> {
         for dim in batch.iter_mut().chain(contract.iter_mut()) {
             *dim = permutation[*dim];
         }
-        operands[side] = x;
+        *operand = x;
         changed = true;
     }
     if changed { b.prim(Prim::DotGeneral(dims, *output), &operands).map(Some) } else { Ok(None) }

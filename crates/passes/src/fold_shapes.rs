@@ -106,7 +106,7 @@ fn chain(site: &Site<'_>) -> usize {
         }
         let Some(node) = site.graph.producer(value) else { continue };
         match &node.op {
-            Op::Prim(Prim::Constant(_)) => continue,
+            Op::Prim(Prim::Constant(_)) => {}
             Op::Prim(Prim::ShapeOf) => count += 1,
             Op::Prim(_) | Op::Composite(_) => {
                 count += 1;

@@ -45,12 +45,13 @@ pub enum Verdict {
 /// Says of a node what becomes of it in the new graph.
 pub type Rule<'r> = dyn FnMut(&mut Builder, &Site<'_>) -> Result<Verdict, IrError> + 'r;
 
+/// Says of a node which value of the new graph stands for its only result, or `None` to keep it.
+pub type ValueRule<'r> =
+    dyn FnMut(&mut Builder, &Site<'_>) -> Result<Option<ValueId>, IrError> + 'r;
+
 /// Rebuilds `graph` and the regions in it, offering each node to `rule`: the value that stands for its
 /// first and only result, or `None` to keep it. When nothing was replaced the graph comes back as it was.
-pub fn replace(
-    graph: &Graph,
-    rule: &mut dyn FnMut(&mut Builder, &Site<'_>) -> Result<Option<ValueId>, IrError>,
-) -> Result<Outcome, IrError> {
+pub fn replace(graph: &Graph, rule: &mut ValueRule<'_>) -> Result<Outcome, IrError> {
     rebuild(graph, &mut |b, site| {
         Ok(match rule(b, site)? {
             Some(value) => Verdict::Replace(vec![value]),

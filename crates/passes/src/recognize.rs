@@ -48,8 +48,7 @@ pub(crate) fn recognize(
         let Some(computation) = site.node.outputs.first().and_then(|v| found.get(v)) else {
             return Ok(Verdict::Keep);
         };
-        let inputs: Vec<ValueId> =
-            computation.inputs.iter().map(|&v| site.new_value(v)).collect();
+        let inputs: Vec<ValueId> = computation.inputs.iter().map(|&v| site.new_value(v)).collect();
         // The pattern does not see every type: a scale may widen what is normalized, and then the
         // composite would give another shape.
         let fits = expansion_type(b, &computation.op, &inputs)

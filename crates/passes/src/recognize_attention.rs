@@ -366,7 +366,7 @@ fn is_causal(graph: &Graph, mask: &Mask) -> bool {
             let factor = *factor;
             let seen = move |m: f64| match m * factor {
                 m if m <= HIDDEN => Some(false),
-                m if m == 0.0 => Some(true),
+                0.0 => Some(true),
                 _ => None,
             };
             (*value, Box::new(seen))

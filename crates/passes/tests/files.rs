@@ -1,5 +1,10 @@
 //! Passes on graphs written as text: `cases/NAME.ir` names passes on its first line, `cases/NAME.expected` is the
 //! graph they give. `UPDATE_EXPECT=1` writes the expected files anew, to be read before they are committed.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops where its own material is wrong"
+)]
 
 mod common;
 
@@ -28,7 +33,9 @@ fn passes(source: &str, path: &Path) -> Vec<&'static Pass> {
         .split(',')
         .map(|name| {
             let found = PIPELINE.iter().find(|p| p.name == name.trim());
-            found.unwrap_or_else(|| panic!("{}: no pass is called `{}`", path.display(), name.trim()))
+            found.unwrap_or_else(|| {
+                panic!("{}: no pass is called `{}`", path.display(), name.trim())
+            })
         })
         .collect()
 }
@@ -60,7 +67,8 @@ fn cases_give_what_is_expected_and_the_same_results() {
                 Tensor::from_f64(ty.dtype, shape, &values).unwrap()
             })
             .collect();
-        let (expected, found) = (evaluate(&graph, &inputs).unwrap(), evaluate(&after, &inputs).unwrap());
+        let (expected, found) =
+            (evaluate(&graph, &inputs).unwrap(), evaluate(&after, &inputs).unwrap());
         common::assert_close(&expected, &found, &what);
     }
 }
