@@ -4,6 +4,7 @@
 //!
 //! What parses must print, parse again to the same text, and verify. Any panic ends the run.
 
+#[allow(unreachable_pub, dead_code, reason = "shared by tests and examples, which each use a part")]
 mod support;
 
 use std::time::{Duration, Instant};

@@ -179,7 +179,7 @@ impl Builder {
     /// Writes down a result's type as it was in another builder, whose invented names and knowledge may differ;
     /// `false` where the two types contradict each other.
     pub(crate) fn retype(&mut self, value: ValueId, ty: &TensorType) -> bool {
-        if !crate::verify::agree(ty, self.ty(value), &mut BTreeMap::new()) {
+        if !crate::verify::agree(ty, self.ty(value)) {
             return false;
         }
         self.read_from(value, ty);

@@ -402,7 +402,7 @@ fn region_step(
     let ty = b.ty(x).clone();
     let truth = b.constant(Tensor::from_bools([], [rng.flip()])?);
     if rng.flip() {
-        let mut branch = |rng: &mut Rng, name: &str| {
+        let branch = |rng: &mut Rng, name: &str| {
             let mut region = b.region(name);
             let mut inner = vec![region.input("captured", ty.clone())];
             grow(rng, &mut region, &mut inner, 3, depth + 1);

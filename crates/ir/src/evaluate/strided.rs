@@ -114,7 +114,8 @@ pub(super) fn copy_blocks(
 ) -> Result<Tensor, IrError> {
     Ok(by_width!(x, shape, |data| {
         let mut words = Vec::with_capacity(starts.len() * block);
-        for &start in starts {
+        // Blocks of nothing start nowhere.
+        for &start in starts.iter().filter(|_| block > 0) {
             words.extend_from_slice(&data[start..start + block]);
         }
         words

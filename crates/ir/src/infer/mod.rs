@@ -6,7 +6,7 @@ mod elementwise;
 mod index;
 mod movement;
 
-use anychip_tensor::{DType, Dim};
+use anychip_tensor::{Atom, DType, Dim};
 
 use crate::known::is_simple;
 use crate::{Graph, IrError, Prim, TensorType};
@@ -51,11 +51,24 @@ pub fn broadcast_shapes(op: &'static str, shapes: &[&[Dim]]) -> Result<Vec<Dim>,
                 // A number tells more than a name.
                 (Dim::Fixed(a), _) => Dim::Fixed(*a),
                 (_, Dim::Fixed(b)) => Dim::Fixed(*b),
+                (a, b) if at_most_one(a) => b.clone(),
                 (a, _) => a.clone(),
             };
         }
     }
     Ok(result)
+}
+
+/// Whether a size is 0 or 1 for certain: what a slice from −1 on leaves of a named dim.
+fn at_most_one(dim: &Dim) -> bool {
+    let Dim::Expr(polynomial) = dim else { return false };
+    let mut terms = polynomial.terms();
+    match (terms.next(), terms.next()) {
+        (Some((1, [Atom::Min(a, b)])), None) => {
+            [a, b].into_iter().any(|d| d.constant().is_some_and(|n| n <= 1))
+        }
+        _ => false,
+    }
 }
 
 struct Rule<'a, 'f> {

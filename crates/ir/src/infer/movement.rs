@@ -92,8 +92,11 @@ impl Rule<'_, '_> {
             .zip(amounts)
             .map(|(dim, amounts)| match amounts {
                 Some((low, high)) => {
-                    let dim = dim.clone() + low + high;
-                    if dim.constant().is_some_and(|n| n < 0) { Dim::Fixed(0) } else { dim }
+                    let change = low + high;
+                    let crops = change.constant().is_some_and(|n| n < 0);
+                    let dim = dim.clone() + change;
+                    // Cropping more than there is leaves nothing.
+                    if crops { dim.maximum(&Dim::Fixed(0)) } else { dim }
                 }
                 None => (self.fresh)(),
             })

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! A value is `%number`, then its name where the model gave one, then its type. A node is its operator, its
-//! operands, its settings in braces, its regions after `regions`, and its name after `@`. A constant is its
+//! operands (`()` where it has none), its settings in braces, its regions after `regions`, and its name after `@`. A constant is its
 //! elements in order, or its bytes after `hex` where there are many. Dims are numbers, names and formulas
 //! (`2*n + floordiv(h, 2) - 1`); a name with other characters than letters, digits, `_`, `.` and `?` is quoted.
 //! `//` starts a comment. The types of results may be left out; where they stand they must follow from

@@ -299,10 +299,12 @@ impl Parser<'_, '_> {
             None
         };
         let mut operands = Vec::new();
-        while matches!(self.lexer.peek(), Word::Value(_)) {
+        if constant.is_none() && self.take_mark('(')? {
+            self.mark(')', "`)`: operands stand without parentheses")?;
+        } else if constant.is_none() {
             operands.push(self.operand(values)?);
-            if !self.take_mark(',')? {
-                break;
+            while self.take_mark(',')? {
+                operands.push(self.operand(values)?);
             }
         }
         let settings =

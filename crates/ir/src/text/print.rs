@@ -105,8 +105,11 @@ impl Printer {
                 self.constant(tensor);
                 Vec::new()
             }
-            Op::Prim(prim) => settings::of_prim(prim),
-            Op::Composite(composite) => composite.attributes(),
+            _ if node.inputs.is_empty() => {
+                self.put(" ()");
+                attributes(&node.op)
+            }
+            op => attributes(op),
         };
         if !node.inputs.is_empty() {
             self.put(" ");
@@ -246,6 +249,13 @@ impl Printer {
 
     fn symbol(&mut self, name: &str) {
         if is_plain(name) { self.put(name) } else { self.quoted(name) }
+    }
+}
+
+fn attributes(op: &Op) -> crate::Attributes {
+    match op {
+        Op::Prim(prim) => settings::of_prim(prim),
+        Op::Composite(composite) => composite.attributes(),
     }
 }
 

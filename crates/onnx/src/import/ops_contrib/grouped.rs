@@ -40,15 +40,18 @@ pub(super) fn rotary_embedding(call: &mut Call<'_>) -> Results {
     }
     let dims = call.b.dims(x);
     let flat = dims.len() == 3;
+    if (!flat && dims.len() != 4) || call.b.rank(tables[0]) != 2 {
+        return Err(call.invalid("takes three or four dims, and tables of two"));
+    }
     let own = if flat {
         let count = match call.int("num_heads", 0) {
             0 => {
                 // The heads are as wide as the table says.
                 let width = call.b.dims(tables[0])[1].clone() * Dim::Fixed(2);
-                dims[2].floor_div(&width).fixed().ok_or_else(|| ImportError::NeedsSizes {
-                    input: 0,
-                    what: "the number of heads",
-                })?
+                dims[2]
+                    .floor_div(&width)
+                    .fixed()
+                    .ok_or(ImportError::NeedsSizes { input: 0, what: "the number of heads" })?
             }
             _ => heads(call, "num_heads")?,
         };
@@ -85,13 +88,14 @@ pub(super) fn attention(call: &mut Call<'_>) -> Results {
         return Err(call.unsupported("padded query chunks or a cache that slides"));
     }
     let query = call.input(0)?;
-    let (mut q, mut k, mut v) = match (call.optional(1), call.optional(2)) {
-        (Some(key), Some(value)) => (
-            split_heads(call.b, query, query_heads)?,
-            split_heads(call.b, key, key_heads)?,
-            split_heads(call.b, value, key_heads)?,
-        ),
-        _ => {
+    let (mut q, mut k, mut v) =
+        if let (Some(key), Some(value)) = (call.optional(1), call.optional(2)) {
+            (
+                split_heads(call.b, query, query_heads)?,
+                split_heads(call.b, key, key_heads)?,
+                split_heads(call.b, value, key_heads)?,
+            )
+        } else {
             // Heads of queries, keys and values side by side.
             let all = split_heads(call.b, query, query_heads + 2 * key_heads)?;
             let (first, second) = (Dim::Fixed(query_heads), Dim::Fixed(query_heads + key_heads));
@@ -100,8 +104,7 @@ pub(super) fn attention(call: &mut Call<'_>) -> Results {
                 call.b.slice(all, 1, &first, &second)?,
                 call.b.slice(all, 1, &second, &Dim::Fixed(query_heads + 2 * key_heads))?,
             )
-        }
-    };
+        };
     let (dims, dtype) = (call.b.dims(q), call.b.dtype(q));
     let (batch, sequence) = (dims[0].clone(), dims[2].clone());
     for (x, weight, name) in [(&mut q, 14, "q_norm_epsilon"), (&mut k, 15, "k_norm_epsilon")] {
@@ -143,7 +146,9 @@ pub(super) fn attention(call: &mut Call<'_>) -> Results {
     if let (Some(past_key), Some(past_value)) = (call.optional(3), call.optional(4)) {
         // The cache is as long as what was there or what is there now, whichever is more: before each entry's
         // new keys lie its old ones.
-        let room = call.b.dims(past_key)[2].clone();
+        let Some(room) = call.b.dims(past_key).get(2).cloned() else {
+            return Err(call.invalid("a cache has [batch, heads, sequence, size]"));
+        };
         let b = &mut *call.b;
         let room_value = b.dim_value(&room)?;
         let most = b.max(room_value, total)?;
