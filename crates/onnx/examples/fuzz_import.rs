@@ -8,6 +8,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -306,6 +307,26 @@ fn corpus(folder: &Path, files: &mut Vec<Vec<u8>>) -> std::io::Result<()> {
     Ok(())
 }
 
+/// What is being imported, and since when.
+static CURRENT: Mutex<Option<(Instant, Vec<u8>)>> = Mutex::new(None);
+
+/// Ends the command when one import takes three times as long as it may.
+#[expect(clippy::print_stdout, clippy::exit, reason = "nothing else ends a thread that is stuck")]
+fn watch(path: &Path) {
+    loop {
+        std::thread::sleep(Duration::from_secs(1));
+        let stuck = match CURRENT.lock() {
+            Ok(current) => current.clone().filter(|(start, _)| start.elapsed().as_secs() > 30),
+            Err(_) => None,
+        };
+        if let Some((_, data)) = stuck {
+            println!("an import takes more than 30 s: {}", path.display());
+            let _ = std::fs::write(path, data);
+            std::process::exit(1);
+        }
+    }
+}
+
 #[expect(clippy::print_stdout, reason = "a command's output")]
 fn main() -> Result<(), String> {
     let (mut seconds, mut seed, mut folder) = (60u64, 1u64, PathBuf::new());
@@ -330,6 +351,8 @@ fn main() -> Result<(), String> {
     std::panic::set_hook(Box::new(|_| {}));
     let mut random = Random(seed);
     let end = Instant::now() + Duration::from_secs(seconds);
+    let stuck = folder.join("finding-stuck.onnx");
+    std::thread::spawn(move || watch(&stuck));
     let (mut runs, mut good, mut findings) = (0usize, 0usize, 0usize);
     let (mut most, mut slowest) = (0, Duration::ZERO);
     while Instant::now() < end {
@@ -350,6 +373,9 @@ fn main() -> Result<(), String> {
         PEAK.store(before, Ordering::Relaxed);
         let start = Instant::now();
         let input = data.clone();
+        if let Ok(mut current) = CURRENT.lock() {
+            *current = Some((start, data.clone()));
+        }
         let result = catch_unwind(AssertUnwindSafe(|| {
             from_bytes(input.into(), None, &ImportOptions::default()).is_ok()
         }));

@@ -23,6 +23,12 @@ pub(super) fn split_heads(
     heads: usize,
 ) -> Result<ValueId, ImportError> {
     let dims = b.dims(x);
+    if dims.len() != 3 {
+        return Err(ImportError::Invalid(format!(
+            "heads lie side by side in [batch, sequence, width], which {} is not",
+            b.ty(x)
+        )));
+    }
     let heads = Dim::Fixed(heads);
     let size = dims[2].floor_div(&heads);
     let split = b.reshape(x, &[dims[0].clone(), dims[1].clone(), heads, size])?;
@@ -41,8 +47,8 @@ pub(super) fn join_heads(b: &mut Builder, x: ValueId) -> Result<ValueId, ImportE
 pub(super) fn heads(call: &Call<'_>, name: &str) -> Result<usize, ImportError> {
     usize::try_from(call.need_int(name)?)
         .ok()
-        .filter(|&h| h > 0)
-        .ok_or_else(|| call.bad_attribute(name, "must be positive"))
+        .filter(|h| (1..=1 << 20).contains(h))
+        .ok_or_else(|| call.bad_attribute(name, "is no number of heads"))
 }
 
 /// The factor of scores, `1/√d` unless it is given; where only a run tells `d`, the queries carry it.
@@ -145,7 +151,7 @@ fn attention(call: &mut Call<'_>) -> Results {
     let (dtype, dims) = (call.b.dtype(q), call.b.dims(q));
     let mut past = None;
     if let (Some(past_key), Some(past_value)) = (call.optional(4), call.optional(5)) {
-        past = Some(call.b.dims(past_key)[2].clone());
+        past = call.b.dims(past_key).get(2).cloned();
         k = call.b.concat(&[past_key, k], 2)?;
         v = call.b.concat(&[past_value, v], 2)?;
     }
@@ -262,6 +268,9 @@ fn rotary_embedding(call: &mut Call<'_>) -> Results {
     let (cos, sin, places) = (call.input(1)?, call.input(2)?, call.optional(3));
     let dims = call.b.dims(x);
     let flat = dims.len() == 3;
+    if !flat && dims.len() != 4 {
+        return Err(call.invalid("takes three or four dims"));
+    }
     // Heads lie behind the sequence in the flat form and before it in the other.
     let (x, axis) = if flat {
         let heads = Dim::Fixed(heads(call, "num_heads")?);
@@ -299,6 +308,9 @@ fn linear_attention(call: &mut Call<'_>) -> Results {
     let spread = |call: &mut Call<'_>, x: ValueId, heads: usize| -> Result<ValueId, ImportError> {
         let wide = call.b.cast(x, DType::F32)?;
         let dims = call.b.dims(wide);
+        if dims.len() != 3 {
+            return Err(call.invalid("operands have [batch, sequence, width]"));
+        }
         let heads = Dim::Fixed(heads);
         let size = dims[2].floor_div(&heads);
         let split = call.b.reshape(wide, &[dims[0].clone(), dims[1].clone(), heads, size])?;
@@ -322,7 +334,7 @@ fn linear_attention(call: &mut Call<'_>) -> Results {
     }
     if delta {
         let rate = call.input(5)?;
-        let width = call.b.dims(rate)[2].fixed();
+        let width = call.b.dims(rate).get(2).and_then(Dim::fixed);
         let groups = if width == Some(1) { 1 } else { key_heads };
         operands.push(spread(call, rate, groups)?);
     }

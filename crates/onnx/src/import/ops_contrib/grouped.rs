@@ -40,6 +40,9 @@ pub(super) fn rotary_embedding(call: &mut Call<'_>) -> Results {
     }
     let dims = call.b.dims(x);
     let flat = dims.len() == 3;
+    if (!flat && dims.len() != 4) || call.b.rank(tables[0]) != 2 {
+        return Err(call.invalid("takes three or four dims, and tables of two"));
+    }
     let own = if flat {
         let count = match call.int("num_heads", 0) {
             0 => {
@@ -143,7 +146,9 @@ pub(super) fn attention(call: &mut Call<'_>) -> Results {
     if let (Some(past_key), Some(past_value)) = (call.optional(3), call.optional(4)) {
         // The cache is as long as what was there or what is there now, whichever is more: before each entry's
         // new keys lie its old ones.
-        let room = call.b.dims(past_key)[2].clone();
+        let Some(room) = call.b.dims(past_key).get(2).cloned() else {
+            return Err(call.invalid("a cache has [batch, heads, sequence, size]"));
+        };
         let b = &mut *call.b;
         let room_value = b.dim_value(&room)?;
         let most = b.max(room_value, total)?;

@@ -62,8 +62,8 @@ pub(super) fn matmul_bits(call: &mut Call<'_>) -> Results {
     let size = |name: &str| {
         usize::try_from(call.need_int(name)?)
             .ok()
-            .filter(|&v| v > 0)
-            .ok_or_else(|| call.bad_attribute(name, "must be positive"))
+            .filter(|v| (1..=1 << 28).contains(v))
+            .ok_or_else(|| call.bad_attribute(name, "is no size of a matrix"))
     };
     let (rows, inner, block) = (size("N")?, size("K")?, size("block_size")?);
     let blocks = inner.div_ceil(block);

@@ -101,10 +101,15 @@ impl Trees {
         let nodes = self.features.len();
         let mut level: Vec<i64> = self.roots.clone();
         let mut depth = 0;
+        level.sort_unstable();
+        level.dedup();
         while level.iter().any(|&n| n < nodes as i64) {
             let inner =
                 level.iter().filter_map(|&n| usize::try_from(n).ok().filter(|&n| n < nodes));
             level = inner.flat_map(|n| [self.yes[n], self.no[n]]).collect();
+            // Branches may meet again; each node counts once a level.
+            level.sort_unstable();
+            level.dedup();
             depth += 1;
             if depth > nodes || level.iter().any(|&n| n < 0) {
                 return Err(call.invalid("the nodes do not form trees"));

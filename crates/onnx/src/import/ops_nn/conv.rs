@@ -4,7 +4,7 @@ use anychip_ir::{ConvolutionDims, Prim, ValueId};
 use anychip_ops::{ConvTranspose, DeformableConv, Silu};
 use anychip_tensor::{DType, Dim};
 
-use super::spatial::{Windows, kernel_size, positive};
+use super::spatial::{LARGEST, Windows, kernel_size, positive};
 use crate::import::call::{Call, ImportError};
 
 type Results = Result<Vec<ValueId>, ImportError>;
@@ -78,6 +78,10 @@ pub(super) fn conv_transpose(call: &mut Call<'_>) -> Results {
     let pads = call.ints("pads").unwrap_or_else(|| vec![0; 2 * spatial]);
     let auto = call.string("auto_pad", "NOTSET");
     let wanted = call.ints("output_shape");
+    let given = extra.iter().chain(&pads).chain(wanted.iter().flatten());
+    if given.into_iter().any(|n| !(-LARGEST..=LARGEST).contains(n)) {
+        return Err(call.invalid("a padding or a wanted size is out of range"));
+    }
     if extra.len() != spatial || pads.len() != 2 * spatial {
         return Err(call.bad_attribute("pads", "needs two numbers for each spatial dim"));
     }
