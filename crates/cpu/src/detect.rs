@@ -3,6 +3,10 @@
 //! Facts come from `cpuid`, `/proc` and `/sys`; what a system does not tell is `None`, never a guess. The measurements take no
 //! decision: kernels choose their blocking from [`Caches`], reports use the peaks.
 #![allow(
+    clippy::inline_always,
+    reason = "vector loops must take on the instruction set of their entrance, see `simd`"
+)]
+#![allow(
     unsafe_code,
     reason = "the peak is measured with vector registers, dispatched by instruction set"
 )]
@@ -21,7 +25,7 @@ use std::time::{Duration, Instant};
 pub enum Simd {
     /// Plain Rust, any CPU.
     Scalar,
-    /// 128-bit vectors of AArch64.
+    /// 128-bit vectors of `AArch64`.
     Neon,
     /// 256-bit vectors with fused multiply-add (x86-64-v3).
     Avx2,
@@ -68,7 +72,15 @@ impl Simd {
     /// `self`, or the widest this CPU has if it lacks `self`.
     #[must_use]
     pub fn at_most(self) -> Self {
-        if Self::available().contains(&self) { self } else { Self::detect() }
+        // Without `available`, which allocates: kernels call this as they run.
+        let best = Self::detect();
+        let present = match self {
+            Self::Scalar => true,
+            Self::Neon => best == Self::Neon,
+            Self::Avx2 => best == Self::Avx2 || best == Self::Avx512,
+            Self::Avx512 => best == Self::Avx512,
+        };
+        if present { self } else { best }
     }
 
     /// Everything this CPU can run, narrowest first.

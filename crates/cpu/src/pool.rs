@@ -329,7 +329,7 @@ mod tests {
     fn a_panic_reaches_the_caller_and_the_pool_survives() {
         let pool = Pool::new(3);
         let caught = catch_unwind(AssertUnwindSafe(|| {
-            pool.parallel_for(50, |task, _| assert_ne!(task, 33, "task 33"))
+            pool.parallel_for(50, |task, _| assert_ne!(task, 33, "task 33"));
         }));
         assert!(caught.is_err());
         let sum = AtomicUsize::new(0);

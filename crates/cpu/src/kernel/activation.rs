@@ -118,7 +118,7 @@ impl Activation {
             let start = task * CHUNK;
             // SAFETY: chunks are disjoint and within the slice.
             unsafe {
-                activate_rows(simd, self, shared.get().add(start), 1, CHUNK.min(len - start), 0)
+                activate_rows(simd, self, shared.get().add(start), 1, CHUNK.min(len - start), 0);
             };
         });
     }
@@ -188,7 +188,7 @@ impl Task for Rows {
                 over_rows!(self, x => x.mul(hard_sigmoid::<V>(x, 1.0 / 6.0, 0.5)));
             }
             Activation::HardSigmoid { alpha, beta } => {
-                over_rows!(self, x => hard_sigmoid::<V>(x, alpha, beta))
+                over_rows!(self, x => hard_sigmoid::<V>(x, alpha, beta));
             }
             Activation::Sigmoid => over_rows!(self, x => math::sigmoid(x)),
             Activation::Tanh => over_rows!(self, x => math::tanh(x)),

@@ -72,7 +72,10 @@ impl Attention {
     /// # Panics
     /// When the key heads do not divide the heads.
     pub fn new(simd: Simd, threads: usize, shape: AttentionShape) -> Self {
-        assert!(shape.key_heads > 0 && shape.heads % shape.key_heads == 0, "heads in groups of key heads");
+        assert!(
+            shape.key_heads > 0 && shape.heads.is_multiple_of(shape.key_heads),
+            "heads in groups of key heads"
+        );
         Self { simd: simd.at_most(), threads: threads.max(1), shape }
     }
 
@@ -82,12 +85,16 @@ impl Attention {
 
     /// Values must be copied to whole vectors.
     fn copies_values(&self) -> bool {
-        self.shape.value_size % self.lanes() != 0
+        !self.shape.value_size.is_multiple_of(self.lanes())
     }
 
     fn per_thread(&self) -> usize {
         let s = &self.shape;
-        let values = if self.copies_values() { s.keys * s.value_size.next_multiple_of(self.lanes()) } else { 0 };
+        let values = if self.copies_values() {
+            s.keys * s.value_size.next_multiple_of(self.lanes())
+        } else {
+            0
+        };
         QUERIES * (s.size + s.keys) + values + 64
     }
 
@@ -113,14 +120,30 @@ impl Attention {
             return;
         }
         let reach = |strides: [usize; 3], heads: usize, positions: usize, size: usize| {
-            (s.batch - 1) * strides[0] + (heads - 1) * strides[1] + (positions.max(1) - 1) * strides[2] + size
+            (s.batch - 1) * strides[0]
+                + (heads - 1) * strides[1]
+                + (positions.max(1) - 1) * strides[2]
+                + size
         };
-        assert!(reach(q.strides, s.heads, s.queries, s.size) <= q.data.len(), "queries outside their slice");
-        assert!(reach(out_strides, s.heads, s.queries, s.value_size) <= out.len(), "result outside its slice");
+        assert!(
+            reach(q.strides, s.heads, s.queries, s.size) <= q.data.len(),
+            "queries outside their slice"
+        );
+        assert!(
+            reach(out_strides, s.heads, s.queries, s.value_size) <= out.len(),
+            "result outside its slice"
+        );
         if s.keys > 0 {
-            assert!(reach(k.strides, s.key_heads, s.keys, s.size) <= k.data.len(), "keys outside their slice");
-            assert!(reach(v.strides, s.key_heads, s.keys, s.value_size) <= v.data.len(), "values outside their slice");
-            let masked = mask.is_none_or(|m| reach(m.strides, s.heads, s.queries, s.keys) <= m.data.len());
+            assert!(
+                reach(k.strides, s.key_heads, s.keys, s.size) <= k.data.len(),
+                "keys outside their slice"
+            );
+            assert!(
+                reach(v.strides, s.key_heads, s.keys, s.value_size) <= v.data.len(),
+                "values outside their slice"
+            );
+            let masked =
+                mask.is_none_or(|m| reach(m.strides, s.heads, s.queries, s.keys) <= m.data.len());
             assert!(masked, "mask outside its slice");
         }
         assert!(pool.threads() <= self.threads, "prepared for {} threads", self.threads);
@@ -128,7 +151,8 @@ impl Attention {
         let to = SharedMut::new(out);
         let blocks = s.queries.div_ceil(QUERIES);
         pool.parallel_for(s.batch * s.heads * blocks, |task, thread| {
-            let (batch, head, block) = (task / blocks / s.heads, task / blocks % s.heads, task % blocks);
+            let (batch, head, block) =
+                (task / blocks / s.heads, task / blocks % s.heads, task % blocks);
             let key_head = head / (s.heads / s.key_heads);
             let at = |strides: [usize; 3], head: usize, position: usize| {
                 batch * strides[0] + head * strides[1] + position * strides[2]
@@ -145,7 +169,9 @@ impl Attention {
                     k_step: k.strides[2],
                     v: v.data.as_ptr().wrapping_add(at(v.strides, key_head, 0)),
                     v_step: v.strides[2],
-                    mask: mask.map_or(std::ptr::null(), |m| m.data.as_ptr().wrapping_add(at(m.strides, head, first))),
+                    mask: mask.map_or(std::ptr::null(), |m| {
+                        m.data.as_ptr().wrapping_add(at(m.strides, head, first))
+                    }),
                     mask_step: mask.map_or(0, |m| m.strides[2]),
                     out: to.get().add(at(out_strides, head, first)),
                     out_step: out_strides[2],
@@ -161,7 +187,9 @@ impl Attention {
         // Keys any query of the block sees.
         let keys = match s.causal_offset {
             None => s.keys,
-            Some(offset) => (b.first as isize + b.queries as isize + offset).clamp(0, s.keys as isize) as usize,
+            Some(offset) => {
+                (b.first as isize + b.queries as isize + offset).clamp(0, s.keys as isize) as usize
+            }
         };
         let columns = b.queries.next_multiple_of(tiles.lanes);
         let scores = b.scratch;
@@ -198,8 +226,16 @@ impl Attention {
             let (values, step) = if self.copies_values() {
                 let step = s.value_size.next_multiple_of(tiles.lanes);
                 for i in 0..keys {
-                    std::ptr::copy_nonoverlapping(b.v.add(i * b.v_step), copied.add(i * step), s.value_size);
-                    std::slice::from_raw_parts_mut(copied.add(i * step + s.value_size), step - s.value_size).fill(0.0);
+                    std::ptr::copy_nonoverlapping(
+                        b.v.add(i * b.v_step),
+                        copied.add(i * step),
+                        s.value_size,
+                    );
+                    std::slice::from_raw_parts_mut(
+                        copied.add(i * step + s.value_size),
+                        step - s.value_size,
+                    )
+                    .fill(0.0);
                 }
                 (copied.cast_const(), step)
             } else {
@@ -213,7 +249,12 @@ impl Attention {
                     let rows = tiles.rows.min(b.queries - i);
                     let target = Target::plain(b.out.add(i * b.out_step + j), b.out_step, width);
                     let tile = tiles.get(rows, width.div_ceil(tiles.lanes));
-                    tile(keys, (scores.add(i).cast_const(), QUERIES), (values.add(j), step), &target);
+                    tile(
+                        keys,
+                        (scores.add(i).cast_const(), QUERIES),
+                        (values.add(j), step),
+                        &target,
+                    );
                     i += rows;
                 }
                 j += width;
@@ -330,7 +371,13 @@ mod tests {
     use super::*;
     use crate::kernel::testing::{Random, assert_close};
 
-    fn reference(s: &AttentionShape, q: &[f32], k: &[f32], v: &[f32], mask: Option<Mask<'_>>) -> Vec<f32> {
+    fn reference(
+        s: &AttentionShape,
+        q: &[f32],
+        k: &[f32],
+        v: &[f32],
+        mask: Option<Mask<'_>>,
+    ) -> Vec<f32> {
         let mut out = Vec::new();
         for b in 0..s.batch {
             for h in 0..s.heads {
@@ -339,13 +386,16 @@ mod tests {
                     let query = &q[((b * s.heads + h) * s.queries + i) * s.size..][..s.size];
                     let score = |j: usize| -> f64 {
                         let key = &k[(kh * s.keys + j) * s.size..][..s.size];
-                        let dot: f64 = query.iter().zip(key).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+                        let dot: f64 =
+                            query.iter().zip(key).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
                         let mut x = dot * f64::from(s.scale);
                         if let Some(cap) = s.soft_cap {
                             x = (x / f64::from(cap)).tanh() * f64::from(cap);
                         }
                         if let Some(m) = mask {
-                            x += f64::from(m.data[b * m.strides[0] + h * m.strides[1] + i * m.strides[2] + j]);
+                            x += f64::from(
+                                m.data[b * m.strides[0] + h * m.strides[1] + i * m.strides[2] + j],
+                            );
                         }
                         let hidden = s.causal_offset.is_some_and(|o| j as isize > i as isize + o);
                         if hidden { f64::NEG_INFINITY } else { x }
@@ -393,7 +443,8 @@ mod tests {
                     1 => Some(Mask { data: &table, strides: [queries * keys, 0, keys] }),
                     _ => Some(Mask { data: &table, strides: [keys, 0, 0] }),
                 };
-                let strides = |heads: usize, n: usize, size: usize| [heads * n * size, n * size, size];
+                let strides =
+                    |heads: usize, n: usize, size: usize| [heads * n * size, n * size, size];
                 let attention = Attention::new(simd, 2, s);
                 let mut out = vec![f32::NAN; s.batch * s.heads * queries * s.value_size];
                 let mut scratch = vec![f32::NAN; attention.scratch_len()];
@@ -404,7 +455,12 @@ mod tests {
                 );
                 let out_strides = strides(s.heads, queries, s.value_size);
                 attention.run(operands, mask, (&mut out, out_strides), &mut scratch, &pool);
-                assert_close(&out, &reference(&s, &q, &k, &v, mask), 2e-5, &format!("{simd:?} {s:?}"));
+                assert_close(
+                    &out,
+                    &reference(&s, &q, &k, &v, mask),
+                    2e-5,
+                    &format!("{simd:?} {s:?}"),
+                );
             }
         }
     }
@@ -416,7 +472,9 @@ mod tests {
         let (heads, n, size) = (3, 20, 16);
         let x: [Vec<f32>; 3] = std::array::from_fn(|_| random.floats(heads * n * size));
         let by_head = |x: &[f32]| -> Vec<f32> {
-            (0..heads * n * size).map(|i| x[(i / size % n * heads + i / size / n) * size + i % size]).collect()
+            (0..heads * n * size)
+                .map(|i| x[(i / size % n * heads + i / size / n) * size + i % size])
+                .collect()
         };
         let s = AttentionShape {
             batch: 1,
@@ -432,10 +490,17 @@ mod tests {
         };
         let strides = [0, size, heads * size];
         let attention = Attention::new(Simd::detect(), 1, s);
-        let (mut out, mut scratch) = (vec![0.0; heads * n * size], vec![0.0; attention.scratch_len()]);
+        let (mut out, mut scratch) =
+            (vec![0.0; heads * n * size], vec![0.0; attention.scratch_len()]);
         let operand = |i: usize| Heads { data: &x[i], strides };
         let pool = Pool::new(1);
-        attention.run((operand(0), operand(1), operand(2)), None, (&mut out, strides), &mut scratch, &pool);
+        attention.run(
+            (operand(0), operand(1), operand(2)),
+            None,
+            (&mut out, strides),
+            &mut scratch,
+            &pool,
+        );
         let want = reference(&s, &by_head(&x[0]), &by_head(&x[1]), &by_head(&x[2]), None);
         assert_close(&by_head(&out), &want, 1e-5, "heads beside each other");
     }

@@ -74,7 +74,9 @@ impl Broadcast {
         }
         if axes.is_empty() {
             axes.push(1);
-            merged.iter_mut().for_each(|m| m.push(0));
+            for m in &mut merged {
+                m.push(0);
+            }
         }
         assert!(axes.len() <= MAX_AXES, "{} axes do not merge", axes.len());
         let len = shape.iter().product();

@@ -41,15 +41,24 @@ impl StridedCopy {
         (from_offset, from_strides): (usize, &[isize]),
         (to_offset, to_strides): (usize, &[usize]),
     ) -> Self {
-        assert!(from_strides.len() == shape.len() && to_strides.len() == shape.len(), "strides of another rank");
-        let mut axes: Vec<(usize, isize, usize)> =
-            (0..shape.len()).filter(|&i| shape[i] != 1).map(|i| (shape[i], from_strides[i], to_strides[i])).collect();
+        assert!(
+            from_strides.len() == shape.len() && to_strides.len() == shape.len(),
+            "strides of another rank"
+        );
+        let mut axes: Vec<(usize, isize, usize)> = (0..shape.len())
+            .filter(|&i| shape[i] != 1)
+            .map(|i| (shape[i], from_strides[i], to_strides[i]))
+            .collect();
         let reach = (!axes.iter().any(|a| a.0 == 0)).then(|| {
             let span = |a: &(usize, isize, usize)| (a.0 - 1) as isize * a.1;
             let low = from_offset as isize + axes.iter().map(|a| span(a).min(0)).sum::<isize>();
             let high = from_offset as isize + axes.iter().map(|a| span(a).max(0)).sum::<isize>();
             assert!(low >= 0, "the copy starts before its source");
-            (low as usize, high as usize, to_offset + axes.iter().map(|a| (a.0 - 1) * a.2).sum::<usize>())
+            (
+                low as usize,
+                high as usize,
+                to_offset + axes.iter().map(|a| (a.0 - 1) * a.2).sum::<usize>(),
+            )
         });
         axes.sort_by_key(|a| std::cmp::Reverse(a.2));
         let mut merged: Vec<(usize, isize, usize)> = Vec::new();
@@ -84,7 +93,10 @@ impl StridedCopy {
     /// # Panics
     /// When `permutation` is not one of the axes.
     pub fn transpose(shape: &[usize], permutation: &[usize]) -> Self {
-        assert!(permutation.len() == shape.len() && (0..shape.len()).all(|i| permutation.contains(&i)), "permutation");
+        assert!(
+            permutation.len() == shape.len() && (0..shape.len()).all(|i| permutation.contains(&i)),
+            "permutation"
+        );
         let from = row_major(shape);
         let result: Vec<usize> = permutation.iter().map(|&p| shape[p]).collect();
         let from_strides: Vec<isize> = permutation.iter().map(|&p| from[p] as isize).collect();
@@ -102,7 +114,9 @@ impl StridedCopy {
         // Long lines and tiles are cut too, so that a plain copy or a single matrix uses all threads.
         let (inner, cut) = match self.inner {
             Inner::Line { n, .. } | Inner::Scattered { n, .. } => (n, 32 << 10),
-            Inner::Tile { n, m, .. } => (n * m, if m <= TILE { n } else { TILE * ((32 << 10) / (TILE * m)).max(1) }),
+            Inner::Tile { n, m, .. } => {
+                (n * m, if m <= TILE { n } else { TILE * ((32 << 10) / (TILE * m)).max(1) })
+            }
         };
         let line = match self.inner {
             Inner::Line { n, .. } | Inner::Scattered { n, .. } | Inner::Tile { n, .. } => n,
@@ -113,7 +127,8 @@ impl StridedCopy {
         pool.parallel_for(rows.div_ceil(rows_per_task) * parts, |task, _| {
             let (first, part) = (task / parts * rows_per_task, task % parts);
             for row in first..(first + rows_per_task).min(rows) {
-                let (mut source, mut target, mut rest) = (self.from_offset as isize, self.to_offset, row);
+                let (mut source, mut target, mut rest) =
+                    (self.from_offset as isize, self.to_offset, row);
                 for &(n, f, t) in self.outer.iter().rev() {
                     source += (rest % n) as isize * f;
                     target += rest % n * t;
@@ -129,12 +144,21 @@ impl StridedCopy {
     }
 
     #[inline]
-    unsafe fn inner_copy<T: Copy>(&self, from: *const T, to: *mut T, range: std::ops::Range<usize>) {
+    unsafe fn inner_copy<T: Copy>(
+        &self,
+        from: *const T,
+        to: *mut T,
+        range: std::ops::Range<usize>,
+    ) {
         // SAFETY: the caller's contract: all indices are within the slices.
         unsafe {
             match self.inner {
                 Inner::Line { step: 1, .. } => {
-                    std::ptr::copy_nonoverlapping(from.add(range.start), to.add(range.start), range.len());
+                    std::ptr::copy_nonoverlapping(
+                        from.add(range.start),
+                        to.add(range.start),
+                        range.len(),
+                    );
                 }
                 Inner::Line { step: 0, .. } => {
                     let x = *from;
@@ -214,10 +238,16 @@ pub fn gather_rows<T: Copy + Send + Sync>(
     pool: &Pool,
 ) -> Result<(), IndexOutside> {
     let n = indices.len();
-    assert!(data.len() >= outer * extent * row && out.len() >= outer * n * row, "slices of the gather");
+    assert!(
+        data.len() >= outer * extent * row && out.len() >= outer * n * row,
+        "slices of the gather"
+    );
     let position = |index: i64| {
         let at = if index < 0 { index + extent as i64 } else { index };
-        (0..extent as i64).contains(&at).then_some(at as usize).ok_or(IndexOutside { index, extent })
+        (0..extent as i64)
+            .contains(&at)
+            .then_some(at as usize)
+            .ok_or(IndexOutside { index, extent })
     };
     for &index in indices {
         position(index)?;
@@ -246,7 +276,8 @@ mod tests {
         let pool = Pool::new(2);
         for _ in 0..200 {
             let rank = random.below(6);
-            let shape: Vec<usize> = (0..rank).map(|_| 1 + random.below(if rank < 3 { 90 } else { 8 })).collect();
+            let shape: Vec<usize> =
+                (0..rank).map(|_| 1 + random.below(if rank < 3 { 90 } else { 8 })).collect();
             let mut permutation: Vec<usize> = (0..rank).collect();
             for i in (1..rank).rev() {
                 permutation.swap(i, random.below(i + 1));
@@ -280,7 +311,8 @@ mod tests {
         StridedCopy::new(&[0, 4], (0, &[4, 1]), (0, &[4, 1])).run(&[0i16; 0], &mut [], &pool);
         let big: Vec<u8> = (0..200_000u32).map(|x| x as u8).collect();
         let mut copy = vec![0; big.len()];
-        StridedCopy::new(&[2, 100_000], (0, &[100_000, 1]), (0, &[100_000, 1])).run(&big, &mut copy, &pool);
+        StridedCopy::new(&[2, 100_000], (0, &[100_000, 1]), (0, &[100_000, 1]))
+            .run(&big, &mut copy, &pool);
         assert_eq!(big, copy);
     }
 

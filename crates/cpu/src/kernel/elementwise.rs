@@ -333,7 +333,7 @@ unsafe fn unary<V: Vector>(op: Unary, x: Piece, to: *mut f32, n: usize) {
         Unary::Negate => vector!(x => x.mul(V::splat(-1.0))),
         Unary::Abs => vector!(x => x.abs()),
         Unary::Sign => {
-            vector!(x => V::select(x.lt(zero), V::splat(-1.0), V::select(zero.lt(x), one, x)))
+            vector!(x => V::select(x.lt(zero), V::splat(-1.0), V::select(zero.lt(x), one, x)));
         }
         Unary::Floor => vector!(x => x.floor()),
         Unary::Ceil => scalar!(f32::ceil),
@@ -468,6 +468,9 @@ mod tests {
     use super::*;
     use crate::kernel::testing::{Random, assert_close};
 
+    type UnaryCase = (Unary, fn(f32) -> f32);
+    type BinaryCase = (Binary, fn(f32, f32) -> f32);
+
     fn one(simd: Simd, step: Step, inputs: &[&[f32]], len: usize) -> Vec<f32> {
         let chain =
             Chain::new(simd, 1, Broadcast::contiguous(len, inputs.len()), inputs.len(), vec![step]);
@@ -480,7 +483,7 @@ mod tests {
     #[test]
     fn every_operator_matches_the_standard_library() {
         let mut random = Random::new(11);
-        let unary: [(Unary, fn(f32) -> f32); 25] = [
+        let unary: [UnaryCase; 25] = [
             (Unary::Negate, |x| -x),
             (Unary::Abs, f32::abs),
             (Unary::Sign, |x| if x == 0.0 { 0.0 } else { x.signum() }),
@@ -509,7 +512,7 @@ mod tests {
                 if x < 0.0 { 0.3 * x } else { x }
             }),
         ];
-        let binary: [(Binary, fn(f32, f32) -> f32); 8] = [
+        let binary: [BinaryCase; 8] = [
             (Binary::Add, |a, b| a + b),
             (Binary::Sub, |a, b| a - b),
             (Binary::Mul, |a, b| a * b),

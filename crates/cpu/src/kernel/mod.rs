@@ -2,6 +2,15 @@
 //!
 //! Nothing here knows the IR. A kernel is prepared once from concrete shapes (blocking, packed weights), says how much scratch it
 //! needs, and runs without allocating. Beside each fast loop stands the plain one it is tested against.
+#![allow(clippy::needless_range_loop, reason = "loops over registers are unrolled by their index")]
+#![allow(
+    clippy::too_many_arguments,
+    reason = "operands, result, scratch and pool are what a kernel takes"
+)]
+#![allow(
+    clippy::struct_field_names,
+    reason = "a loop over `rows` of a task named `Rows` is what it says"
+)]
 #![allow(
     unsafe_code,
     reason = "vector loads and stores through raw pointers; every block states its contract"

@@ -45,12 +45,20 @@ impl LayerNorm {
     ///
     /// # Panics
     /// When a slice is shorter than that.
-    pub fn run(&self, input: &[f32], out: &mut [f32], operands: LayerNormOperands<'_>, pool: &Pool) {
+    pub fn run(
+        &self,
+        input: &[f32],
+        out: &mut [f32],
+        operands: LayerNormOperands<'_>,
+        pool: &Pool,
+    ) {
         let len = self.rows * self.n;
         let LayerNormOperands { scale, bias, residual, sum, mean, inverse_deviation } = operands;
         assert!(input.len() >= len && out.len() >= len, "slices of the layer norm");
         assert!(scale.is_none_or(|s| s.len() >= self.n) && bias.is_none_or(|b| b.len() >= self.n));
-        assert!(residual.is_none_or(|r| r.len() >= len) && sum.as_ref().is_none_or(|s| s.len() >= len));
+        assert!(
+            residual.is_none_or(|r| r.len() >= len) && sum.as_ref().is_none_or(|s| s.len() >= len)
+        );
         assert!(mean.as_ref().is_none_or(|m| m.len() >= self.rows));
         assert!(inverse_deviation.as_ref().is_none_or(|d| d.len() >= self.rows));
         let pointer = |s: Option<&[f32]>| s.map_or(std::ptr::null(), <[f32]>::as_ptr);
@@ -126,7 +134,9 @@ unsafe fn layer_row<V: Vector>(p: &Row, row: usize) {
             let mut i = 0;
             while i < n {
                 let k = V::LANES.min(n - i);
-                V::load_first(x.add(i), k).add(V::load_first(residual.add(i), k)).store_first(to.add(i), k);
+                V::load_first(x.add(i), k)
+                    .add(V::load_first(residual.add(i), k))
+                    .store_first(to.add(i), k);
                 i += V::LANES;
             }
             x = to.cast_const();
@@ -230,9 +240,12 @@ impl GroupNorm {
     /// When a slice is shorter than the shape says, or the groups do not divide the channels.
     pub fn run(&self, input: &[f32], out: &mut [f32], scale: &[f32], bias: &[f32], pool: &Pool) {
         let len = self.batch * self.channels * self.pixels;
-        assert!(self.groups > 0 && self.channels % self.groups == 0, "groups of the norm");
+        assert!(self.groups > 0 && self.channels.is_multiple_of(self.groups), "groups of the norm");
         assert!(input.len() >= len && out.len() >= len, "slices of the group norm");
-        assert!(scale.len() >= self.channels && bias.len() >= self.channels, "scale and bias of the group norm");
+        assert!(
+            scale.len() >= self.channels && bias.len() >= self.channels,
+            "scale and bias of the group norm"
+        );
         let to = SharedMut::new(out);
         let simd = self.simd.at_most();
         pool.parallel_for(self.batch * self.groups, |task, _| {
@@ -310,19 +323,29 @@ mod tests {
                     };
                     norm.run(&x, &mut out, operands, &pool);
                     let mut plain = vec![f32::NAN; rows * n];
-                    norm.run(&sum, &mut plain, LayerNormOperands { scale: Some(&scale), ..Default::default() }, &pool);
+                    norm.run(
+                        &sum,
+                        &mut plain,
+                        LayerNormOperands { scale: Some(&scale), ..Default::default() },
+                        &pool,
+                    );
                     for r in 0..rows {
-                        let row: Vec<f64> = (0..n).map(|i| f64::from(x[r * n + i] + residual[r * n + i])).collect();
+                        let row: Vec<f64> =
+                            (0..n).map(|i| f64::from(x[r * n + i] + residual[r * n + i])).collect();
                         let mean = if rms { 0.0 } else { row.iter().sum::<f64>() / n as f64 };
                         let var = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n as f64;
-                        let want = |i: usize| (row[i] - mean) / (var + 1e-5).sqrt() * f64::from(scale[i]);
-                        let wanted: Vec<f32> = (0..n).map(|i| (want(i) + f64::from(bias[i])) as f32).collect();
+                        let want =
+                            |i: usize| (row[i] - mean) / (var + 1e-5).sqrt() * f64::from(scale[i]);
+                        let wanted: Vec<f32> =
+                            (0..n).map(|i| (want(i) + f64::from(bias[i])) as f32).collect();
                         let what = format!("{simd:?} {rows}×{n} rms {rms}");
                         assert_close(&out[r * n..(r + 1) * n], &wanted, 1e-4, &what);
                         let wanted: Vec<f32> = (0..n).map(|i| want(i) as f32).collect();
                         assert_close(&plain[r * n..(r + 1) * n], &wanted, 1e-4, &what);
                         assert!((f64::from(means[r]) - mean).abs() < 1e-6);
-                        assert!((f64::from(deviations[r]) * (var + 1e-5).sqrt() - 1.0).abs() < 1e-4);
+                        assert!(
+                            (f64::from(deviations[r]) * (var + 1e-5).sqrt() - 1.0).abs() < 1e-4
+                        );
                     }
                 }
             }
@@ -344,10 +367,15 @@ mod tests {
                 for (i, &y) in out.iter().enumerate() {
                     let group = &x[i / n * n..i / n * n + n];
                     let mean = group.iter().map(|&x| f64::from(x)).sum::<f64>() / n as f64;
-                    let var = group.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / n as f64;
+                    let var = group.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>()
+                        / n as f64;
                     let c = i / pixels % channels;
-                    let want = (f64::from(x[i]) - mean) / (var + 1e-5).sqrt() * f64::from(scale[c]) + f64::from(bias[c]);
-                    assert!((f64::from(y) - want).abs() < 1e-5, "{simd:?} {groups} groups, element {i}");
+                    let want = (f64::from(x[i]) - mean) / (var + 1e-5).sqrt() * f64::from(scale[c])
+                        + f64::from(bias[c]);
+                    assert!(
+                        (f64::from(y) - want).abs() < 1e-5,
+                        "{simd:?} {groups} groups, element {i}"
+                    );
                 }
             }
         }

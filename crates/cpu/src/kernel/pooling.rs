@@ -41,7 +41,13 @@ pub struct Window {
 impl Window {
     /// Prepares pooling of `planes_count` (batch × channels) planes. Only the spatial part of `shape` is used; its `pads_end` must
     /// reach as far as the last window.
-    pub fn new(simd: Simd, threads: usize, planes_count: usize, shape: &ConvShape, pooling: Pooling) -> Self {
+    pub fn new(
+        simd: Simd,
+        threads: usize,
+        planes_count: usize,
+        shape: &ConvShape,
+        pooling: Pooling,
+    ) -> Self {
         let planes = Planes::new(shape);
         let out = shape.output();
         let counts = [0, 1, 2].map(|axis| {
@@ -62,7 +68,15 @@ impl Window {
             counts.resize(out[axis] + 16, 1.0);
             counts
         });
-        Self { simd: simd.at_most(), threads: threads.max(1), planes_count, shape: *shape, planes, pooling, counts }
+        Self {
+            simd: simd.at_most(),
+            threads: threads.max(1),
+            planes_count,
+            shape: *shape,
+            planes,
+            pooling,
+            counts,
+        }
     }
 
     /// Scratch elements a run needs.
@@ -81,14 +95,17 @@ impl Window {
         assert!(pool.threads() <= self.threads, "prepared for {} threads", self.threads);
         let scratch = Scratch::split(scratch, self.planes.len + 64, self.threads);
         let to = SharedMut::new(out);
-        let parts = (self.planes_count * result * self.shape.taps() / 200_000).clamp(1, 4 * pool.threads());
+        let parts =
+            (self.planes_count * result * self.shape.taps() / 200_000).clamp(1, 4 * pool.threads());
         let unit = split_evenly(self.planes_count, parts, 1);
         let fill = if self.pooling == Pooling::Max { f32::NEG_INFINITY } else { 0.0 };
         pool.parallel_for(self.planes_count.div_ceil(unit), |task, thread| {
             for plane in task * unit..((task + 1) * unit).min(self.planes_count) {
                 let staged = scratch.part(thread);
                 // SAFETY: the input plane is within the slice; the scratch part holds a plane and a vector beyond.
-                unsafe { self.planes.write(self.simd, input.as_ptr().add(plane * pixels), staged, fill) };
+                unsafe {
+                    self.planes.write(self.simd, input.as_ptr().add(plane * pixels), staged, fill)
+                };
                 // SAFETY: each plane of the result is one task's, within the slice.
                 let out = unsafe { to.get().add(plane * result) };
                 dispatch(self.simd, Plane { plan: self, plane: staged, out });
@@ -116,7 +133,8 @@ impl Task for Plane<'_> {
                 unsafe {
                     let from = self.plane.add(self.plan.planes.line_offset(line));
                     let to = self.out.add(line * width);
-                    let outer = self.plan.counts[0].get_unchecked(od) * self.plan.counts[1].get_unchecked(oh);
+                    let outer = self.plan.counts[0].get_unchecked(od)
+                        * self.plan.counts[1].get_unchecked(oh);
                     let mut x = 0;
                     while x < width {
                         let n = V::LANES.min(width - x);
@@ -159,7 +177,11 @@ pub fn max_with_positions<T: Copy + PartialOrd + Send + Sync>(
 ) {
     let (pixels, result) = (shape.input_pixels(), shape.output_pixels());
     let [_, height, width] = shape.output();
-    assert!(input.len() >= planes * pixels && out.len() >= planes * result && positions.len() >= planes * result);
+    assert!(
+        input.len() >= planes * pixels
+            && out.len() >= planes * result
+            && positions.len() >= planes * result
+    );
     let (to, at) = (SharedMut::new(out), SharedMut::new(positions));
     pool.parallel_for(planes, |plane, _| {
         let input = &input[plane * pixels..(plane + 1) * pixels];
@@ -171,7 +193,8 @@ pub fn max_with_positions<T: Copy + PartialOrd + Send + Sync>(
                 let k = [tap / (kh * kw), tap / kw % kh, tap % kw];
                 let mut index = Some(0usize);
                 for i in 0..3 {
-                    let x = (o[i] * shape.stride[i] + k[i] * shape.dilation[i]) as isize - shape.pads_begin[i];
+                    let x = (o[i] * shape.stride[i] + k[i] * shape.dilation[i]) as isize
+                        - shape.pads_begin[i];
                     let inside = x >= 0 && (x as usize) < shape.input[i];
                     index = index.filter(|_| inside).map(|at| at * shape.input[i] + x as usize);
                 }
@@ -208,7 +231,8 @@ mod tests {
                     let k = [tap / (k[1] * k[2]), tap / k[2] % k[1], tap % k[2]];
                     let (mut inside, mut counted, mut at) = (true, true, 0);
                     for i in 0..3 {
-                        let x = (o[i] * shape.stride[i] + k[i] * shape.dilation[i]) as isize - shape.pads_begin[i];
+                        let x = (o[i] * shape.stride[i] + k[i] * shape.dilation[i]) as isize
+                            - shape.pads_begin[i];
                         inside &= x >= 0 && x < shape.input[i] as isize;
                         if let Pooling::AverageWithPadding { counted_end } = pooling {
                             counted &= x < (shape.input[i] + counted_end[i]) as isize;
@@ -236,23 +260,34 @@ mod tests {
             let mut done = 0;
             while done < 80 {
                 let rank = 1 + random.below(3);
-                let mut axis = |low: usize, range: usize| (0..rank).map(|_| low + random.below(range)).collect::<Vec<_>>();
+                let mut axis = |low: usize, range: usize| {
+                    (0..rank).map(|_| low + random.below(range)).collect::<Vec<_>>()
+                };
                 let (input, kernel) = (axis(2, if rank == 3 { 8 } else { 40 }), axis(2, 3));
                 let (stride, dilation) = (axis(1, 3), axis(1, 2));
                 let pads: Vec<isize> = axis(0, 2).iter().map(|&p| p as isize).collect();
                 let pads_end: Vec<isize> = axis(0, 2).iter().map(|&p| p as isize).collect();
-                let Some(shape) = ConvShape::new((1, 1, 1, 1), &input, &kernel, &stride, &dilation, (&pads, &pads_end))
-                else {
+                let Some(shape) = ConvShape::new(
+                    (1, 1, 1, 1),
+                    &input,
+                    &kernel,
+                    &stride,
+                    &dilation,
+                    (&pads, &pads_end),
+                ) else {
                     continue;
                 };
                 done += 1;
                 let planes = 1 + random.below(4);
                 let x = random.floats(planes * shape.input_pixels());
                 let counted_end = [0, 1, 2].map(|i| shape.pads_end[i] as usize);
-                for pooling in [Pooling::Max, Pooling::Average, Pooling::AverageWithPadding { counted_end }] {
+                for pooling in
+                    [Pooling::Max, Pooling::Average, Pooling::AverageWithPadding { counted_end }]
+                {
                     let want = reference(&shape, planes, pooling, &x);
                     let kernel = Window::new(simd, 2, planes, &shape, pooling);
-                    let (mut got, mut scratch) = (vec![f32::NAN; want.len()], vec![0.0; kernel.scratch_len()]);
+                    let (mut got, mut scratch) =
+                        (vec![f32::NAN; want.len()], vec![0.0; kernel.scratch_len()]);
                     kernel.run(&x, &mut got, &mut scratch, &pool);
                     assert_close(&got, &want, 1e-5, &format!("{simd:?} {pooling:?} {shape:?}"));
                     if pooling == Pooling::Max {

@@ -112,7 +112,10 @@ impl Recurrent {
         let simd = simd.at_most();
         let RecurrentShape { steps, batch, input, hidden } = shape;
         let width = cell.gates() * hidden;
-        assert!(w.len() == width * input && r.len() == width * hidden, "weights of the recurrent layer");
+        assert!(
+            w.len() == width * input && r.len() == width * hidden,
+            "weights of the recurrent layer"
+        );
         assert!(bias.is_empty() || bias.len() == 2 * width, "bias of the recurrent layer");
         if let Cell::Lstm { peephole, .. } = &cell {
             assert!(peephole.is_empty() || peephole.len() == 3 * hidden, "peepholes of the LSTM");
@@ -122,7 +125,9 @@ impl Recurrent {
         let product = |m: usize, n: usize, k: usize| {
             Gemm::new(simd, threads, GemmShape { m, n, k, a_packed: false, b_packed: true })
         };
-        let pack = |data: &[f32], n: usize, k: usize| PackedB::new(simd, k, n, &Matrix::column_major(data, k));
+        let pack = |data: &[f32], n: usize, k: usize| {
+            PackedB::new(simd, k, n, &Matrix::column_major(data, k))
+        };
         let bias = if bias.is_empty() { vec![0.0; 2 * width] } else { bias.to_vec() };
         Self {
             simd,
@@ -158,12 +163,18 @@ impl Recurrent {
     pub fn run(&self, operands: RecurrentOperands<'_>, scratch: &mut [f32], pool: &Pool) {
         let RecurrentShape { steps, batch, input, hidden } = self.shape;
         let width = self.cell.gates() * hidden;
-        let RecurrentOperands { input: x, lengths, state, cell, output, output_step, reverse } = operands;
-        assert!(x.len() >= steps * batch * input && state.len() >= batch * hidden, "slices of the recurrent layer");
+        let RecurrentOperands { input: x, lengths, state, cell, output, output_step, reverse } =
+            operands;
+        assert!(
+            x.len() >= steps * batch * input && state.len() >= batch * hidden,
+            "slices of the recurrent layer"
+        );
         let is_lstm = matches!(self.cell, Cell::Lstm { .. });
         assert!(!is_lstm || cell.len() >= batch * hidden, "cell of the LSTM");
         assert!(lengths.is_none_or(|l| l.len() >= batch), "lengths of the sequences");
-        let fits = output.is_empty() || steps == 0 || output.len() >= (steps - 1) * output_step + batch * hidden;
+        let fits = output.is_empty()
+            || steps == 0
+            || output.len() >= (steps - 1) * output_step + batch * hidden;
         assert!(fits, "output of the recurrent layer");
         assert!(scratch.len() >= self.scratch_len(), "scratch too short");
         let (inputs, rest) = scratch.split_at_mut(steps * batch * width);
@@ -171,15 +182,32 @@ impl Recurrent {
         let (gates, rest) = rest.split_at_mut(batch * width);
         let (reset, rest) = rest.split_at_mut(hidden);
         let (candidate, products) = rest.split_at_mut(hidden);
-        let column_bias = Epilogue { column_bias: Some(&self.bias[..width]), ..Epilogue::default() };
+        let column_bias =
+            Epilogue { column_bias: Some(&self.bias[..width]), ..Epilogue::default() };
         let a = A::Matrix(Matrix::row_major(x, input));
-        self.input_product.run(a, B::Packed(&self.input_weights), inputs, width, &column_bias, products, pool);
+        self.input_product.run(
+            a,
+            B::Packed(&self.input_weights),
+            inputs,
+            width,
+            &column_bias,
+            products,
+            pool,
+        );
         let state_bias = &self.bias[width..];
         for step in 0..steps {
             let a = A::Matrix(Matrix::row_major(state, hidden));
             let n = self.state_weights.n;
             let epilogue = Epilogue { column_bias: Some(&state_bias[..n]), ..Epilogue::default() };
-            self.state_product.run(a, B::Packed(&self.state_weights), states, n, &epilogue, products, pool);
+            self.state_product.run(
+                a,
+                B::Packed(&self.state_weights),
+                states,
+                n,
+                &epilogue,
+                products,
+                pool,
+            );
             for b in 0..batch {
                 let length = lengths.map_or(steps, |l| (l[b].max(0) as usize).min(steps));
                 if step >= length {
@@ -209,18 +237,32 @@ impl Recurrent {
                         let (zr, g) = gate.split_at_mut(2 * hidden);
                         let (z, r) = zr.split_at(hidden);
                         if *linear_before_reset {
-                            for (g, (r, s)) in g.iter_mut().zip(r.iter().zip(&from_state[2 * hidden..])) {
+                            for (g, (r, s)) in
+                                g.iter_mut().zip(r.iter().zip(&from_state[2 * hidden..]))
+                            {
                                 *g += r * s;
                             }
-                        } else if let (Some(weights), Some(product)) = (&self.candidate_weights, &self.candidate_product) {
+                        } else if let (Some(weights), Some(product)) =
+                            (&self.candidate_weights, &self.candidate_product)
+                        {
                             let reset = &mut reset[..hidden];
                             for (x, (r, h)) in reset.iter_mut().zip(r.iter().zip(&*h)) {
                                 *x = r * h;
                             }
-                            let epilogue =
-                                Epilogue { column_bias: Some(&state_bias[2 * hidden..]), ..Epilogue::default() };
+                            let epilogue = Epilogue {
+                                column_bias: Some(&state_bias[2 * hidden..]),
+                                ..Epilogue::default()
+                            };
                             let a = A::Matrix(Matrix::row_major(reset, hidden));
-                            product.run(a, B::Packed(weights), candidate, hidden, &epilogue, products, pool);
+                            product.run(
+                                a,
+                                B::Packed(weights),
+                                candidate,
+                                hidden,
+                                &epilogue,
+                                products,
+                                pool,
+                            );
                             add(g, &candidate[..hidden]);
                         }
                         self.activate(activations[1], g);
@@ -252,7 +294,9 @@ impl Recurrent {
             x.iter_mut().for_each(|x| *x = x.clamp(-limit, limit));
         }
         // SAFETY: one row of the slice's length, borrowed mutably.
-        unsafe { super::activation::activate_rows(self.simd, activation, x.as_mut_ptr(), 1, x.len(), 0) };
+        unsafe {
+            super::activation::activate_rows(self.simd, activation, x.as_mut_ptr(), 1, x.len(), 0)
+        };
     }
 
     fn lstm(
@@ -288,7 +332,9 @@ impl Recurrent {
         self.activate(activations[0], o);
         h.copy_from_slice(c);
         // SAFETY: one row of the slice's length, borrowed mutably. The cell's output is not clipped.
-        unsafe { super::activation::activate_rows(self.simd, activations[2], h.as_mut_ptr(), 1, n, 0) };
+        unsafe {
+            super::activation::activate_rows(self.simd, activations[2], h.as_mut_ptr(), 1, n, 0)
+        };
         h.iter_mut().zip(&*o).for_each(|(h, o)| *h *= o);
     }
 }
@@ -311,18 +357,28 @@ mod tests {
     }
 
     /// ONNX's equations, one sequence, in `f64`; gives every state.
-    fn reference(cell: &Cell, n: usize, w: &[f32], r: &[f32], bias: &[f32], xs: &[Vec<f64>]) -> Vec<Vec<f64>> {
+    fn reference(
+        cell: &Cell,
+        n: usize,
+        w: &[f32],
+        r: &[f32],
+        bias: &[f32],
+        xs: &[Vec<f64>],
+    ) -> Vec<Vec<f64>> {
         let width = cell.gates() * n;
         let (mut h, mut c) = (vec![0.0; n], vec![0.0; n]);
         let wide = |b: usize| f64::from(bias[b]);
         let mut states = Vec::new();
         for x in xs {
             let input = |g: usize, j: usize| dot(w, g * n + j, x) + wide(g * n + j);
-            let state = |g: usize, j: usize, h: &[f64]| dot(r, g * n + j, h) + wide(width + g * n + j);
+            let state =
+                |g: usize, j: usize, h: &[f64]| dot(r, g * n + j, h) + wide(width + g * n + j);
             let old = h.clone();
             match cell {
                 Cell::Lstm { activations: [f, g, o], peephole, couple_forget } => {
-                    let p = |k: usize, j: usize| if peephole.is_empty() { 0.0 } else { f64::from(peephole[k * n + j]) };
+                    let p = |k: usize, j: usize| {
+                        if peephole.is_empty() { 0.0 } else { f64::from(peephole[k * n + j]) }
+                    };
                     for j in 0..n {
                         let i = f.reference(input(0, j) + state(0, j, &old) + p(0, j) * c[j]);
                         let forget = f.reference(input(2, j) + state(2, j, &old) + p(2, j) * c[j]);
@@ -336,8 +392,11 @@ mod tests {
                     let gate = |k: usize, j: usize| f.reference(input(k, j) + state(k, j, &old));
                     let reset: Vec<f64> = (0..n).map(|j| gate(1, j) * old[j]).collect();
                     for j in 0..n {
-                        let from_state =
-                            if *linear_before_reset { gate(1, j) * state(2, j, &old) } else { state(2, j, &reset) };
+                        let from_state = if *linear_before_reset {
+                            gate(1, j) * state(2, j, &old)
+                        } else {
+                            state(2, j, &reset)
+                        };
                         let candidate = g.reference(input(2, j) + from_state);
                         h[j] = (1.0 - gate(0, j)) * candidate + gate(0, j) * old[j];
                     }
@@ -360,7 +419,11 @@ mod tests {
         let (steps, batch, input, hidden) = (5, 2, 7, 19);
         let cells = [
             Cell::Lstm { activations: [s, t, t], peephole: vec![], couple_forget: false },
-            Cell::Lstm { activations: [s, t, t], peephole: random.floats(3 * hidden), couple_forget: false },
+            Cell::Lstm {
+                activations: [s, t, t],
+                peephole: random.floats(3 * hidden),
+                couple_forget: false,
+            },
             Cell::Lstm { activations: [s, t, t], peephole: vec![], couple_forget: true },
             Cell::Gru { activations: [s, t], linear_before_reset: false },
             Cell::Gru { activations: [s, t], linear_before_reset: true },
@@ -372,7 +435,8 @@ mod tests {
                 let (w, r) = (random.floats(width * input), random.floats(width * hidden));
                 let (bias, x) = (random.floats(2 * width), random.floats(steps * batch * input));
                 let shape = RecurrentShape { steps, batch, input, hidden };
-                let layer = Recurrent::new(Simd::detect(), 2, shape, cell.clone(), (&w, &r, &bias), None);
+                let layer =
+                    Recurrent::new(Simd::detect(), 2, shape, cell.clone(), (&w, &r, &bias), None);
                 let (mut state, mut c) = (vec![0.0; batch * hidden], vec![0.0; batch * hidden]);
                 let mut output = vec![f32::NAN; steps * batch * hidden];
                 let mut scratch = vec![f32::NAN; layer.scratch_len()];
@@ -388,18 +452,28 @@ mod tests {
                 layer.run(operands, &mut scratch, &Pool::new(2));
                 for b in 0..batch {
                     let length = l[b] as usize;
-                    let order: Vec<usize> = if reverse { (0..length).rev().collect() } else { (0..length).collect() };
+                    let order: Vec<usize> =
+                        if reverse { (0..length).rev().collect() } else { (0..length).collect() };
                     let at = |t: usize| (t * batch + b) * input;
-                    let xs: Vec<Vec<f64>> =
-                        order.iter().map(|&t| x[at(t)..at(t) + input].iter().map(|&x| f64::from(x)).collect()).collect();
+                    let xs: Vec<Vec<f64>> = order
+                        .iter()
+                        .map(|&t| x[at(t)..at(t) + input].iter().map(|&x| f64::from(x)).collect())
+                        .collect();
                     let states = reference(&cell, hidden, &w, &r, &bias, &xs);
                     for (state, &t) in states.iter().zip(&order) {
                         let want: Vec<f32> = state.iter().map(|&x| x as f32).collect();
                         let got = &output[(t * batch + b) * hidden..][..hidden];
-                        assert_close(got, &want, 1e-4, &format!("{cell:?} reverse {reverse} step {t}"));
+                        assert_close(
+                            got,
+                            &want,
+                            1e-4,
+                            &format!("{cell:?} reverse {reverse} step {t}"),
+                        );
                     }
                     for t in length..steps {
-                        assert!(output[(t * batch + b) * hidden..][..hidden].iter().all(|&x| x == 0.0));
+                        assert!(
+                            output[(t * batch + b) * hidden..][..hidden].iter().all(|&x| x == 0.0)
+                        );
                     }
                     let last: Vec<f32> = states[length - 1].iter().map(|&x| x as f32).collect();
                     assert_close(&state[b * hidden..(b + 1) * hidden], &last, 1e-4, "last state");

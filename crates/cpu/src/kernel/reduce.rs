@@ -66,7 +66,15 @@ impl Reduce {
         };
         let out_len = (0..shape.len()).filter(|a| !axes.contains(a)).map(|a| shape[a]).product();
         let len = shape.iter().product();
-        Self { simd: simd.at_most(), kept: rest(false), reduced: rest(true), inner, inner_reduced, len, out_len }
+        Self {
+            simd: simd.at_most(),
+            kept: rest(false),
+            reduced: rest(true),
+            inner,
+            inner_reduced,
+            len,
+            out_len,
+        }
     }
 
     /// Elements of the result.
@@ -76,7 +84,7 @@ impl Reduce {
 
     /// Elements that fall on one result.
     pub fn count(&self) -> usize {
-        if self.out_len == 0 { 0 } else { self.len / self.out_len }
+        self.len.checked_div(self.out_len).unwrap_or(0)
     }
 
     fn rows(&self) -> usize {
@@ -118,7 +126,11 @@ impl Reduce {
     }
 
     /// Calls `task(rows, columns)` for parts of the result, `columns` being all of them where the inner axis is reduced.
-    fn for_each_task(&self, pool: &Pool, task: impl Fn(std::ops::Range<usize>, std::ops::Range<usize>) + Sync) {
+    fn for_each_task(
+        &self,
+        pool: &Pool,
+        task: impl Fn(std::ops::Range<usize>, std::ops::Range<usize>) + Sync,
+    ) {
         let rows = self.rows();
         let column_parts = if self.inner_reduced { 1 } else { self.inner.div_ceil(COLUMNS) };
         let work = self.len / (rows * column_parts).max(1);
@@ -265,7 +277,13 @@ fn all<V: Vector, F: Fold>(run: &Run<'_>, scale: f32) {
             let mut sums = [start; 4];
             for d in 0..depth {
                 // SAFETY: a row of the input.
-                unsafe { fold_row::<V, F>(input.add(base + Reduce::offset(&plan.reduced, d)), plan.inner, &mut sums) };
+                unsafe {
+                    fold_row::<V, F>(
+                        input.add(base + Reduce::offset(&plan.reduced, d)),
+                        plan.inner,
+                        &mut sums,
+                    )
+                };
             }
             let sum = F::combine(F::combine(sums[0], sums[1]), F::combine(sums[2], sums[3]));
             let mut lanes = [0.0f32; 16];
@@ -285,11 +303,15 @@ fn all<V: Vector, F: Fold>(run: &Run<'_>, scale: f32) {
                 let mut sum = start;
                 for d in 0..depth {
                     // SAFETY: `n` elements of a row of the input.
-                    let x = unsafe { V::load_first(input.add(base + Reduce::offset(&plan.reduced, d) + c), n) };
+                    let x = unsafe {
+                        V::load_first(input.add(base + Reduce::offset(&plan.reduced, d) + c), n)
+                    };
                     sum = F::step(sum, x);
                 }
                 // SAFETY: these results are this task's.
-                unsafe { sum.mul(V::splat(scale)).store_first(run.out.add(row * plan.inner + c), n) };
+                unsafe {
+                    sum.mul(V::splat(scale)).store_first(run.out.add(row * plan.inner + c), n)
+                };
                 c += V::LANES;
             }
         }
@@ -334,12 +356,13 @@ impl Vector1 {
     #[inline(always)]
     fn fold<F: Fold>(self, x: f32) -> Self {
         Self(match F::KIND {
-            Reduction::Max if x.is_nan() || self.0.is_nan() => f32::NAN,
-            Reduction::Min if x.is_nan() || self.0.is_nan() => f32::NAN,
+            Reduction::Max | Reduction::Min if x.is_nan() || self.0.is_nan() => f32::NAN,
             Reduction::Max => self.0.max(x),
             Reduction::Min => self.0.min(x),
             Reduction::Product => self.0 * x,
-            Reduction::Sum | Reduction::Mean | Reduction::SumSquares | Reduction::SumMagnitudes => self.0 + x,
+            Reduction::Sum | Reduction::Mean | Reduction::SumSquares | Reduction::SumMagnitudes => {
+                self.0 + x
+            }
         })
     }
 }
@@ -392,15 +415,22 @@ mod tests {
         for simd in Simd::available() {
             for _ in 0..60 {
                 let rank = random.below(5);
-                let shape: Vec<usize> = (0..rank).map(|_| 1 + random.below(if rank < 3 { 130 } else { 9 })).collect();
+                let shape: Vec<usize> =
+                    (0..rank).map(|_| 1 + random.below(if rank < 3 { 130 } else { 9 })).collect();
                 let axes: Vec<usize> = (0..rank).filter(|_| random.below(2) == 0).collect();
-                let x: Vec<f32> = random.floats(shape.iter().product()).iter().map(|x| 1.0 + 0.1 * x).collect();
+                let x: Vec<f32> =
+                    random.floats(shape.iter().product()).iter().map(|x| 1.0 + 0.1 * x).collect();
                 let plan = Reduce::new(simd, &shape, &axes);
                 for reduction in ALL {
                     let want = reference(reduction, &shape, &axes, &x);
                     let mut got = vec![f32::NAN; plan.out_len()];
                     plan.run(reduction, &x, &mut got, &pool);
-                    assert_close(&got, &want, 2e-5, &format!("{simd:?} {reduction:?} {shape:?} over {axes:?}"));
+                    assert_close(
+                        &got,
+                        &want,
+                        2e-5,
+                        &format!("{simd:?} {reduction:?} {shape:?} over {axes:?}"),
+                    );
                 }
                 let mut got = vec![0.0; plan.out_len()];
                 plan.run_with(&x, &mut got, 0.0f64, |s, x| s + f64::from(x), |s| s as f32, &pool);

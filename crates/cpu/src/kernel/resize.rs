@@ -49,7 +49,10 @@ pub fn nearest<T: Copy + Send + Sync>(
     pool: &Pool,
 ) {
     let (out_height, out_width) = (rows.0.len(), columns.0.len());
-    assert!(rows.0.iter().all(|&y| y < height) && columns.0.iter().all(|&x| x < width), "table outside its axis");
+    assert!(
+        rows.0.iter().all(|&y| y < height) && columns.0.iter().all(|&x| x < width),
+        "table outside its axis"
+    );
     assert!(input.len() >= planes * height * width && out.len() >= planes * out_height * out_width);
     let to = SharedMut::new(out);
     let lines_per_task = (16_384 / out_width.max(1)).max(1);
@@ -91,7 +94,10 @@ impl Bilinear {
     ) -> Self {
         for (axis, extent) in [(&rows, height), (&columns, width)] {
             let inside = axis.low.iter().chain(&axis.high).all(|&x| x < extent);
-            assert!(inside && axis.low.len() == axis.high.len() && axis.low.len() == axis.weight.len(), "table of an axis");
+            assert!(
+                inside && axis.low.len() == axis.high.len() && axis.low.len() == axis.weight.len(),
+                "table of an axis"
+            );
         }
         Self { simd: simd.at_most(), threads: threads.max(1), height, width, rows, columns }
     }
@@ -105,9 +111,19 @@ impl Bilinear {
     ///
     /// # Panics
     /// When a slice is shorter than the shape says, or the pool has more threads than prepared for.
-    pub fn run(&self, planes: usize, input: &[f32], out: &mut [f32], scratch: &mut [f32], pool: &Pool) {
+    pub fn run(
+        &self,
+        planes: usize,
+        input: &[f32],
+        out: &mut [f32],
+        scratch: &mut [f32],
+        pool: &Pool,
+    ) {
         let (out_height, out_width) = (self.rows.low.len(), self.columns.low.len());
-        assert!(input.len() >= planes * self.height * self.width && out.len() >= planes * out_height * out_width);
+        assert!(
+            input.len() >= planes * self.height * self.width
+                && out.len() >= planes * out_height * out_width
+        );
         assert!(pool.threads() <= self.threads, "prepared for {} threads", self.threads);
         let scratch = super::Scratch::split(scratch, self.width, self.threads);
         let to = SharedMut::new(out);
@@ -119,12 +135,14 @@ impl Bilinear {
                 let at = |row: usize| input[(plane * self.height + row) * self.width..].as_ptr();
                 let (low, high) = (at(self.rows.low[y]), at(self.rows.high[y]));
                 let blended = scratch.part(thread);
-                let blend = Blend { low, high, weight: self.rows.weight[y], to: blended, n: self.width };
+                let blend =
+                    Blend { low, high, weight: self.rows.weight[y], to: blended, n: self.width };
                 dispatch(self.simd, blend);
                 for x in 0..out_width {
                     // SAFETY: the tables are within the width (checked), the line is this task's.
                     unsafe {
-                        let (a, b) = (*blended.add(self.columns.low[x]), *blended.add(self.columns.high[x]));
+                        let (a, b) =
+                            (*blended.add(self.columns.low[x]), *blended.add(self.columns.high[x]));
                         let w = self.columns.weight[x];
                         *to.get().add(line * out_width + x) = a * (1.0 - w) + b * w;
                     }
@@ -172,7 +190,8 @@ mod tests {
         let pool = Pool::new(2);
         for simd in Simd::available() {
             for _ in 0..20 {
-                let (planes, h, w) = (1 + random.below(3), 1 + random.below(20), 1 + random.below(40));
+                let (planes, h, w) =
+                    (1 + random.below(3), 1 + random.below(20), 1 + random.below(40));
                 let (oh, ow) = (1 + random.below(50), 1 + random.below(50));
                 let x = random.floats(planes * h * w);
                 // Half-pixel centers.
@@ -187,21 +206,32 @@ mod tests {
                     LinearAxis::from_coordinates(ys.iter().copied(), h),
                     LinearAxis::from_coordinates(xs.iter().copied(), w),
                 );
-                let (mut out, mut scratch) = (vec![f32::NAN; planes * oh * ow], vec![0.0; bilinear.scratch_len()]);
+                let (mut out, mut scratch) =
+                    (vec![f32::NAN; planes * oh * ow], vec![0.0; bilinear.scratch_len()]);
                 bilinear.run(planes, &x, &mut out, &mut scratch, &pool);
-                let near = |c: &[f32], n: usize| NearestAxis(c.iter().map(|&c| (c.round().max(0.0) as usize).min(n - 1)).collect());
+                let near = |c: &[f32], n: usize| {
+                    NearestAxis(
+                        c.iter().map(|&c| (c.round().max(0.0) as usize).min(n - 1)).collect(),
+                    )
+                };
                 let (rows, columns) = (near(&ys, h), near(&xs, w));
                 let mut nearest_out = vec![f32::NAN; out.len()];
                 nearest(planes, (h, w), (&rows, &columns), &x, &mut nearest_out, &pool);
                 for (i, &got) in out.iter().enumerate() {
                     let (p, y, column) = (i / ow / oh, i / ow % oh, i % ow);
-                    let get = |y: usize, x_: usize| f64::from(x[(p * h + y.min(h - 1)) * w + x_.min(w - 1)]);
-                    let (cy, cx) = (ys[y].clamp(0.0, (h - 1) as f32), xs[column].clamp(0.0, (w - 1) as f32));
+                    let get = |y: usize, x_: usize| {
+                        f64::from(x[(p * h + y.min(h - 1)) * w + x_.min(w - 1)])
+                    };
+                    let (cy, cx) =
+                        (ys[y].clamp(0.0, (h - 1) as f32), xs[column].clamp(0.0, (w - 1) as f32));
                     let (y0, x0) = (cy as usize, cx as usize);
                     let (fy, fx) = (f64::from(cy - y0 as f32), f64::from(cx - x0 as f32));
                     let top = get(y0, x0) * (1.0 - fx) + get(y0, x0 + 1) * fx;
                     let bottom = get(y0 + 1, x0) * (1.0 - fx) + get(y0 + 1, x0 + 1) * fx;
-                    assert!((f64::from(got) - (top * (1.0 - fy) + bottom * fy)).abs() < 1e-5, "{simd:?} {i}");
+                    assert!(
+                        (f64::from(got) - (top * (1.0 - fy) + bottom * fy)).abs() < 1e-5,
+                        "{simd:?} {i}"
+                    );
                     assert_eq!(f64::from(nearest_out[i]), get(rows.0[y], columns.0[column]));
                 }
             }

@@ -25,7 +25,13 @@ impl Softmax {
     /// When the tensor has no such axis.
     pub fn new(simd: Simd, shape: &[usize], axis: usize, log: bool) -> Self {
         let outer = shape[..axis].iter().product();
-        Self { simd: simd.at_most(), outer, n: shape[axis], inner: shape[axis + 1..].iter().product(), log }
+        Self {
+            simd: simd.at_most(),
+            outer,
+            n: shape[axis],
+            inner: shape[axis + 1..].iter().product(),
+            log,
+        }
     }
 
     /// Computes it.
@@ -78,13 +84,21 @@ impl Task for Rows {
         for row in self.rows {
             // SAFETY: a row within both slices, this task's own.
             unsafe {
-                let (from, to) = (self.input.add(row * p.n * p.inner), self.out.add(row * p.n * p.inner));
+                let (from, to) =
+                    (self.input.add(row * p.n * p.inner), self.out.add(row * p.n * p.inner));
                 if p.inner == 1 {
                     softmax_row::<V>(from, to, p.n, p.log);
                 } else {
                     let mut c = 0;
                     while c < p.inner {
-                        columns::<V>(from.add(c), to.add(c), V::LANES.min(p.inner - c), p.inner, p.n, p.log);
+                        columns::<V>(
+                            from.add(c),
+                            to.add(c),
+                            V::LANES.min(p.inner - c),
+                            p.inner,
+                            p.n,
+                            p.log,
+                        );
                         c += V::LANES;
                     }
                 }
@@ -150,7 +164,14 @@ pub(crate) unsafe fn softmax_row<V: Vector>(from: *const f32, to: *mut f32, n: u
 
 /// Softmax of `width ≤ LANES` columns of `n` elements, `stride` apart.
 #[inline(always)]
-unsafe fn columns<V: Vector>(from: *const f32, to: *mut f32, width: usize, stride: usize, n: usize, log: bool) {
+unsafe fn columns<V: Vector>(
+    from: *const f32,
+    to: *mut f32,
+    width: usize,
+    stride: usize,
+    n: usize,
+    log: bool,
+) {
     // SAFETY: the caller's contract: every row holds `width` elements.
     unsafe {
         let mut max = V::load_first(from, width);
@@ -166,7 +187,8 @@ unsafe fn columns<V: Vector>(from: *const f32, to: *mut f32, width: usize, strid
             sum = sum.add(e);
         }
         let one = V::splat(1.0);
-        let (scale, offset) = if log { (one, max.add(math::log(sum))) } else { (one.div(sum), V::zero()) };
+        let (scale, offset) =
+            if log { (one, max.add(math::log(sum))) } else { (one.div(sum), V::zero()) };
         let source = if log { from } else { to.cast_const() };
         for i in 0..n {
             let x = V::load_first(source.add(i * stride), width);
@@ -202,9 +224,18 @@ mod tests {
         let mut random = Random::new(31);
         let pool = Pool::new(2);
         for simd in Simd::available() {
-            for shape in [[1, 1, 1], [3, 5, 1], [40, 128, 1], [7, 1000, 1], [2, 3, 5], [3, 10, 33], [2, 17, 64]] {
+            for shape in [
+                [1, 1, 1],
+                [3, 5, 1],
+                [40, 128, 1],
+                [7, 1000, 1],
+                [2, 3, 5],
+                [3, 10, 33],
+                [2, 17, 64],
+            ] {
                 for log in [false, true] {
-                    let x: Vec<f32> = random.floats(shape.iter().product()).iter().map(|x| 20.0 * x).collect();
+                    let x: Vec<f32> =
+                        random.floats(shape.iter().product()).iter().map(|x| 20.0 * x).collect();
                     let want = reference(shape, &x, log);
                     let softmax = Softmax::new(simd, &shape, 1, log);
                     let mut got = vec![f32::NAN; x.len()];
@@ -212,7 +243,12 @@ mod tests {
                     assert_close(&got, &want, 3e-6, &format!("{simd:?} {shape:?} log {log}"));
                     let mut got = x.clone();
                     softmax.run_in_place(&mut got, &pool);
-                    assert_close(&got, &want, 3e-6, &format!("{simd:?} {shape:?} log {log} in place"));
+                    assert_close(
+                        &got,
+                        &want,
+                        3e-6,
+                        &format!("{simd:?} {shape:?} log {log} in place"),
+                    );
                 }
             }
             let mut x = [f32::NEG_INFINITY, 0.0, f32::NEG_INFINITY];

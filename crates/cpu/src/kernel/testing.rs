@@ -1,6 +1,6 @@
 //! What the kernels' tests share: seeded random data and comparison with a message.
 
-/// A small generator (SplitMix64, Steele, Lea and Flood 2014), so that a failing test prints a seed and repeats.
+/// A small generator (`SplitMix64`, Steele, Lea and Flood 2014), so that a failing test prints a seed and repeats.
 pub(crate) struct Random(u64);
 
 impl Random {

@@ -3,6 +3,7 @@
     clippy::inline_always,
     reason = "the methods must take on the instruction set of the loop they are used in"
 )]
+#![allow(clippy::wildcard_imports, reason = "intrinsics have names of their own")]
 #![allow(unsafe_op_in_unsafe_fn, reason = "the memory contract of each method is the trait's")]
 
 use super::Vector;

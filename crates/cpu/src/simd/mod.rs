@@ -6,6 +6,10 @@
 //!
 //! Closures and iterator adaptors do not inherit the instruction set unless they are inlined, so hot loops are plain `for`/`while`.
 #![allow(unsafe_code, reason = "vector intrinsics and raw loads are the purpose of this module")]
+#![allow(
+    clippy::inline_always,
+    reason = "vector code must take on the instruction set of the loop it is used in"
+)]
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -87,17 +91,6 @@ pub(crate) trait Vector: Copy {
     /// Largest lane.
     fn max_lane(self) -> f32;
 
-    /// Asks for the line at `p`, which need not be valid, to be brought near.
-    #[inline(always)]
-    fn prefetch(p: *const f32) {
-        // SAFETY: a hint; any address is allowed.
-        #[cfg(target_arch = "x86_64")]
-        unsafe {
-            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(p.cast());
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = p;
-    }
     #[inline(always)]
     fn zero() -> Self {
         Self::splat(0.0)

@@ -157,7 +157,7 @@ impl Conv {
         let scratch = Scratch::split(scratch, self.per_thread(), self.threads);
         match &self.method {
             Method::Depthwise { weights } => {
-                self.depthwise(weights, input, output, epilogue, scratch, pool)
+                self.depthwise(weights, input, output, epilogue, scratch, pool);
             }
             Method::Product { weights, blocks, linear } => {
                 for b in 0..s.batch {
@@ -270,7 +270,7 @@ impl Conv {
                         input.as_ptr().add(plane * s.input_pixels()),
                         staged,
                         0.0,
-                    )
+                    );
                 };
                 for m in 0..multiplier {
                     let result = plane * multiplier + m;

@@ -25,9 +25,14 @@ pub struct ConvNhwc {
 
 #[derive(Clone, Debug)]
 enum Method {
-    Product { weights: Vec<PackedB>, blocks: Blocks },
+    Product {
+        weights: Vec<PackedB>,
+        blocks: Blocks,
+    },
     /// `taps × filters`, one input channel a filter.
-    Depthwise { weights: Vec<f32> },
+    Depthwise {
+        weights: Vec<f32>,
+    },
 }
 
 impl ConvNhwc {
@@ -39,7 +44,8 @@ impl ConvNhwc {
         assert_eq!(weights.len(), shape.weights_len(), "weights of the convolution");
         assert_eq!(shape.input_step, [1; 3], "transposed convolution has channels first");
         let (simd, threads) = (simd.at_most(), threads.max(1));
-        let (channels, filters, taps) = (shape.channels / shape.groups, shape.filters / shape.groups, shape.taps());
+        let (channels, filters, taps) =
+            (shape.channels / shape.groups, shape.filters / shape.groups, shape.taps());
         let method = if channels == 1 && filters == 1 && shape.groups > 1 {
             let mut by_tap = vec![0.0; weights.len()];
             for (i, &w) in weights.iter().enumerate() {
@@ -54,7 +60,8 @@ impl ConvNhwc {
                 for f in 0..filters {
                     for c in 0..channels {
                         for t in 0..taps {
-                            by_patch[(t * channels + c) * filters + f] = weights[((g * filters + f) * channels + c) * taps + t];
+                            by_patch[(t * channels + c) * filters + f] =
+                                weights[((g * filters + f) * channels + c) * taps + t];
                         }
                     }
                 }
@@ -83,13 +90,29 @@ impl ConvNhwc {
     ///
     /// # Panics
     /// When a slice is shorter than the shape says, or the pool has more threads than prepared for.
-    pub fn run(&self, input: &[f32], output: &mut [f32], epilogue: &Epilogue<'_>, scratch: &mut [f32], pool: &Pool) {
+    pub fn run(
+        &self,
+        input: &[f32],
+        output: &mut [f32],
+        epilogue: &Epilogue<'_>,
+        scratch: &mut [f32],
+        pool: &Pool,
+    ) {
         let s = &self.shape;
         let pixels = s.batch * s.output_pixels();
-        assert!(input.len() >= s.batch * s.channels * s.input_pixels(), "input shorter than its shape");
+        assert!(
+            input.len() >= s.batch * s.channels * s.input_pixels(),
+            "input shorter than its shape"
+        );
         assert!(output.len() >= pixels * s.filters, "output shorter than its shape");
-        assert!(epilogue.column_bias.is_none_or(|b| b.len() >= s.filters), "bias shorter than the filters");
-        assert!(epilogue.residual.is_none_or(|r| r.len() >= pixels * s.filters), "residual shorter than the output");
+        assert!(
+            epilogue.column_bias.is_none_or(|b| b.len() >= s.filters),
+            "bias shorter than the filters"
+        );
+        assert!(
+            epilogue.residual.is_none_or(|r| r.len() >= pixels * s.filters),
+            "residual shorter than the output"
+        );
         assert!(pool.threads() <= self.threads, "prepared for {} threads", self.threads);
         if pixels * s.filters == 0 {
             return;
@@ -100,19 +123,37 @@ impl ConvNhwc {
                 let unit = (100_000 / (s.filters * s.taps())).max(1);
                 pool.parallel_for(pixels.div_ceil(unit), |task, _| {
                     let range = task * unit..((task + 1) * unit).min(pixels);
-                    dispatch(self.simd, Depthwise { shape: s, weights, input, out: to.get(), epilogue, pixels: range.clone() });
+                    dispatch(
+                        self.simd,
+                        Depthwise {
+                            shape: s,
+                            weights,
+                            input,
+                            out: to.get(),
+                            epilogue,
+                            pixels: range.clone(),
+                        },
+                    );
                     if epilogue.activation.as_clamp().is_none() {
                         // SAFETY: the rows just written, still this task's.
                         unsafe {
                             let rows = to.get().add(range.start * s.filters);
-                            activate_rows(self.simd, epilogue.activation, rows, 1, range.len() * s.filters, 0);
+                            activate_rows(
+                                self.simd,
+                                epilogue.activation,
+                                rows,
+                                1,
+                                range.len() * s.filters,
+                                0,
+                            );
                         }
                     }
                 });
             }
             Method::Product { weights, blocks } => {
                 let scratch = Scratch::split(scratch, self.per_thread(), self.threads);
-                let (channels, filters, tasks) = (s.channels / s.groups, s.filters / s.groups, blocks.tasks());
+                let (channels, filters, tasks) =
+                    (s.channels / s.groups, s.filters / s.groups, blocks.tasks());
                 pool.parallel_for(tasks * s.groups, |task, thread| {
                     let group = task / tasks;
                     let patches = Patches { shape: s, data: &input[group * channels..] };
@@ -203,7 +244,8 @@ impl Task for Depthwise<'_> {
     #[inline(always)]
     fn run<V: Vector>(self) {
         let (s, filters) = (self.shape, self.shape.filters);
-        let (low, high) = self.epilogue.activation.as_clamp().unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
+        let (low, high) =
+            self.epilogue.activation.as_clamp().unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
         for pixel in self.pixels {
             // The taps inside the input, found once for all channels.
             let mut c = 0;
@@ -212,11 +254,17 @@ impl Task for Depthwise<'_> {
                 // SAFETY: `n` channels from `c` of a pixel, a tap's weights, the bias and the result.
                 unsafe {
                     let at = pixel * filters + c;
-                    let mut sum = self.epilogue.column_bias.map_or(V::zero(), |b| V::load_first(b.as_ptr().add(c), n));
+                    let mut sum = self
+                        .epilogue
+                        .column_bias
+                        .map_or(V::zero(), |b| V::load_first(b.as_ptr().add(c), n));
                     for tap in 0..s.taps() {
                         if let Some(from) = source(s, pixel, tap) {
                             let x = V::load_first(self.input.as_ptr().add(from + c), n);
-                            sum = x.fma(V::load_first(self.weights.as_ptr().add(tap * filters + c), n), sum);
+                            sum = x.fma(
+                                V::load_first(self.weights.as_ptr().add(tap * filters + c), n),
+                                sum,
+                            );
                         }
                     }
                     if let Some(residual) = self.epilogue.residual {
@@ -240,7 +288,9 @@ mod tests {
     /// `[batch, channels, pixels]` to `[batch, pixels, channels]`.
     fn channels_last(x: &[f32], channels: usize, pixels: usize) -> Vec<f32> {
         let image = channels * pixels;
-        (0..x.len()).map(|i| x[i / image * image + i % channels * pixels + i % image / channels]).collect()
+        (0..x.len())
+            .map(|i| x[i / image * image + i % channels * pixels + i % image / channels])
+            .collect()
     }
 
     #[test]
@@ -258,23 +308,29 @@ mod tests {
                     (groups * (1 + random.below(6)), groups * (1 + random.below(40)))
                 };
                 let groups = if depthwise { channels } else { groups };
-                let two = |random: &mut Random, low: usize, range: usize| [low + random.below(range), low + random.below(range)];
+                let two = |random: &mut Random, low: usize, range: usize| {
+                    [low + random.below(range), low + random.below(range)]
+                };
                 let (input, kernel) = (two(&mut random, 1, 12), two(&mut random, 1, 3));
                 let (stride, dilation) = (two(&mut random, 1, 2), two(&mut random, 1, 2));
                 let pads = [random.below(3) as isize, random.below(3) as isize];
                 let sizes = (1 + random.below(2), channels, filters, groups);
-                let shape = ConvShape::new(sizes, &input, &kernel, &stride, &dilation, (&pads, &pads));
+                let shape =
+                    ConvShape::new(sizes, &input, &kernel, &stride, &dilation, (&pads, &pads));
                 let Some(shape) = shape else { continue };
                 done += 1;
                 let x = random.floats(shape.batch * channels * shape.input_pixels());
                 let (weights, bias) = (random.floats(shape.weights_len()), random.floats(filters));
                 let mut want = vec![0.0; shape.batch * filters * shape.output_pixels()];
                 let activation = [Activation::Relu, Activation::Silu][random.below(2)];
-                let epilogue = Epilogue { row_bias: Some(&bias), activation, ..Epilogue::default() };
+                let epilogue =
+                    Epilogue { row_bias: Some(&bias), activation, ..Epilogue::default() };
                 reference(&shape, &x, &weights, &mut want, &epilogue);
                 let conv = ConvNhwc::new(simd, 2, &shape, &weights);
-                let (mut got, mut scratch) = (vec![f32::NAN; want.len()], vec![f32::NAN; conv.scratch_len()]);
-                let epilogue = Epilogue { column_bias: Some(&bias), activation, ..Epilogue::default() };
+                let (mut got, mut scratch) =
+                    (vec![f32::NAN; want.len()], vec![f32::NAN; conv.scratch_len()]);
+                let epilogue =
+                    Epilogue { column_bias: Some(&bias), activation, ..Epilogue::default() };
                 let input = channels_last(&x, channels, shape.input_pixels());
                 conv.run(&input, &mut got, &epilogue, &mut scratch, &Pool::new(2));
                 let want = channels_last(&want, filters, shape.output_pixels());

@@ -146,7 +146,9 @@ impl Task for Write<'_> {
                             planes,
                             source,
                             planes.remainders[run],
-                            line.add(run * planes.pitch), self.fill);
+                            line.add(run * planes.pitch),
+                            self.fill,
+                        );
                     }
                 }
             }

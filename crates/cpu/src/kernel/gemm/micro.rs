@@ -102,11 +102,17 @@ impl Tiles {
     pub(crate) fn of(simd: Simd) -> Self {
         match simd {
             #[cfg(target_arch = "x86_64")]
-            Simd::Avx512 => Self { lanes: 16, rows: 14, vectors: 2, table: &AVX512, by_rows: &AVX512_BY_ROWS },
+            Simd::Avx512 => {
+                Self { lanes: 16, rows: 14, vectors: 2, table: &AVX512, by_rows: &AVX512_BY_ROWS }
+            }
             #[cfg(target_arch = "x86_64")]
-            Simd::Avx2 => Self { lanes: 8, rows: 6, vectors: 2, table: &AVX2, by_rows: &AVX2_BY_ROWS },
+            Simd::Avx2 => {
+                Self { lanes: 8, rows: 6, vectors: 2, table: &AVX2, by_rows: &AVX2_BY_ROWS }
+            }
             #[cfg(target_arch = "aarch64")]
-            Simd::Neon => Self { lanes: 4, rows: 8, vectors: 3, table: &NEON, by_rows: &NEON_BY_ROWS },
+            Simd::Neon => {
+                Self { lanes: 4, rows: 8, vectors: 3, table: &NEON, by_rows: &NEON_BY_ROWS }
+            }
             _ => Self { lanes: 4, rows: 4, vectors: 2, table: &SCALAR, by_rows: &SCALAR_BY_ROWS },
         }
     }
@@ -154,7 +160,12 @@ unsafe fn write<V: Vector>(sums: *const f32, rows: usize, vectors: usize, t: &Ta
 
 /// `WHOLE` when all columns are within C.
 #[inline(always)]
-unsafe fn write_columns<V: Vector, const WHOLE: bool>(sums: *const f32, rows: usize, vectors: usize, t: &Target) {
+unsafe fn write_columns<V: Vector, const WHOLE: bool>(
+    sums: *const f32,
+    rows: usize,
+    vectors: usize,
+    t: &Target,
+) {
     let (low, high) = (V::splat(t.low), V::splat(t.high));
     for j in 0..vectors {
         let column = j * V::LANES;

@@ -192,7 +192,7 @@ impl Gemm {
         match b {
             B::Matrix(_) => assert!(!self.shape.b_packed),
             B::Packed(p) => {
-                assert!(self.shape.b_packed && (p.n, p.k, p.simd) == (n, k, self.blocks.simd))
+                assert!(self.shape.b_packed && (p.n, p.k, p.simd) == (n, k, self.blocks.simd));
             }
         }
         epilogue.check(m, n, c.len());
@@ -311,7 +311,7 @@ mod tests {
 
     #[test]
     fn odd_sizes_match_the_reference() {
-        let mut random = Random::new(0xC0FFEE);
+        let mut random = Random::new(0x00C0_FFEE);
         for simd in Simd::available() {
             for shape in [
                 (1, 1, 1),

@@ -2,6 +2,7 @@
 //!
 //! v1: groups of 4 bytes with AVX-512 VNNI (`vpdpbusd`, unsigned by signed), groups of 2 sixteen-bit values with AVX2
 //! (`vpmaddwd`, whose sums cannot saturate as `vpmaddubsw` would), plain Rust elsewhere. All are exact modulo 2³².
+#![allow(clippy::wildcard_imports, reason = "intrinsics have names of their own")]
 #![allow(unsafe_op_in_unsafe_fn, reason = "one contract for the whole tile, stated at `IntTile`")]
 
 use crate::detect::{Simd, has_avx512_vnni};

@@ -72,7 +72,10 @@ impl PackedBytes {
     /// When the data does not cover `k × n`.
     pub fn pack(&mut self, b: Bytes<'_>, row_stride: usize, column_stride: usize) {
         if self.k > 0 && self.n > 0 {
-            assert!((self.k - 1) * row_stride + (self.n - 1) * column_stride < b.len(), "right side outside its slice");
+            assert!(
+                (self.k - 1) * row_stride + (self.n - 1) * column_stride < b.len(),
+                "right side outside its slice"
+            );
         }
         let unsigned = matches!(b, Bytes::Unsigned(_));
         self.pack_with(unsigned, |p, j| b.get(p * row_stride + j * column_stride));
@@ -165,13 +168,17 @@ impl IntGemm {
         assert!((b.k, b.n, b.form) == (k, n, form), "right side packed for another product");
         assert!(k == 0 || (m - 1) * a_stride + k <= a.len(), "left side outside its slice");
         assert!((m - 1) * c_stride + n <= c.len() && c_stride >= n, "result outside its slice");
-        assert!([1, m].contains(&zero.a.len()) && [1, n].contains(&zero.b.len()), "number of zero points");
+        assert!(
+            [1, m].contains(&zero.a.len()) && [1, n].contains(&zero.b.len()),
+            "number of zero points"
+        );
         assert!(scratch.len() >= self.scratch_len(pool.threads()), "scratch too short");
         let (groups, rows, width) = (self.groups(), form.rows(), form.width());
         let shift = if matches!(a, Bytes::Signed(_)) && form == Form::Vnni { -128 } else { 0 };
         let (packed, rest) = scratch.split_at_mut(m * groups);
         let (sums, tiles) = rest.split_at_mut(m);
-        let (to, to_sums, tiles) = (SharedMut::new(packed), SharedMut::new(sums), SharedMut::new(tiles));
+        let (to, to_sums, tiles) =
+            (SharedMut::new(packed), SharedMut::new(sums), SharedMut::new(tiles));
         // Panels of `rows` rows (the last as high as what is left), k-major.
         let panels = m.div_ceil(rows);
         let panels_per_task = (16_384 / (rows * k).max(1)).max(1);
@@ -185,8 +192,12 @@ impl IntGemm {
                     unsafe {
                         let panel = to.get().add(first * groups + i);
                         let sum = match a {
-                            Bytes::Signed(x) => pack_row(form, &x[row..row + k], shift, panel, height),
-                            Bytes::Unsigned(x) => pack_row(form, &x[row..row + k], shift, panel, height),
+                            Bytes::Signed(x) => {
+                                pack_row(form, &x[row..row + k], shift, panel, height)
+                            }
+                            Bytes::Unsigned(x) => {
+                                pack_row(form, &x[row..row + k], shift, panel, height)
+                            }
                         };
                         *to_sums.get().add(first + i) = sum;
                     }
@@ -196,7 +207,11 @@ impl IntGemm {
         let (packed, sums) = (SharedMut(packed.as_mut_ptr()), &*sums);
         let out = SharedMut::new(c);
         let column_panels = n.div_ceil(width);
-        let row_parts = if pool.threads() == 1 { 1 } else { (4 * pool.threads()).div_ceil(column_panels).min(panels) };
+        let row_parts = if pool.threads() == 1 {
+            1
+        } else {
+            (4 * pool.threads()).div_ceil(column_panels).min(panels)
+        };
         let row_unit = split_evenly(panels, row_parts, 1);
         let row_tasks = panels.div_ceil(row_unit);
         pool.parallel_for(column_panels * row_tasks, |task, thread| {
@@ -209,7 +224,8 @@ impl IntGemm {
                 // each element one task's.
                 unsafe {
                     let tile = tiles.get().add(thread * rows * width);
-                    let (left, right) = (packed.get().add(first * groups), b.panels.as_ptr().add(column * groups));
+                    let (left, right) =
+                        (packed.get().add(first * groups), b.panels.as_ptr().add(column * groups));
                     form.tile(height)(groups, left, height, right, width, tile, width);
                     for i in 0..height {
                         let row = first + i;
@@ -231,7 +247,13 @@ impl IntGemm {
 }
 
 /// Packs one row, groups `height` apart; gives the sum of what was packed.
-unsafe fn pack_row<T: Copy + Into<i32>>(form: Form, row: &[T], shift: i32, to: *mut i32, height: usize) -> i32 {
+unsafe fn pack_row<T: Copy + Into<i32>>(
+    form: Form,
+    row: &[T],
+    shift: i32,
+    to: *mut i32,
+    height: usize,
+) -> i32 {
     let mut sum = 0i32;
     for (g, chunk) in row.chunks(form.group()).enumerate() {
         let mut values = [0i32; 4];
@@ -258,7 +280,8 @@ mod tests {
                 let (m, n, k) = (1 + random.below(40), 1 + random.below(70), random.below(100));
                 let threads = 1 + random.below(2);
                 // Extreme values first: what would saturate sixteen bits.
-                let byte = |random: &mut Random| if round < 4 { 255 } else { random.below(256) as u8 };
+                let byte =
+                    |random: &mut Random| if round < 4 { 255 } else { random.below(256) as u8 };
                 let a: Vec<u8> = (0..m * k).map(|_| byte(&mut random)).collect();
                 let b: Vec<u8> = (0..k * n).map(|_| byte(&mut random)).collect();
                 let (signed_a, signed_b): (Vec<i8>, Vec<i8>) = if round < 4 {
@@ -269,16 +292,29 @@ mod tests {
                 let (a_signed, b_signed) = (round % 2 == 1, round / 2 % 2 == 1);
                 let a_bytes = if a_signed { Bytes::Signed(&signed_a) } else { Bytes::Unsigned(&a) };
                 let b_bytes = if b_signed { Bytes::Signed(&signed_b) } else { Bytes::Unsigned(&b) };
-                let mut zeros = |count: usize| -> Vec<i32> { (0..count).map(|_| random.below(120) as i32).collect() };
-                let (za, zb) = (zeros(if round % 3 == 0 { m } else { 1 }), zeros(if round % 5 == 0 { n } else { 1 }));
+                let mut zeros = |count: usize| -> Vec<i32> {
+                    (0..count).map(|_| random.below(120) as i32).collect()
+                };
+                let (za, zb) = (
+                    zeros(if round % 3 == 0 { m } else { 1 }),
+                    zeros(if round % 5 == 0 { n } else { 1 }),
+                );
                 let mut packed = PackedBytes::new(simd, k, n);
                 // B column-major on odd rounds.
                 let (rs, cs) = if round % 2 == 0 { (n, 1) } else { (1, k) };
                 packed.pack(b_bytes, rs, cs);
                 let gemm = IntGemm::new(simd, m, n, k);
-                let (mut c, mut scratch) = (vec![0; m * (n + 1)], vec![0; gemm.scratch_len(threads)]);
+                let (mut c, mut scratch) =
+                    (vec![0; m * (n + 1)], vec![0; gemm.scratch_len(threads)]);
                 let zero = ZeroPoints { a: &za, b: &zb };
-                gemm.run((a_bytes, k), &packed, zero, (&mut c, n + 1), &mut scratch, &Pool::new(threads));
+                gemm.run(
+                    (a_bytes, k),
+                    &packed,
+                    zero,
+                    (&mut c, n + 1),
+                    &mut scratch,
+                    &Pool::new(threads),
+                );
                 for i in 0..m {
                     for j in 0..n {
                         let want: i32 = (0..k)
@@ -287,7 +323,11 @@ mod tests {
                                 (x - za[i % za.len()]) * (y - zb[j % zb.len()])
                             })
                             .sum();
-                        assert_eq!(c[i * (n + 1) + j], want, "{simd:?} {m}×{n}×{k} ({i}, {j}) {a_signed} {b_signed}");
+                        assert_eq!(
+                            c[i * (n + 1) + j],
+                            want,
+                            "{simd:?} {m}×{n}×{k} ({i}, {j}) {a_signed} {b_signed}"
+                        );
                     }
                 }
             }
