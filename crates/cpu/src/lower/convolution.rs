@@ -1,14 +1,12 @@
 //! Convolutions of one to three spatial dims, plain, grouped, depthwise, dilated and transposed.
 
-use std::sync::Arc;
-
 use anychip_ir::{ConvolutionDims, IrError, Node, Prim};
 use anychip_tensor::DType;
 
 use super::tail::Written;
 use super::{Cx, Lowered};
 use crate::fusion::Tail;
-use crate::kernel::conv::{Conv, ConvShape};
+use crate::kernel::conv::{Conv, ConvShape, ConvWeights};
 use crate::kernel::gemm::Epilogue;
 use crate::step::{Io, Kernel};
 
@@ -28,10 +26,11 @@ pub(crate) fn lower_tail(cx: &Cx<'_>, tail: &Tail<'_>) -> Option<Lowered> {
     let (simd, threads) = (cx.shared.simd, cx.threads());
     let weights = cx.constant(w)?;
     let elements = weights.elements::<f32>()?;
-    let settings = settings(&shape, threads);
-    let conv = cx.shared.weights.packed(weights, "convolution", &settings, || {
-        Conv::new(simd, threads, &shape, &elements, false)
+    let settings = [shape.filters, shape.channels, shape.groups, shape.taps()];
+    let packed = cx.shared.weights.packed(weights, "convolution", &settings, || {
+        ConvWeights::new(simd, &shape, &elements, false)
     });
+    let conv = Conv::with_weights(simd, threads, &shape, packed);
     let scratch = conv.scratch_len() * 4;
     let mut operands = vec![x];
     let written = Written::new(tail, &mut operands);
@@ -61,17 +60,8 @@ fn shape(dims: &ConvolutionDims, x: &[usize], w: &[usize]) -> Option<ConvShape> 
     Some(shape)
 }
 
-fn settings(s: &ConvShape, threads: usize) -> Vec<usize> {
-    let mut all = vec![threads, s.batch, s.channels, s.filters, s.groups];
-    for i in 0..3 {
-        all.extend([s.input[i], s.kernel[i], s.stride[i], s.dilation[i], s.input_step[i]]);
-        all.extend([s.pads_begin[i] as usize, s.pads_end[i] as usize]);
-    }
-    all
-}
-
 struct Convolution {
-    conv: Arc<Conv>,
+    conv: Conv,
     written: Written,
 }
 

@@ -14,6 +14,8 @@ pub use nhwc::ConvNhwc;
 pub use reference::reference;
 pub use shape::ConvShape;
 
+use std::sync::Arc;
+
 use super::activation::activate_rows;
 use super::gemm::blocks::{Blocks, Out, SideA, SideB};
 use super::gemm::{Epilogue, Matrix, PackedA};
@@ -30,15 +32,63 @@ pub struct Conv {
     simd: Simd,
     threads: usize,
     planes: Planes,
+    weights: Arc<ConvWeights>,
     method: Method,
+}
+
+/// A convolution's weights as its kernels read them: the same for every batch and input size.
+#[derive(Clone, Debug)]
+pub enum ConvWeights {
+    /// Each group packed.
+    Packed(Vec<PackedA>),
+    /// As given: one input channel a group.
+    Plain(Vec<f32>),
+}
+
+impl ConvWeights {
+    /// Packs weights, given as [`Conv::new`] takes them.
+    ///
+    /// # Panics
+    /// When there are not [`ConvShape::weights_len`] weights.
+    pub fn new(simd: Simd, shape: &ConvShape, weights: &[f32], transposed: bool) -> Self {
+        assert_eq!(weights.len(), shape.weights_len(), "weights of the convolution");
+        let mirrored;
+        let weights = if transposed {
+            mirrored = mirror(shape, weights);
+            &mirrored
+        } else {
+            weights
+        };
+        if is_depthwise(shape) {
+            return Self::Plain(weights.to_vec());
+        }
+        let (filters, k) = (shape.filters / shape.groups, shape.channels / shape.groups * shape.taps());
+        let group = |g: usize| {
+            let part = &weights[g * filters * k..(g + 1) * filters * k];
+            PackedA::new(simd.at_most(), filters, k, &Matrix::row_major(part, k))
+        };
+        Self::Packed((0..shape.groups).map(group).collect())
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Packed(weights) => weights.iter().map(PackedA::bytes).sum(),
+            Self::Plain(weights) => weights.len() * 4,
+        }
+    }
+}
+
+fn is_depthwise(shape: &ConvShape) -> bool {
+    shape.channels == shape.groups && shape.groups > 1 && shape.taps() > 1
 }
 
 #[derive(Clone, Debug)]
 enum Method {
-    /// Weights of each group packed, patches packed on the fly.
-    Product { weights: Vec<PackedA>, blocks: Blocks, linear: bool },
+    /// Patches packed on the fly.
+    Product { blocks: Blocks, linear: bool },
     /// One input channel a group.
-    Depthwise { weights: Vec<f32> },
+    Depthwise,
 }
 
 impl Conv {
@@ -56,25 +106,29 @@ impl Conv {
         weights: &[f32],
         transposed: bool,
     ) -> Self {
-        assert_eq!(weights.len(), shape.weights_len(), "weights of the convolution");
+        Self::with_weights(simd, threads, shape, Arc::new(ConvWeights::new(simd, shape, weights, transposed)))
+    }
+
+    /// As [`Conv::new`], with weights packed before, perhaps for another batch or input size.
+    ///
+    /// # Panics
+    /// When the weights are those of another kernel.
+    pub fn with_weights(simd: Simd, threads: usize, shape: &ConvShape, weights: Arc<ConvWeights>) -> Self {
         let (simd, threads) = (simd.at_most(), threads.max(1));
-        let mirrored;
-        let weights = if transposed {
-            mirrored = mirror(shape, weights);
-            &mirrored
-        } else {
-            weights
-        };
         let planes = Planes::new(shape);
         let (channels, filters) = (shape.channels / shape.groups, shape.filters / shape.groups);
-        let method = if channels == 1 && shape.groups > 1 && shape.taps() > 1 {
-            Method::Depthwise { weights: weights.to_vec() }
+        let k = channels * shape.taps();
+        let fits = match &*weights {
+            ConvWeights::Plain(weights) => is_depthwise(shape) && weights.len() == shape.weights_len(),
+            ConvWeights::Packed(groups) => {
+                let same = |p: &PackedA| (p.m, p.k, p.simd) == (filters, k, simd);
+                !is_depthwise(shape) && groups.len() == shape.groups && groups.iter().all(same)
+            }
+        };
+        assert!(fits, "weights of another convolution");
+        let method = if is_depthwise(shape) {
+            Method::Depthwise
         } else {
-            let k = channels * shape.taps();
-            let group = |g: usize| {
-                let part = &weights[g * filters * k..(g + 1) * filters * k];
-                PackedA::new(simd, filters, k, &Matrix::row_major(part, k))
-            };
             let [_, height, width] = shape.output();
             let linear = (planes.row == width && shape.stride == [1; 3] && shape.taps() == 1)
                 || height * shape.output()[0] == 1;
@@ -85,9 +139,9 @@ impl Conv {
                 threads,
                 (false, true),
             );
-            Method::Product { weights: (0..shape.groups).map(group).collect(), blocks, linear }
+            Method::Product { blocks, linear }
         };
-        Self { shape: *shape, simd, threads, planes, method }
+        Self { shape: *shape, simd, threads, planes, weights, method }
     }
 
     /// The shape it was prepared for.
@@ -97,10 +151,7 @@ impl Conv {
 
     /// Bytes of packed weights held.
     pub fn weight_bytes(&self) -> usize {
-        match &self.method {
-            Method::Product { weights, .. } => weights.iter().map(PackedA::bytes).sum(),
-            Method::Depthwise { weights } => weights.len() * 4,
-        }
+        self.weights.bytes()
     }
 
     fn staged_len(&self) -> usize {
@@ -115,7 +166,7 @@ impl Conv {
     fn per_thread(&self) -> usize {
         match &self.method {
             Method::Product { blocks, .. } => blocks.scratch_per_thread(),
-            Method::Depthwise { .. } => self.planes.len + 64,
+            Method::Depthwise => self.planes.len + 64,
         }
     }
 
@@ -155,11 +206,14 @@ impl Conv {
         }
         let (staged, scratch) = scratch.split_at_mut(self.staged_len());
         let scratch = Scratch::split(scratch, self.per_thread(), self.threads);
-        match &self.method {
-            Method::Depthwise { weights } => {
+        match (&self.method, &*self.weights) {
+            (Method::Depthwise, ConvWeights::Plain(weights)) => {
                 self.depthwise(weights, input, output, epilogue, scratch, pool);
             }
-            Method::Product { weights, blocks, linear } => {
+            (Method::Depthwise, ConvWeights::Packed(_)) | (Method::Product { .. }, ConvWeights::Plain(_)) => {
+                unreachable!("checked when it was prepared")
+            }
+            (Method::Product { blocks, linear }, ConvWeights::Packed(weights)) => {
                 for b in 0..s.batch {
                     let image = &input[b * image..(b + 1) * image];
                     let rows = &mut output[b * result..(b + 1) * result];
