@@ -1,6 +1,6 @@
 //! Feeds the importer damaged models: `fuzz_import --seconds N --seed S CORPUS_DIR`.
 //!
-//! Takes the `.onnx` files below CORPUS_DIR that are small, damages one after the other in ways that files get
+//! Takes the `.onnx` files below `CORPUS_DIR` that are small, damages one after the other in ways that files get
 //! damaged (bits, lengths, cut ends, pieces of others, doubled and moved parts), and imports each. A panic, more
 //! than 1 GiB of memory or more than 10 s for one file is a finding: its bytes are written beside the corpus
 //! as `finding-N.onnx`, and the command fails.

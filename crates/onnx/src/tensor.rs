@@ -289,14 +289,14 @@ pub(crate) fn sparse(proto: &SparseTensorProto, files: &Files) -> Result<Tensor,
     }
     let stored = values.len();
     let numbers = indices.to_i64();
-    let places: Vec<usize> = match indices.shape() {
+    let places: Vec<usize> = match *indices.shape() {
         // Places in row-major order.
-        &[n] if n == stored => numbers
+        [n] if n == stored => numbers
             .iter()
             .map(|&i| usize::try_from(i).ok().filter(|&i| i < count))
             .collect::<Option<_>>(),
         // One row of coordinates each.
-        &[n, rank] if n == stored && rank == shape.len() => numbers
+        [n, rank] if n == stored && rank == shape.len() => numbers
             .chunks(rank.max(1))
             .map(|row| {
                 row.iter().zip(&shape).try_fold(0usize, |place, (&i, &dim)| {

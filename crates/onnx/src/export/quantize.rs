@@ -25,7 +25,7 @@ fn layout(x: &Operands) -> Option<Layout> {
             match dim {
                 Dim::Fixed(1) => {}
                 Dim::Fixed(n) if own.is_none() => {
-                    own = Some(((place + rank).checked_sub(shape.len())?, *n))
+                    own = Some(((place + rank).checked_sub(shape.len())?, *n));
                 }
                 _ => return None,
             }
