@@ -2,6 +2,7 @@
 //!
 //! `cargo run --release -p anychip-cpu --example kernel_bench -- [THREADS] [FILTER]`
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
+#![allow(clippy::too_many_arguments, reason = "a layer is a row of numbers")]
 
 use anychip_cpu::detect::{Cpu, Peaks};
 use anychip_cpu::kernel::conv::{Conv, ConvShape};

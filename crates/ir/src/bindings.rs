@@ -27,11 +27,14 @@ impl Bindings {
         for formulas in [false, true] {
             for (i, (&input, shape)) in inputs.iter().zip(shapes).enumerate() {
                 let ty = graph.ty(input);
-                bindings.bind(ty, shape, formulas).map_err(|axis| IrError::Input {
-                    name: name_of(graph, i),
-                    found: format!("{}{shape:?}", ty.dtype),
-                    expected: bindings.describe(ty, axis),
-                })?;
+                if let Err(axis) = bindings.bind(ty, shape, formulas) {
+                    let place = axis.map(|axis| format!(", dim {axis}")).unwrap_or_default();
+                    return Err(IrError::Input {
+                        name: name_of(graph, i),
+                        found: format!("{}{shape:?}", ty.dtype),
+                        expected: format!("{}{place}", bindings.describe(ty)),
+                    });
+                }
             }
         }
         Ok(bindings)
@@ -84,15 +87,20 @@ impl Bindings {
         Err(IrError::Result {
             op,
             found: TensorType::of(tensor).to_string(),
-            expected: self.describe(ty, 0),
+            expected: self.describe(ty),
         })
     }
 
-    /// Holds a type against a shape; the first dim that does not fit is the error. Formulas are checked only
-    /// when asked for and when all their names are known.
-    fn bind(&mut self, ty: &TensorType, shape: &[usize], formulas: bool) -> Result<(), usize> {
+    /// Holds a type against a shape; the error is the first dim that does not fit, `None` where the ranks
+    /// differ. Formulas are checked only when asked for and when all their names are known.
+    fn bind(
+        &mut self,
+        ty: &TensorType,
+        shape: &[usize],
+        formulas: bool,
+    ) -> Result<(), Option<usize>> {
         if ty.rank() != shape.len() {
-            return Err(0);
+            return Err(None);
         }
         for (axis, (dim, &size)) in ty.shape.iter().zip(shape).enumerate() {
             let fits = match dim {
@@ -105,14 +113,14 @@ impl Bindings {
                 Dim::Expr(_) => true,
             };
             if !fits {
-                return Err(axis);
+                return Err(Some(axis));
             }
         }
         Ok(())
     }
 
     /// `f32[n, 3] (n = 2)`
-    fn describe(&self, ty: &TensorType, _axis: usize) -> String {
+    fn describe(&self, ty: &TensorType) -> String {
         let mut names: Vec<Symbol> = ty.shape.iter().flat_map(Dim::symbols).collect();
         names.sort();
         names.dedup();
@@ -127,5 +135,45 @@ fn name_of(graph: &Graph, i: usize) -> String {
     match graph.value_name(graph.inputs()[i]) {
         Some(name) if !name.is_empty() => name.to_string(),
         _ => format!("#{i}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Builder;
+    use anychip_tensor::DType;
+
+    fn graph() -> Graph {
+        let mut b = Builder::new("two");
+        let n = || Dim::sym("n");
+        let x = b.input("x", TensorType::new(DType::F32, [n() * Dim::Fixed(2), Dim::sym("h")]));
+        b.input("y", TensorType::new(DType::I64, [n(), Dim::Fixed(3)]));
+        b.finish(&[x])
+    }
+
+    #[test]
+    fn names_get_their_sizes() {
+        let bindings = Bindings::of_shapes(&graph(), &[&[8, 5], &[4, 3]]).unwrap();
+        assert_eq!(bindings.iter().collect::<Vec<_>>(), [("h", 5), ("n", 4)]);
+        let types = graph().bind_dims(&|name| bindings.get(name));
+        assert_eq!(format!("{types:?}"), "[f32[8, 5], i64[4, 3]]");
+        assert_eq!(format!("{:?}", graph().bind_dims(&|_| None)), "[f32[2*n, h], i64[n, 3]]");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let error =
+            |shapes: &[&[usize]]| Bindings::of_shapes(&graph(), shapes).unwrap_err().to_string();
+        assert_eq!(
+            error(&[&[8, 5], &[4, 2]]),
+            "input `y` is i64[4, 2], expected i64[n, 3] (n = 4), dim 1"
+        );
+        assert_eq!(
+            error(&[&[9, 5], &[4, 3]]),
+            "input `x` is f32[9, 5], expected f32[2*n, h] (h = 5, n = 4), dim 0"
+        );
+        assert_eq!(error(&[&[8], &[4, 3]]), "input `x` is f32[8], expected f32[2*n, h]");
+        assert_eq!(error(&[&[8, 5]]), "graph takes 2 operands and got 1");
     }
 }

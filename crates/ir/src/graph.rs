@@ -229,6 +229,16 @@ impl Graph {
         self.values.len()
     }
 
+    /// The types of the inputs with numbers for the names that `size` knows: what [`crate::specialize`] takes.
+    /// See [`crate::Bindings::of_shapes`] for the numbers that given shapes imply.
+    pub fn bind_dims(&self, size: &dyn Fn(&str) -> Option<usize>) -> Vec<TensorType> {
+        let bound = |dim: &Dim| dim.substitute(&|name| size(name).map(Dim::Fixed));
+        self.inputs
+            .iter()
+            .map(|&v| TensorType::new(self.ty(v).dtype, self.ty(v).shape.iter().map(bound)))
+            .collect()
+    }
+
     /// The type of a value.
     pub fn ty(&self, value: ValueId) -> &TensorType {
         &self.values[value.index()].ty

@@ -38,3 +38,4 @@ pub use prim::{
 };
 pub use rewrite::{Replacement, inline, inline_with, rewrite, specialize};
 pub use verify::{VerifyError, verify};
+pub use work::{Work, graph_work, node_work, node_works};

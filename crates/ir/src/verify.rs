@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use anychip_tensor::{Dim, Symbol};
+use anychip_tensor::Dim;
 
 use crate::{Builder, Definition, Graph, IrError, NodeId, TensorType, ValueId};
 
@@ -182,14 +182,8 @@ fn types(graph: &Graph) -> Vec<VerifyError> {
     let mut errors = Vec::new();
     let mut b = Builder::new(graph.name());
     let mut values: BTreeMap<ValueId, ValueId> = BTreeMap::new();
-    // What the names invented now are called in the graph.
-    let mut names: BTreeMap<Symbol, Dim> = BTreeMap::new();
     for &input in graph.inputs() {
-        let ty = graph.ty(input).clone();
-        for symbol in ty.shape.iter().flat_map(Dim::symbols) {
-            names.insert(symbol.clone(), Dim::Sym(symbol));
-        }
-        values.insert(input, b.input("", ty));
+        values.insert(input, b.input("", graph.ty(input).clone()));
     }
     b.reserve_symbols(crate::rewrite::first_free_symbol(graph));
     for (id, node) in graph.iter() {
@@ -211,14 +205,11 @@ fn types(graph: &Graph) -> Vec<VerifyError> {
             }
         };
         for (i, (&own, &derived)) in node.outputs.iter().zip(&results).enumerate() {
-            let (found, expected) = (graph.ty(own), b.ty(derived));
-            if !agree(found, expected, &mut names) {
-                errors.push(VerifyError::Type {
-                    place: place(graph, id),
-                    result: i,
-                    found: found.clone(),
-                    expected: expected.clone(),
-                });
+            let (found, expected) = (graph.ty(own).clone(), b.ty(derived).clone());
+            // What follows is derived from the type in the graph, so each fault is reported where it is.
+            if !b.retype(derived, &found) {
+                let place = place(graph, id);
+                errors.push(VerifyError::Type { place, result: i, found, expected });
             }
             values.insert(own, derived);
         }
@@ -226,32 +217,17 @@ fn types(graph: &Graph) -> Vec<VerifyError> {
     errors
 }
 
-/// Whether a type in the graph is one the rules allow: equal, once invented names are matched up. A builder may
-/// have known more than the graph keeps (or less), so a formula stands against an invented name.
-pub(crate) fn agree(
-    found: &TensorType,
-    derived: &TensorType,
-    names: &mut BTreeMap<Symbol, Dim>,
-) -> bool {
-    if found.dtype != derived.dtype || found.rank() != derived.rank() {
-        return false;
-    }
-    found.shape.iter().zip(&derived.shape).all(|(found, derived)| {
-        if let Dim::Sym(name) = derived
-            && name.starts_with('?')
-            && !names.contains_key(name)
-        {
-            names.insert(name.clone(), found.clone());
-            return true;
-        }
-        let renamed = derived.substitute(&|name| names.get(name).cloned());
-        if &renamed == found {
-            return true;
-        }
-        // Two numbers or two formulas of given names say different things; an invented name may be either.
-        let invented = |dim: &Dim| dim.symbols().iter().any(|s| s.starts_with('?'));
-        invented(found) || invented(&renamed)
-    })
+/// Whether a type in the graph is one that the rules allow: equal, but for names (`?n`) that were invented. A
+/// builder may have known more than the graph keeps, or less, so anything may stand against an invented name.
+pub(crate) fn agree(found: &TensorType, derived: &TensorType) -> bool {
+    let invented = |dim: &Dim| dim.symbols().iter().any(|s| s.starts_with('?'));
+    found.dtype == derived.dtype
+        && found.rank() == derived.rank()
+        && found
+            .shape
+            .iter()
+            .zip(&derived.shape)
+            .all(|(found, derived)| found == derived || invented(found) || invented(derived))
 }
 
 #[cfg(test)]

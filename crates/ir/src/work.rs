@@ -1,181 +1,358 @@
-//! What a graph costs apart from any chip: multiply-accumulates, other operations, bytes.
+//! What a graph costs: multiplications, other operations and bytes, counted from types alone.
 //!
-//! A multiply-accumulate of a dot product or convolution counts once in [`Work::macs`]; whoever reports operations
-//! counts it as two. Every other arithmetic primitive counts one operation an element of its result (a reduction one an
-//! element of its operand, a sort `n·log2 n`); moving data counts none. Composites count by their expansion, with only
-//! their own operands and results as traffic. A loop counts its body times its trip count where that is known and once
-//! otherwise; a branch counts the dearer of its two ways.
+//! Counts are of the mathematics, not of an implementation: a convolution multiplies every kernel element at
+//! every place of the result, padding included. Multiply-accumulates are counted apart from all other arithmetic;
+//! **one multiply-accumulate is two operations** ([`Work::all_operations`]). A primitive that only moves data
+//! has no operations, only bytes.
 
-use anychip_tensor::Tensor;
+use std::collections::BTreeMap;
+
+use anychip_tensor::{Dim, Symbol};
 
 use crate::{Builder, Graph, IrError, Node, Op, Prim, TensorType, ValueId};
 
-/// The cost of a node or of a graph.
+/// What one node, or a whole graph, costs.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Work {
     /// Multiply-accumulates of dot products and convolutions.
     pub macs: f64,
-    /// All other arithmetic operations.
+    /// All other arithmetic, multiply-accumulates apart: one operation for each element of an elementwise
+    /// function however complicated, one for each element that a reduction takes in.
     pub operations: f64,
-    /// Bytes of operands.
+    /// Bytes of operands, constants apart.
     pub bytes_read: f64,
     /// Bytes of results.
     pub bytes_written: f64,
-    /// The part of [`Work::bytes_read`] that is constants.
+    /// Bytes of operands that are constants: weights and tables.
     pub weight_bytes: f64,
+    /// Whether a size in it is one that only a run can tell, so that the figures are bounds or guesses.
+    pub data_dependent: bool,
 }
 
 impl Work {
-    fn add(&mut self, other: Work, times: f64) {
-        self.macs += other.macs * times;
-        self.operations += other.operations * times;
-        self.bytes_read += other.bytes_read * times;
-        self.bytes_written += other.bytes_written * times;
-        self.weight_bytes += other.weight_bytes * times;
+    /// All bytes that cross the boundary.
+    pub fn bytes(&self) -> f64 {
+        self.bytes_read + self.bytes_written + self.weight_bytes
+    }
+
+    /// Every operation: two for each multiply-accumulate, and the others.
+    pub fn all_operations(&self) -> f64 {
+        2.0 * self.macs + self.operations
+    }
+
+    fn arithmetic(macs: f64, operations: f64) -> Work {
+        Work { macs, operations, ..Work::default() }
+    }
+
+    /// Every figure times `factor`: so many runs.
+    #[must_use]
+    pub fn times(self, factor: f64) -> Work {
+        Work {
+            macs: self.macs * factor,
+            operations: self.operations * factor,
+            bytes_read: self.bytes_read * factor,
+            bytes_written: self.bytes_written * factor,
+            weight_bytes: self.weight_bytes * factor,
+            ..self
+        }
+    }
+
+    /// The larger of each figure: either of two branches may run.
+    #[must_use]
+    pub fn larger(self, other: Work) -> Work {
+        Work {
+            macs: self.macs.max(other.macs),
+            operations: self.operations.max(other.operations),
+            bytes_read: self.bytes_read.max(other.bytes_read),
+            bytes_written: self.bytes_written.max(other.bytes_written),
+            weight_bytes: self.weight_bytes.max(other.weight_bytes),
+            data_dependent: self.data_dependent || other.data_dependent,
+        }
     }
 }
 
-/// The cost of a graph, whose input sizes must be numbers. Sizes that only a run can tell count as 1.
-pub fn graph_work(graph: &Graph) -> Result<Work, IrError> {
-    let mut total = Work::default();
-    for node in graph.nodes() {
-        total.add(node_work(graph, node)?, 1.0);
+impl std::ops::Add for Work {
+    type Output = Work;
+    fn add(self, other: Work) -> Work {
+        Work {
+            macs: self.macs + other.macs,
+            operations: self.operations + other.operations,
+            bytes_read: self.bytes_read + other.bytes_read,
+            bytes_written: self.bytes_written + other.bytes_written,
+            weight_bytes: self.weight_bytes + other.weight_bytes,
+            data_dependent: self.data_dependent || other.data_dependent,
+        }
     }
-    Ok(total)
 }
 
-/// The cost of one node of `graph`.
+impl std::iter::Sum for Work {
+    fn sum<I: Iterator<Item = Work>>(works: I) -> Work {
+        works.fold(Work::default(), |a, b| a + b)
+    }
+}
+
+/// What a node costs, its constants counted as weights. A composite costs the arithmetic of its expansion and
+/// the bytes of its boundary. An `If` costs the larger of its branches; a `Loop` its body times the trip count
+/// where that is a constant, and once where it is not.
+///
+/// Named dims are an error: specialise the graph first. Sizes that only a run can tell (`?n`) count as their
+/// largest where the operands bound them (the places of non-zero elements, the rows of a counted loop) and as 1
+/// elsewhere; such work is marked [`Work::data_dependent`]. For every node of a graph use [`node_works`].
 pub fn node_work(graph: &Graph, node: &Node) -> Result<Work, IrError> {
-    let mut work = Work::default();
-    if let Op::Prim(Prim::Constant(_)) = node.op {
-        return Ok(work);
-    }
-    for &v in &node.inputs {
-        let bytes = bytes(graph.ty(v));
-        work.bytes_read += bytes;
-        if graph.constant(v).is_some() {
-            work.weight_bytes += bytes;
-        }
-    }
-    work.bytes_written = node.outputs.iter().map(|&v| bytes(graph.ty(v))).sum();
-    match &node.op {
-        Op::Prim(prim) => {
-            let (macs, operations) = arithmetic(graph, node, prim)?;
-            work.macs = macs;
-            work.operations = operations;
-        }
-        Op::Composite(composite) => {
-            let mut b = Builder::new(composite.name());
-            let inputs: Vec<ValueId> = node
-                .inputs
-                .iter()
-                .map(|&v| match graph.constant(v) {
-                    // A small constant may decide the form of the expansion; a large one is only data.
-                    Some(tensor) if !tensor.dtype().is_float() && tensor.len() <= 128 => {
-                        b.constant(Tensor::clone(tensor))
-                    }
-                    _ => b.input("", graph.ty(v).clone()),
-                })
-                .collect();
-            let inner = graph_work(&b.expansion(composite.as_ref(), &inputs)?)?;
-            work.macs = inner.macs;
-            work.operations = inner.operations;
-        }
-    }
-    Ok(work)
+    Counter::of(graph).node(node)
 }
 
-/// The number of elements; a size that is not a number counts as 1.
-fn elements(ty: &TensorType) -> f64 {
-    ty.shape.iter().map(|dim| dim.fixed().unwrap_or(1) as f64).product()
+/// What each node costs, in order.
+pub fn node_works(graph: &Graph) -> Result<Vec<Work>, IrError> {
+    let counter = Counter::of(graph);
+    graph.nodes().iter().map(|node| counter.node(node)).collect()
 }
 
-fn bytes(ty: &TensorType) -> f64 {
-    (elements(ty) * ty.dtype.storage_bits() as f64 / 8.0).ceil()
+/// What all nodes of a graph cost together.
+///
+/// Bytes are summed node by node, as if nothing were fused or kept in a cache.
+pub fn graph_work(graph: &Graph) -> Result<Work, IrError> {
+    Ok(node_works(graph)?.into_iter().sum())
 }
 
-fn arithmetic(graph: &Graph, node: &Node, prim: &Prim) -> Result<(f64, f64), IrError> {
-    let operand = |i: usize| graph.ty(node.inputs[i]);
-    let result = || node.outputs.first().map_or(0.0, |&v| elements(graph.ty(v)));
-    let size = |ty: &TensorType, axis: usize| ty.shape[axis].fixed().unwrap_or(1) as f64;
-    Ok(match prim {
-        Prim::DotGeneral(dims, _) => {
-            let summed: f64 = dims.lhs_contract.iter().map(|&axis| size(operand(0), axis)).product();
-            (result() * summed, 0.0)
-        }
-        Prim::Convolution(dims, _) => {
-            let kernel = operand(1);
-            let window: f64 = (1..kernel.rank()).map(|axis| size(kernel, axis)).product();
-            // A transposed convolution multiplies only where its stretched input has an element.
-            let stretched: f64 = dims.input_dilation.iter().map(|&d| d as f64).product();
-            (result() * window / stretched, 0.0)
-        }
-        Prim::Unary(_)
-        | Prim::Binary(_)
-        | Prim::Compare(_)
-        | Prim::Select
-        | Prim::Cast { .. }
-        | Prim::Random { .. } => (0.0, result()),
-        Prim::Quantize { .. } | Prim::Dequantize { .. } | Prim::Requantize { .. } => (0.0, 2.0 * result()),
-        Prim::Reduce { .. } | Prim::ArgReduce { .. } | Prim::Cumulative { .. } => (0.0, elements(operand(0))),
-        Prim::ReduceWindow { window, .. } => {
-            (0.0, result() * window.size.iter().map(|&n| n as f64).product::<f64>())
-        }
-        Prim::TopK { axis, .. } => {
-            let n = size(operand(0), *axis);
-            (0.0, elements(operand(0)) * n.max(2.0).log2())
-        }
-        Prim::ScatterAlong { .. } | Prim::ScatterNd { .. } => (0.0, elements(operand(2))),
-        Prim::Constant(_)
-        | Prim::Iota
-        | Prim::BitCast { .. }
-        | Prim::ShapeOf
-        | Prim::Reshape
-        | Prim::Broadcast
-        | Prim::Transpose { .. }
-        | Prim::Slice { .. }
-        | Prim::Pad
-        | Prim::Concat { .. }
-        | Prim::Take { .. }
-        | Prim::TakeAlong { .. }
-        | Prim::GatherNd { .. }
-        | Prim::NonZero => (0.0, 0.0),
-        Prim::If => {
-            let mut dearest = Work::default();
-            for region in &node.regions {
-                let work = graph_work(region)?;
-                if work.macs * 2.0 + work.operations >= dearest.macs * 2.0 + dearest.operations {
-                    dearest = work;
+/// A graph with the largest sizes that its invented names can stand for.
+struct Counter<'a> {
+    graph: &'a Graph,
+    bounds: BTreeMap<Symbol, usize>,
+}
+
+impl Counter<'_> {
+    fn of(graph: &Graph) -> Counter<'_> {
+        let mut counter = Counter { graph, bounds: BTreeMap::new() };
+        for node in graph.nodes() {
+            let bound = match &node.op {
+                Op::Prim(Prim::NonZero) => {
+                    let mut open = false;
+                    counter.elements(graph.ty(node.inputs[0]), "non-zero", &mut open).ok()
+                }
+                Op::Prim(Prim::Loop { .. }) => counter.trips(node).map(|n| n as f64),
+                Op::Prim(_) | Op::Composite(_) => None,
+            };
+            let Some(bound) = bound else { continue };
+            for dim in node.outputs.iter().flat_map(|&v| &graph.ty(v).shape) {
+                if let Dim::Sym(name) = dim
+                    && name.starts_with('?')
+                {
+                    counter.bounds.entry(name.clone()).or_insert(bound as usize);
                 }
             }
-            (dearest.macs, dearest.operations)
         }
-        Prim::Loop { .. } => {
-            let trips = graph
-                .constant_integers(node.inputs[0])
-                .and_then(|n| n.first().copied())
-                .filter(|&n| n < i64::from(i32::MAX))
-                .map_or(1.0, |n| n.max(0) as f64);
-            let mut total = Work::default();
-            for region in &node.regions {
-                total.add(graph_work(region)?, trips);
+        counter
+    }
+
+    fn node(&self, node: &Node) -> Result<Work, IrError> {
+        self.count(node).map_err(|error| error.at(&node.name))
+    }
+
+    fn count(&self, node: &Node) -> Result<Work, IrError> {
+        let op = node.op.name();
+        let mut open = false;
+        let mut work = self.arithmetic(node, &mut open)?;
+        // The bytes of a constant are counted where it is used.
+        if !matches!(node.op, Op::Prim(Prim::Constant(_))) {
+            for (i, &input) in node.inputs.iter().enumerate() {
+                // The same value twice is read once.
+                if node.inputs[..i].contains(&input) {
+                    continue;
+                }
+                let bytes = self.bytes(input, op, &mut open)?;
+                if self.graph.constant(input).is_some() {
+                    work.weight_bytes += bytes;
+                } else {
+                    work.bytes_read += bytes;
+                }
             }
-            (total.macs, total.operations)
+            for &output in &node.outputs {
+                work.bytes_written += self.bytes(output, op, &mut open)?;
+            }
+            // What happens inside comes on top of what crosses the boundary.
+            work = work + self.regions(node)?;
         }
-    })
+        work.data_dependent |= open;
+        Ok(work)
+    }
+
+    /// Operations alone, no bytes.
+    fn arithmetic(&self, node: &Node, open: &mut bool) -> Result<Work, IrError> {
+        let composite = match &node.op {
+            Op::Prim(prim) => return self.prim(prim, node, open),
+            Op::Composite(composite) => composite,
+        };
+        let mut b = Builder::new(composite.name());
+        let operands: Vec<ValueId> = node
+            .inputs
+            .iter()
+            .map(|&v| match self.graph.constant(v) {
+                // What decides shapes inside is a constant there too.
+                Some(tensor) if !tensor.dtype().is_float() => b.constant(tensor.clone()),
+                _ => b.input("", self.bounded(self.graph.ty(v), open)),
+            })
+            .collect();
+        let outputs = composite.expand(&mut b, &operands)?;
+        let inner = graph_work(&b.finish(&outputs))?;
+        Ok(Work { bytes_read: 0.0, bytes_written: 0.0, weight_bytes: 0.0, ..inner })
+    }
+
+    fn prim(&self, prim: &Prim, node: &Node, open: &mut bool) -> Result<Work, IrError> {
+        let op = prim.name();
+        let ty = |i: usize| self.graph.ty(node.inputs[i]);
+        let result = self.elements(self.graph.ty(node.outputs[0]), op, open)?;
+        let others = |count: f64| Ok(Work::arithmetic(0.0, count));
+        match prim {
+            Prim::Constant(_)
+            | Prim::Iota
+            | Prim::BitCast { .. }
+            | Prim::ShapeOf
+            | Prim::Reshape
+            | Prim::Broadcast
+            | Prim::Transpose { .. }
+            | Prim::Slice { .. }
+            | Prim::Pad
+            | Prim::Concat { .. }
+            | Prim::Take { .. }
+            | Prim::TakeAlong { .. }
+            | Prim::GatherNd { .. }
+            | Prim::If
+            | Prim::Loop { .. } => Ok(Work::default()),
+            Prim::Unary(_)
+            | Prim::Binary(_)
+            | Prim::Compare(_)
+            | Prim::Select
+            | Prim::Cast { .. }
+            | Prim::Random { .. } => others(result),
+            Prim::DotGeneral(dims, _) => {
+                let mut depth = 1.0;
+                for &axis in &dims.lhs_contract {
+                    depth *= self.size(ty(0), axis, op, open)?;
+                }
+                Ok(Work::arithmetic(result * depth, 0.0))
+            }
+            Prim::Convolution(..) => {
+                // Each result element sums over one kernel: its channels a group times its taps.
+                let mut depth = 1.0;
+                for axis in 1..ty(1).rank() {
+                    depth *= self.size(ty(1), axis, op, open)?;
+                }
+                Ok(Work::arithmetic(result * depth, 0.0))
+            }
+            Prim::Reduce { .. }
+            | Prim::ArgReduce { .. }
+            | Prim::Cumulative { .. }
+            | Prim::NonZero => others(self.elements(ty(0), op, open)?),
+            Prim::ReduceWindow { window, .. } => {
+                others(result * window.size.iter().map(|&n| n as f64).product::<f64>())
+            }
+            Prim::TopK { axis, .. } => {
+                // A comparison sort of each line.
+                let line = self.size(ty(0), *axis, op, open)?;
+                others(self.elements(ty(0), op, open)? * line.max(2.0).log2())
+            }
+            Prim::ScatterAlong { .. } | Prim::ScatterNd { .. } => {
+                others(self.elements(ty(2), op, open)?)
+            }
+            // Divide, round, add.
+            Prim::Quantize { .. } => others(3.0 * result),
+            // Subtract, multiply.
+            Prim::Dequantize { .. } => others(2.0 * result),
+            // Multiply, add, shift, add.
+            Prim::Requantize { .. } => others(4.0 * result),
+        }
+    }
+
+    fn regions(&self, node: &Node) -> Result<Work, IrError> {
+        let mut either = Work::default();
+        for region in &node.regions {
+            either = either.larger(graph_work(region)?);
+        }
+        let Op::Prim(Prim::Loop { .. }) = &node.op else { return Ok(either) };
+        Ok(match self.trips(node) {
+            Some(trips) => either.times(trips as f64),
+            None => Work { data_dependent: true, ..either },
+        })
+    }
+
+    /// How often a loop runs at most, where a constant says so; a number that no one means ("as long as the
+    /// condition holds") says nothing.
+    fn trips(&self, node: &Node) -> Option<usize> {
+        let trips = *self.graph.constant_integers(node.inputs[0])?.first()?;
+        (trips < i64::from(i32::MAX)).then_some(usize::try_from(trips).unwrap_or(0))
+    }
+
+    fn size(
+        &self,
+        ty: &TensorType,
+        axis: usize,
+        op: &'static str,
+        open: &mut bool,
+    ) -> Result<f64, IrError> {
+        let found = match &ty.shape[axis] {
+            Dim::Fixed(n) => Some(*n),
+            Dim::Sym(_) | Dim::Expr(_) => self.bound(&ty.shape[axis], open),
+        };
+        found.map(|n| n as f64).ok_or_else(|| IrError::Shapes {
+            op,
+            reason: "work is counted of numbers, not of named sizes",
+            types: vec![ty.clone()],
+        })
+    }
+
+    /// The largest that a dim of invented names can be, or 1; `None` when other names are in it.
+    fn bound(&self, dim: &Dim, open: &mut bool) -> Option<usize> {
+        *open = true;
+        let symbols = dim.symbols();
+        if !symbols.iter().all(|s| s.starts_with('?')) {
+            return None;
+        }
+        let largest =
+            dim.evaluate_signed(&|name| Some(self.bounds.get(name).copied().unwrap_or(1)))?;
+        Some(usize::try_from(largest).unwrap_or(0))
+    }
+
+    fn bounded(&self, ty: &TensorType, open: &mut bool) -> TensorType {
+        let dims = ty.shape.iter().map(|dim| match dim {
+            Dim::Fixed(_) => dim.clone(),
+            Dim::Sym(_) | Dim::Expr(_) => {
+                self.bound(dim, open).map_or_else(|| dim.clone(), Dim::Fixed)
+            }
+        });
+        TensorType::new(ty.dtype, dims)
+    }
+
+    fn elements(&self, ty: &TensorType, op: &'static str, open: &mut bool) -> Result<f64, IrError> {
+        let mut product = 1.0;
+        for axis in 0..ty.rank() {
+            product *= self.size(ty, axis, op, open)?;
+        }
+        Ok(product)
+    }
+
+    fn bytes(&self, value: ValueId, op: &'static str, open: &mut bool) -> Result<f64, IrError> {
+        let ty = self.graph.ty(value);
+        let bits = self.elements(ty, op, open)? * ty.dtype.storage_bits() as f64;
+        Ok((bits / 8.0).ceil())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ConvolutionDims, ReduceKind};
-    use anychip_tensor::DType;
+    use crate::{ConvolutionDims, DotDims};
+    use anychip_tensor::{DType, Tensor};
+
+    fn f32s(shape: &[usize]) -> TensorType {
+        TensorType::new(DType::F32, shape.iter().copied())
+    }
 
     #[test]
-    fn a_convolution_counts_its_windows() {
-        // ResNet-50's first layer: 64 × 112 × 112 results of 3 × 7 × 7 products.
-        let mut b = Builder::new("conv");
-        let x = b.input("x", TensorType::new(DType::F32, [1, 3, 224, 224]));
+    fn a_convolution_by_hand() {
+        // ResNet-50's first layer: 64·112·112 results of 3·7·7 products, 118 013 952 in all.
+        let mut b = Builder::new("stem");
+        let x = b.input("x", f32s(&[1, 3, 224, 224]));
         let w = b.constant(Tensor::zeros(DType::F32, [64, 3, 7, 7]).unwrap());
         let dims = ConvolutionDims {
             strides: vec![2, 2],
@@ -185,28 +362,72 @@ mod tests {
             groups: 1,
         };
         let y = b.prim(Prim::Convolution(dims, DType::F32), &[x, w]).unwrap();
-        let sum = b.reduce(ReduceKind::Sum, y, &[2, 3], false).unwrap();
-        let graph = b.finish(&[sum]);
-        let work = graph_work(&graph).unwrap();
-        assert_eq!(work.macs, 118_013_952.0);
-        assert_eq!(work.operations, 64.0 * 112.0 * 112.0);
-        assert_eq!(work.weight_bytes, 64.0 * 3.0 * 49.0 * 4.0);
+        let y = b.tanh(y).unwrap();
+        let graph = b.finish(&[y]);
+        let works = node_works(&graph).unwrap();
+        assert_eq!(works[1].macs, 118_013_952.0);
+        assert_eq!(works[1].operations, 0.0);
+        assert_eq!(works[1].all_operations(), 2.0 * 118_013_952.0);
+        assert_eq!(works[1].weight_bytes, (64 * 3 * 49 * 4) as f64);
+        assert_eq!(works[1].bytes_read, (3 * 224 * 224 * 4) as f64);
+        assert_eq!(works[1].bytes_written, (64 * 112 * 112 * 4) as f64);
+        assert_eq!(works[2].operations, (64 * 112 * 112) as f64);
+        let total = graph_work(&graph).unwrap();
+        assert_eq!(total, works.into_iter().sum());
+        assert!(!total.data_dependent);
     }
 
     #[test]
-    fn a_loop_counts_each_round() {
-        let mut b = Builder::new("loop");
-        let x = b.input("x", TensorType::new(DType::F32, [8, 8]));
+    fn named_sizes_are_an_error() {
+        let mut b = Builder::new("named");
+        let x = b.input("x", TensorType::new(DType::F32, [Dim::sym("n")]));
+        let y = b.exp(x).unwrap();
+        let graph = b.finish(&[y]);
+        assert!(matches!(graph_work(&graph), Err(IrError::Shapes { op: "exp", .. })));
+    }
+
+    #[test]
+    fn sizes_of_a_run_count_at_their_bound() {
+        let mut b = Builder::new("places");
+        let x = b.input("x", f32s(&[10]));
+        let places = b.prim(Prim::NonZero, &[x]).unwrap();
+        let sum = b.add(places, places).unwrap();
+        let graph = b.finish(&[sum]);
+        let work = node_works(&graph).unwrap()[1];
+        assert_eq!((work.operations, work.bytes_read, work.bytes_written), (10.0, 80.0, 80.0));
+        assert!(work.data_dependent);
+    }
+
+    #[test]
+    fn control_flow_counts_branches_and_trips() {
+        let mut b = Builder::new("control");
+        let x = b.input("x", f32s(&[4, 4]));
+        let truth = b.constant(Tensor::from_bools([], [true]).unwrap());
+        let branch = |b: &Builder, product: bool| {
+            let mut region = b.region("branch");
+            let x = region.input("x", f32s(&[4, 4]));
+            let dims =
+                DotDims { lhs_contract: vec![1], rhs_contract: vec![0], ..DotDims::default() };
+            let y = if product {
+                region.prim(Prim::DotGeneral(dims, DType::F32), &[x, x]).unwrap()
+            } else {
+                region.exp(x).unwrap()
+            };
+            region.finish(&[y])
+        };
+        let regions = vec![branch(&b, true), branch(&b, false)];
+        let y = b.node(Prim::If, &[truth, x], regions).unwrap()[0];
         let mut body = b.region("body");
         body.input("i", TensorType::scalar(DType::I64));
-        let state = body.input("state", TensorType::new(DType::F32, [8, 8]));
-        let next = body.matmul(state, state, DType::F32).unwrap();
-        let go = body.constant(Tensor::from_bools([], [true]).unwrap());
-        let body = body.finish(&[go, next]);
+        let state = body.input("state", f32s(&[4, 4]));
+        let go_on = body.constant(Tensor::from_bools([], [true]).unwrap());
+        let next = body.exp(state).unwrap();
+        let body = body.finish(&[go_on, next]);
         let trips = b.constant(Tensor::scalar(5i64));
-        let start = b.constant(Tensor::from_bools([], [true]).unwrap());
-        let y = b.node(Prim::Loop { carried: 1 }, &[trips, start, x], vec![body]).unwrap();
-        let graph = b.finish(&y);
-        assert_eq!(graph_work(&graph).unwrap().macs, 5.0 * 512.0);
+        let z = b.node(Prim::Loop { carried: 1 }, &[trips, truth, y], vec![body]).unwrap()[0];
+        let works = node_works(&b.finish(&[z])).unwrap();
+        // The larger of each figure: the product of one branch, the 16 exponentials of the other.
+        assert_eq!((works[1].macs, works[1].operations), (64.0, 16.0));
+        assert_eq!(works[3].operations, 5.0 * 16.0);
     }
 }

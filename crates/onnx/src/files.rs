@@ -65,7 +65,9 @@ impl Files {
         entries: &[StringStringEntryProto],
         expected: usize,
     ) -> Result<Bytes, ExternalError> {
-        let entry = |key: &str| entries.iter().find(|e| e.key() == key).map(|e| e.value());
+        let entry = |key: &str| {
+            entries.iter().find(|e| e.key() == key).map(super::proto::StringStringEntryProto::value)
+        };
         let number = |key: &str| -> Result<Option<usize>, ExternalError> {
             entry(key)
                 .map(|text| {

@@ -17,6 +17,9 @@ pub enum TensorProblem {
     /// A negative dim.
     #[error("dims {0:?} must not be negative")]
     Dims(Vec<i64>),
+    /// More dims than any tensor has.
+    #[error("{0} dims are more than any tensor has")]
+    Rank(usize),
     /// The number of values does not fit the dims.
     #[error("dims {dims:?} take {expected} values and {found} are there")]
     Count {
@@ -134,6 +137,9 @@ pub fn tensor_from_bytes(data: Bytes) -> Result<Tensor, TensorProblem> {
 }
 
 fn dims(dims: &[i64]) -> Result<Vec<usize>, TensorProblem> {
+    if dims.len() > 64 {
+        return Err(TensorProblem::Rank(dims.len()));
+    }
     dims.iter()
         .map(|&d| usize::try_from(d).map_err(|_| TensorProblem::Dims(dims.to_vec())))
         .collect()
@@ -283,14 +289,14 @@ pub(crate) fn sparse(proto: &SparseTensorProto, files: &Files) -> Result<Tensor,
     }
     let stored = values.len();
     let numbers = indices.to_i64();
-    let places: Vec<usize> = match indices.shape() {
+    let places: Vec<usize> = match *indices.shape() {
         // Places in row-major order.
-        &[n] if n == stored => numbers
+        [n] if n == stored => numbers
             .iter()
             .map(|&i| usize::try_from(i).ok().filter(|&i| i < count))
             .collect::<Option<_>>(),
         // One row of coordinates each.
-        &[n, rank] if n == stored && rank == shape.len() => numbers
+        [n, rank] if n == stored && rank == shape.len() => numbers
             .chunks(rank.max(1))
             .map(|row| {
                 row.iter().zip(&shape).try_fold(0usize, |place, (&i, &dim)| {

@@ -56,9 +56,9 @@ impl Expand for ConvTranspose {
         let w = b.transpose(w, &permutation)?;
         let mut w = b.reshape(w, &[&[groups * dims[1].clone(), inputs], kernel].concat())?;
         let mut padding = Vec::new();
-        for i in 0..spatial {
+        for (i, size) in kernel.iter().enumerate() {
             w = b.reverse(w, 2 + i)?;
-            let Some(size) = kernel[i].fixed() else {
+            let Some(size) = size.fixed() else {
                 return Err(IrError::NeedsValue {
                     op: "conv-transpose",
                     operand: 1,

@@ -38,7 +38,7 @@ impl Expand for DeformableConv {
         let (image, w, offset, mask) = (x[0], x[1], x[2], x.get(3).copied());
         let spatial = self.strides.len();
         let (dims, kernel) = (b.dims(image), b.dims(w));
-        let out = b.dims(offset)[2..].to_vec();
+        let out: Vec<Dim> = b.dims(offset).into_iter().skip(2).collect();
         if dims.len() != spatial + 2
             || kernel.len() != spatial + 2
             || out.len() != spatial

@@ -67,6 +67,8 @@ impl Expand for GridSample {
             let place = if self.mode == "nearest" { b.round(place)? } else { place };
             coordinates.push(match outside {
                 Outside::Zero => place,
+                // A cubic kernel at the edge weighs the true place; its neighbours are limited one by one.
+                Outside::Edge if self.mode == "cubic" => place,
                 Outside::Edge => {
                     let (first, last) = (b.scalar(wide, 0.0)?, b.offset(size, -1.0)?);
                     clamp(b, place, first, last)?

@@ -27,11 +27,11 @@ impl Expand for LocalResponseNorm {
                 found: x.len(),
             });
         };
-        if self.size == 0 {
+        if self.size == 0 || b.rank(x) == 0 {
             return Err(IrError::Setting {
                 op: "local-response-norm",
-                reason: "the size must not be 0",
-                found: "0".to_string(),
+                reason: "needs a dim and a size above 0",
+                found: format!("{} of {}", self.size, b.ty(x)),
             });
         }
         let windowed = b.rank(x) - 1;

@@ -135,8 +135,11 @@ pub(crate) fn times_transposed(
     x: ValueId,
     w: ValueId,
 ) -> Result<ValueId, IrError> {
-    let dims =
-        DotDims { lhs_contract: vec![b.rank(x) - 1], rhs_contract: vec![1], ..DotDims::default() };
+    let dims = DotDims {
+        lhs_contract: vec![b.rank(x).saturating_sub(1)],
+        rhs_contract: vec![1],
+        ..DotDims::default()
+    };
     let dtype = b.dtype(x);
     b.prim(Prim::DotGeneral(dims, dtype), &[x, w])
 }

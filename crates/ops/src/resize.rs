@@ -63,6 +63,9 @@ struct Along {
     region: (f64, f64),
 }
 
+/// Elements on one side that a stretched kernel may cover; each becomes a few nodes.
+const MOST_NEIGHBORS: i64 = 4096;
+
 fn setting(reason: &'static str, found: &str) -> IrError {
     IrError::Setting { op: "resize", reason, found: found.to_string() }
 }
@@ -148,14 +151,11 @@ impl Resize {
                     let dim = factor.zip(dims[axis].fixed()).map(|(f, n)| {
                         Dim::Fixed((f * n as f64 + 0.5).floor() as usize)
                     });
-                    let length = match &dim {
-                        Some(dim) => b.dim_value(dim)?,
-                        None => {
-                            let product = b.mul(wide, *scale)?;
-                            let shifted = b.offset(product, 0.5)?;
-                            let whole = b.floor(shifted)?;
-                            b.cast(whole, DType::I64)?
-                        }
+                    let length = if let Some(dim) = &dim { b.dim_value(dim)? } else {
+                        let product = b.mul(wide, *scale)?;
+                        let shifted = b.offset(product, 0.5)?;
+                        let whole = b.floor(shifted)?;
+                        b.cast(whole, DType::I64)?
                     };
                     Along { axis, dim, length, scale: *scale, factor: *factor, region }
                 }
@@ -372,6 +372,9 @@ impl Resize {
         };
         let reach = if cubic { 2.0 } else { 1.0 };
         let start = (-reach / scale).floor() as i64 + 1;
+        if start < -MOST_NEIGHBORS {
+            return Err(setting("shrinks too much for a kernel that covers all", &scale.to_string()));
+        }
         let zero = b.scalar(DType::F64, 0.0)?;
         let two = b.scalar(DType::F64, 2.0)?;
         let mut weights = Vec::new();

@@ -24,6 +24,9 @@ pub(crate) enum Outside {
     Mirror(bool),
 }
 
+/// Weights of neighbours from the distance to the one below.
+pub(crate) type Taps<'a> = &'a dyn Fn(&mut Builder, ValueId) -> Result<Vec<ValueId>, IrError>;
+
 /// An image batch `[n, c, spatial…]` ready to be read at places.
 pub(crate) struct Pixels {
     /// `[n, spatial…, c]` with the spatial dims made one.
@@ -99,7 +102,7 @@ impl Pixels {
         b: &mut Builder,
         coordinates: &[ValueId],
         first: i64,
-        taps: &dyn Fn(&mut Builder, ValueId) -> Result<Vec<ValueId>, IrError>,
+        taps: Taps<'_>,
     ) -> Result<ValueId, IrError> {
         let dtype = b.dtype(self.rows);
         let mut starts = Vec::new();

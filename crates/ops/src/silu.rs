@@ -1,4 +1,4 @@
-//! SiLU, also called swish.
+//! `SiLU`, also called swish.
 
 use anychip_ir::{Builder, Expand, IrError, ValueId, composite};
 

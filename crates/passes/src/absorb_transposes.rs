@@ -1,7 +1,8 @@
 //! A dot product reads its operands in any order of dims.
 
-use anychip_ir::{Builder, DotDims, Graph, IrError, Prim, ValueId};
+use anychip_ir::{Builder, DotDims, Graph, IrError, Op, Prim, ValueId};
 
+use crate::rebuild::{contains, unchanged};
 use crate::{Outcome, Site, matching, replace};
 
 pass! {
@@ -10,6 +11,9 @@ pass! {
 }
 
 fn run(graph: &Graph) -> Result<Outcome, IrError> {
+    if !contains(graph, &|op| matches!(op, Op::Prim(Prim::Transpose { .. }))) {
+        return Ok(unchanged(graph));
+    }
     replace(graph, &mut rule)
 }
 
@@ -18,8 +22,8 @@ fn rule(b: &mut Builder, site: &Site<'_>) -> Result<Option<ValueId>, IrError> {
     let mut dims: DotDims = dims.clone();
     let mut operands = [site.inputs[0], site.inputs[1]];
     let mut changed = false;
-    for side in 0..2 {
-        let Some((x, permutation)) = matching::transpose(b.graph(), operands[side]) else {
+    for (side, operand) in operands.iter_mut().enumerate() {
+        let Some((x, permutation)) = matching::transpose(b.graph(), *operand) else {
             continue;
         };
         let (batch, contract) = if side == 0 {
@@ -36,7 +40,7 @@ fn rule(b: &mut Builder, site: &Site<'_>) -> Result<Option<ValueId>, IrError> {
         for dim in batch.iter_mut().chain(contract.iter_mut()) {
             *dim = permutation[*dim];
         }
-        operands[side] = x;
+        *operand = x;
         changed = true;
     }
     if changed { b.prim(Prim::DotGeneral(dims, *output), &operands).map(Some) } else { Ok(None) }

@@ -1,7 +1,8 @@
 //! Elementwise operations broadcast by themselves.
 
-use anychip_ir::{Builder, Graph, IrError, Prim, ValueId};
+use anychip_ir::{Builder, Graph, IrError, Op, Prim, ValueId};
 
+use crate::rebuild::{contains, unchanged};
 use crate::{Elementwise, Outcome, Site, matching, replace};
 
 pass! {
@@ -11,6 +12,9 @@ pass! {
 }
 
 fn run(graph: &Graph) -> Result<Outcome, IrError> {
+    if !contains(graph, &|op| matches!(op, Op::Prim(Prim::Broadcast))) {
+        return Ok(unchanged(graph));
+    }
     replace(graph, &mut rule)
 }
 

@@ -4,6 +4,7 @@ use anychip_ir::{Builder, Graph, IrError, ValueId};
 use anychip_ops::BatchNorm;
 use anychip_tensor::Dim;
 
+use crate::rebuild::{contains, unchanged};
 use crate::{Outcome, Site, matching::is_constant, replace};
 
 pass! {
@@ -13,6 +14,9 @@ pass! {
 }
 
 fn run(graph: &Graph) -> Result<Outcome, IrError> {
+    if !contains(graph, &|op| op.composite::<BatchNorm>().is_some()) {
+        return Ok(unchanged(graph));
+    }
     replace(graph, &mut rule)
 }
 

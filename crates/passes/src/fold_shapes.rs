@@ -106,7 +106,7 @@ fn chain(site: &Site<'_>) -> usize {
         }
         let Some(node) = site.graph.producer(value) else { continue };
         match &node.op {
-            Op::Prim(Prim::Constant(_)) => continue,
+            Op::Prim(Prim::Constant(_)) => {}
             Op::Prim(Prim::ShapeOf) => count += 1,
             Op::Prim(_) | Op::Composite(_) => {
                 count += 1;
@@ -132,22 +132,26 @@ fn cost(dims: &[Dim]) -> usize {
     nodes + 2 * symbols.len()
 }
 
-/// Additions, products and the like in a dim.
+/// Additions, products and the like in a dim, once factors of 1 are gone.
 fn arithmetic(dim: &Dim) -> usize {
     let Dim::Expr(polynomial) = dim else { return 0 };
-    polynomial
-        .terms()
-        .map(|(_, atoms)| {
-            1 + atoms
-                .iter()
-                .map(|atom| match atom {
-                    Atom::Sym(_) => 1,
-                    Atom::FloorDiv(a, b) => 9 + arithmetic(a) + arithmetic(b),
-                    Atom::Max(a, b) | Atom::Min(a, b) => 2 + arithmetic(a) + arithmetic(b),
-                })
-                .sum::<usize>()
-        })
-        .sum()
+    let mut nodes = 0;
+    let mut terms = 0usize;
+    for (coefficient, atoms) in polynomial.terms() {
+        terms += 1;
+        let factors = atoms.len() + usize::from(coefficient != 1);
+        nodes += factors.saturating_sub(1);
+        nodes += atoms
+            .iter()
+            .map(|atom| match atom {
+                Atom::Sym(_) => 0,
+                // `Builder::floor_div`: a quotient, a remainder and what corrects the one by the other.
+                Atom::FloorDiv(a, b) => 9 + arithmetic(a) + arithmetic(b),
+                Atom::Max(a, b) | Atom::Min(a, b) => 1 + arithmetic(a) + arithmetic(b),
+            })
+            .sum::<usize>();
+    }
+    nodes + terms.saturating_sub(1)
 }
 
 #[cfg(test)]

@@ -245,9 +245,7 @@ fn until_one_value(
         inside.insert(result);
         open.insert(result);
         open.retain(|&v| {
-            uses.is_output(v)
-                || uses.users(v).iter().any(|id| !added.contains(id))
-                || v == result
+            uses.is_output(v) || uses.users(v).iter().any(|id| !added.contains(id)) || v == result
         });
         if open.len() == 1 && open.contains(&result) {
             return Some(added.into_iter().collect());
@@ -330,7 +328,8 @@ mod tests {
     #[test]
     fn bias_hard_swish_and_residual_follow_a_convolution() {
         let mut b = Builder::new("g");
-        let x = b.input("x", TensorType::new(DType::F32, [Dim::sym("n"), 8.into(), 4.into(), 4.into()]));
+        let x = b
+            .input("x", TensorType::new(DType::F32, [Dim::sym("n"), 8.into(), 4.into(), 4.into()]));
         let y = convolution(&mut b, x, 8);
         let bias = constant(&mut b, &[8, 1, 1]);
         let y = b.add(y, bias).unwrap();
@@ -345,7 +344,10 @@ mod tests {
         assert_eq!(
             names(&g),
             [
-                (GroupKind::Convolution, vec!["convolution", "add", "add", "max", "min", "mul", "add"]),
+                (
+                    GroupKind::Convolution,
+                    vec!["convolution", "add", "add", "max", "min", "mul", "add"]
+                ),
                 (GroupKind::Convolution, vec!["convolution"]),
             ]
         );
@@ -380,10 +382,7 @@ mod tests {
         let g = b.finish(&[y, z]);
         assert_eq!(
             names(&g),
-            [
-                (GroupKind::Dot, vec!["dot-general", "add"]),
-                (GroupKind::Elementwise, vec!["gelu"]),
-            ]
+            [(GroupKind::Dot, vec!["dot-general", "add"]), (GroupKind::Elementwise, vec!["gelu"]),]
         );
     }
 

@@ -1,7 +1,8 @@
 //! A branch that is always taken takes the place of the choice.
 
-use anychip_ir::{Graph, IrError, Prim, inline};
+use anychip_ir::{Graph, IrError, Op, Prim, inline};
 
+use crate::rebuild::{contains, unchanged};
 use crate::{Outcome, Verdict, rebuild};
 
 pass! {
@@ -10,6 +11,9 @@ pass! {
 }
 
 fn run(graph: &Graph) -> Result<Outcome, IrError> {
+    if !contains(graph, &|op| matches!(op, Op::Prim(Prim::If))) {
+        return Ok(unchanged(graph));
+    }
     rebuild(graph, &mut |b, site| {
         let Some(Prim::If) = site.node.op.prim() else { return Ok(Verdict::Keep) };
         let Some(condition) = b.known_integers(site.inputs[0]) else { return Ok(Verdict::Keep) };

@@ -18,7 +18,7 @@ mod uses;
 
 pub use elementwise::Elementwise;
 pub use pipeline::{Outcome, Pass, PassReport, node_count, optimize, run};
-pub use rebuild::{Rule, Site, Verdict, rebuild, replace};
+pub use rebuild::{Rule, Site, ValueRule, Verdict, rebuild, replace};
 pub use uses::Uses;
 
 macro_rules! passes {

@@ -1,8 +1,9 @@
 //! Only the last of consecutive reshapes counts.
 
-use anychip_ir::{Builder, Graph, IrError, Prim, ValueId};
+use anychip_ir::{Builder, Graph, IrError, Op, Prim, ValueId};
 
 use crate::simplify_movement::keeps_order;
+use crate::rebuild::{contains, unchanged};
 use crate::{Outcome, Site, matching, replace};
 
 pass! {
@@ -12,6 +13,9 @@ pass! {
 }
 
 fn run(graph: &Graph) -> Result<Outcome, IrError> {
+    if !contains(graph, &|op| matches!(op, Op::Prim(Prim::Reshape | Prim::Transpose { .. }))) {
+        return Ok(unchanged(graph));
+    }
     replace(graph, &mut rule)
 }
 

@@ -1,7 +1,8 @@
 //! Consecutive transposes are one.
 
-use anychip_ir::{Builder, Graph, IrError, Prim, ValueId};
+use anychip_ir::{Builder, Graph, IrError, Op, Prim, ValueId};
 
+use crate::rebuild::{contains, unchanged};
 use crate::{Outcome, Site, matching, replace};
 
 pass! {
@@ -10,6 +11,9 @@ pass! {
 }
 
 fn run(graph: &Graph) -> Result<Outcome, IrError> {
+    if !contains(graph, &|op| matches!(op, Op::Prim(Prim::Transpose { .. }))) {
+        return Ok(unchanged(graph));
+    }
     replace(graph, &mut rule)
 }
 

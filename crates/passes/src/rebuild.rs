@@ -1,6 +1,6 @@
 //! The runner of node-by-node rewrites: offers each node of the old graph, counts what was replaced.
 
-use anychip_ir::{Builder, Graph, IrError, Node, NodeId, ValueId};
+use anychip_ir::{Builder, Graph, IrError, Node, NodeId, Op, ValueId};
 use anychip_tensor::Dim;
 
 use crate::{Outcome, Uses};
@@ -45,12 +45,13 @@ pub enum Verdict {
 /// Says of a node what becomes of it in the new graph.
 pub type Rule<'r> = dyn FnMut(&mut Builder, &Site<'_>) -> Result<Verdict, IrError> + 'r;
 
+/// Says of a node which value of the new graph stands for its only result, or `None` to keep it.
+pub type ValueRule<'r> =
+    dyn FnMut(&mut Builder, &Site<'_>) -> Result<Option<ValueId>, IrError> + 'r;
+
 /// Rebuilds `graph` and the regions in it, offering each node to `rule`: the value that stands for its
 /// first and only result, or `None` to keep it. When nothing was replaced the graph comes back as it was.
-pub fn replace(
-    graph: &Graph,
-    rule: &mut dyn FnMut(&mut Builder, &Site<'_>) -> Result<Option<ValueId>, IrError>,
-) -> Result<Outcome, IrError> {
+pub fn replace(graph: &Graph, rule: &mut ValueRule<'_>) -> Result<Outcome, IrError> {
     rebuild(graph, &mut |b, site| {
         Ok(match rule(b, site)? {
             Some(value) => Verdict::Replace(vec![value]),
@@ -127,6 +128,19 @@ pub fn rebuild(graph: &Graph, rule: &mut Rule<'_>) -> Result<Outcome, IrError> {
     let outputs = graph.outputs().iter().map(|v| mapped(&map, *v));
     let named: Vec<_> = graph.output_names().iter().cloned().zip(outputs).collect();
     Ok(Outcome { graph: b.finish_named(&named), changes })
+}
+
+/// Whether a graph or a region in it has such an operation: a pass without candidates need not rebuild.
+pub(crate) fn contains(graph: &Graph, wanted: &dyn Fn(&Op) -> bool) -> bool {
+    graph
+        .nodes()
+        .iter()
+        .any(|node| wanted(&node.op) || node.regions.iter().any(|region| contains(region, wanted)))
+}
+
+/// The graph as it is.
+pub(crate) fn unchanged(graph: &Graph) -> Outcome {
+    Outcome { graph: graph.clone(), changes: 0 }
 }
 
 /// Applies a pass that looks at whole graphs to the regions of a node; for [`rebuild`]'s rules.

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use anychip_ir::{Builder, Graph, IrError, Op, ValueId};
 
 use crate::matching::{Bindings, Pattern};
-use crate::rebuild::apply_to_regions;
+use crate::rebuild::{apply_to_regions, unchanged};
 use crate::{Outcome, Verdict, rebuild};
 
 /// A computation that a composite stands for.
@@ -39,7 +39,7 @@ pub(crate) fn recognize(
         }
     }
     if found.is_empty() && graph.nodes().iter().all(|n| n.regions.is_empty()) {
-        return Ok(Outcome { graph: graph.clone(), changes: 0 });
+        return Ok(unchanged(graph));
     }
     rebuild(graph, &mut |b, site| {
         if !site.node.regions.is_empty() {
@@ -48,8 +48,7 @@ pub(crate) fn recognize(
         let Some(computation) = site.node.outputs.first().and_then(|v| found.get(v)) else {
             return Ok(Verdict::Keep);
         };
-        let inputs: Vec<ValueId> =
-            computation.inputs.iter().map(|&v| site.new_value(v)).collect();
+        let inputs: Vec<ValueId> = computation.inputs.iter().map(|&v| site.new_value(v)).collect();
         // The pattern does not see every type: a scale may widen what is normalized, and then the
         // composite would give another shape.
         let fits = expansion_type(b, &computation.op, &inputs)

@@ -9,7 +9,7 @@ use anychip_ops::{Attention, Softmax};
 use anychip_tensor::Tensor;
 
 use crate::matching::{self, binary, uniform};
-use crate::rebuild::apply_to_regions;
+use crate::rebuild::{apply_to_regions, contains, unchanged};
 use crate::{Outcome, Site, Uses, Verdict, rebuild};
 
 pass! {
@@ -28,6 +28,9 @@ pass! {
 const HIDDEN: f64 = -1e4;
 
 fn run(graph: &Graph) -> Result<Outcome, IrError> {
+    if !contains(graph, &|op| op.composite::<Softmax>().is_some()) {
+        return Ok(unchanged(graph));
+    }
     rebuild(graph, &mut |b, site| {
         if !site.node.regions.is_empty() {
             return apply_to_regions(b, site, run);
@@ -363,7 +366,7 @@ fn is_causal(graph: &Graph, mask: &Mask) -> bool {
             let factor = *factor;
             let seen = move |m: f64| match m * factor {
                 m if m <= HIDDEN => Some(false),
-                m if m == 0.0 => Some(true),
+                0.0 => Some(true),
                 _ => None,
             };
             (*value, Box::new(seen))

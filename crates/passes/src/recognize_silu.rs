@@ -1,4 +1,4 @@
-//! Sigmoid and SiLU spelled out.
+//! The sigmoid linear unit spelled out.
 
 use std::sync::Arc;
 

@@ -28,7 +28,7 @@ fn rule(b: &mut Builder, site: &Site<'_>) -> Result<Option<ValueId>, IrError> {
     let ty = site.graph.ty(site.node.outputs[0]);
     let x = |i: usize| site.inputs[i];
     match prim {
-        Prim::Unary(unary) => simplify_unary(b, *unary, x(0)),
+        Prim::Unary(unary) => Ok(simplify_unary(b, *unary, x(0))),
         Prim::Binary(binary) => simplify_binary(b, *binary, x(0), x(1), ty),
         Prim::Select => {
             let (condition, on_true, on_false) = (x(0), x(1), x(2));
@@ -96,9 +96,9 @@ fn rule(b: &mut Builder, site: &Site<'_>) -> Result<Option<ValueId>, IrError> {
     }
 }
 
-fn simplify_unary(b: &Builder, unary: Unary, x: ValueId) -> Result<Option<ValueId>, IrError> {
+fn simplify_unary(b: &Builder, unary: Unary, x: ValueId) -> Option<ValueId> {
     let inner = matching::unary(b.graph(), x, unary);
-    Ok(match unary {
+    match unary {
         Unary::Neg | Unary::Not => inner,
         Unary::Abs | Unary::Sign | Unary::Floor | Unary::Ceil | Unary::Round => inner.map(|_| x),
         Unary::Sqrt
@@ -120,7 +120,7 @@ fn simplify_unary(b: &Builder, unary: Unary, x: ValueId) -> Result<Option<ValueI
         | Unary::Sigmoid
         | Unary::IsNan
         | Unary::IsInf => None,
-    })
+    }
 }
 
 fn simplify_binary(
@@ -142,18 +142,15 @@ fn simplify_binary(
         }
     };
     let kept = match binary {
-        Binary::Add => either(0.0),
-        Binary::Sub => (right == Some(0.0)).then_some(x),
         Binary::Mul => either(1.0),
-        Binary::Div => (right == Some(1.0)).then_some(x),
-        Binary::Pow => (right == Some(1.0)).then_some(x),
+        Binary::Div | Binary::Pow => (right == Some(1.0)).then_some(x),
         Binary::Max if float => either(f64::NEG_INFINITY).or((x == y).then_some(x)),
         Binary::Min if float => either(f64::INFINITY).or((x == y).then_some(x)),
         Binary::Max | Binary::Min => (x == y).then_some(x),
         Binary::And if ty.dtype == DType::Bool => either(1.0).or((x == y).then_some(x)),
         Binary::Or if ty.dtype == DType::Bool => either(0.0).or((x == y).then_some(x)),
-        Binary::Or | Binary::Xor => either(0.0),
-        Binary::ShiftLeft | Binary::ShiftRight => (right == Some(0.0)).then_some(x),
+        Binary::Add | Binary::Or | Binary::Xor => either(0.0),
+        Binary::Sub | Binary::ShiftLeft | Binary::ShiftRight => (right == Some(0.0)).then_some(x),
         Binary::And | Binary::Rem => None,
     };
     if let Some(kept) = kept.filter(|&v| b.ty(v) == ty) {
@@ -223,10 +220,11 @@ fn widens(from: DType, to: DType) -> bool {
     if let (Some((low, high)), Some((least, most))) = (from.integer_range(), to.integer_range()) {
         return from != DType::Bool && to != DType::Bool && least <= low && high <= most;
     }
-    match (from, to) {
-        (DType::F16 | DType::BF16, DType::F32 | DType::F64) | (DType::F32, DType::F64) => true,
-        (DType::I8 | DType::U8 | DType::I16 | DType::U16, DType::F32 | DType::F64) => true,
-        (DType::I32 | DType::U32, DType::F64) => true,
-        _ => false,
-    }
+    matches!(
+        (from, to),
+        (
+            DType::F16 | DType::BF16 | DType::I8 | DType::U8 | DType::I16 | DType::U16,
+            DType::F32 | DType::F64
+        ) | (DType::F32 | DType::I32 | DType::U32, DType::F64)
+    )
 }

@@ -8,7 +8,7 @@ use anychip_ir::{Builder, Graph, IrError, Op, Prim, ValueId};
 use anychip_tensor::Dim;
 
 use crate::matching::{self, inverse, is_constant, is_identity};
-use crate::rebuild::apply_to_regions;
+use crate::rebuild::{apply_to_regions, contains, unchanged};
 use crate::simplify_movement::keeps_order;
 use crate::{Elementwise, Outcome, PIPELINE, Site, Verdict, merge_transposes, rebuild};
 
@@ -22,13 +22,10 @@ pass! {
 const UNKNOWN_DIM: usize = 16;
 
 fn run(graph: &Graph) -> Result<Outcome, IrError> {
-    let has_transpose = |g: &Graph| {
-        g.nodes().iter().any(|n| matches!(n.op, Op::Prim(Prim::Transpose { .. })))
-    };
-    let regions = graph.nodes().iter().any(|n| !n.regions.is_empty());
-    if !regions && !has_transpose(graph) {
-        return Ok(Outcome { graph: graph.clone(), changes: 0 });
+    if !contains(graph, &|op| matches!(op, Op::Prim(Prim::Transpose { .. }))) {
+        return Ok(unchanged(graph));
     }
+    let regions = graph.nodes().iter().any(|n| !n.regions.is_empty());
     let before = weight(graph);
     // A transpose that something else needs too would stay and its twin move on: first try without a care
     // for that, as both often cancel in the end.
@@ -51,7 +48,7 @@ fn run(graph: &Graph) -> Result<Outcome, IrError> {
             }
         });
     }
-    Ok(Outcome { graph: graph.clone(), changes: 0 })
+    Ok(unchanged(graph))
 }
 
 fn clean(graph: &Graph) -> Result<Graph, IrError> {

@@ -1,6 +1,6 @@
 //! What a model costs, group by group, apart from any chip.
 
-use anychip_ir::{Graph, IrError, Prim, ValueId, work};
+use anychip_ir::{Graph, IrError, Prim, ValueId, node_works};
 use anychip_tensor::DType;
 
 /// The work of one group of operators that run as one kernel.
@@ -49,6 +49,7 @@ pub fn cost(graph: &Graph, float_bits: u32) -> Result<ModelCost, IrError> {
             model.weight_bytes += tensor.bytes().len() as f64;
         }
     }
+    let works = node_works(graph)?;
     for group in groups.iter() {
         let root = graph.node(group.nodes[0]);
         if group.nodes.len() == 1 && moves_nothing(root) {
@@ -63,7 +64,7 @@ pub fn cost(graph: &Graph, float_bits: u32) -> Result<ModelCost, IrError> {
             other_bytes: 0.0,
         };
         for &id in &group.nodes {
-            let work = work::node_work(graph, graph.node(id))?;
+            let work = works[id.index()];
             cost.macs += work.macs;
             cost.operations += work.operations;
         }

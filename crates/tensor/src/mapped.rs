@@ -61,10 +61,10 @@ pub fn release_mapped(bytes: &[u8]) {
     drop(map);
 }
 
-/// The largest page size in common use: a range aligned to it is aligned to any smaller one.
+/// The page size, or the largest in common use where it varies: a range aligned to that is aligned to any smaller one.
 #[cfg(unix)]
 const fn page_size() -> usize {
-    64 * 1024
+    if cfg!(target_arch = "x86_64") { 4 << 10 } else { 64 << 10 }
 }
 
 #[cfg(test)]

@@ -104,7 +104,7 @@ impl Window {
                 let staged = scratch.part(thread);
                 // SAFETY: the input plane is within the slice; the scratch part holds a plane and a vector beyond.
                 unsafe {
-                    self.planes.write(self.simd, input.as_ptr().add(plane * pixels), staged, fill)
+                    self.planes.write(self.simd, input.as_ptr().add(plane * pixels), staged, fill);
                 };
                 // SAFETY: each plane of the result is one task's, within the slice.
                 let out = unsafe { to.get().add(plane * result) };

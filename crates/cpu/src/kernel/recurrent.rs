@@ -291,11 +291,13 @@ impl Recurrent {
     /// Clip, then the activation, in place.
     fn activate(&self, activation: Activation, x: &mut [f32]) {
         if let Some(limit) = self.clip {
-            x.iter_mut().for_each(|x| *x = x.clamp(-limit, limit));
+            for x in x.iter_mut() {
+                *x = x.clamp(-limit, limit);
+            }
         }
         // SAFETY: one row of the slice's length, borrowed mutably.
         unsafe {
-            super::activation::activate_rows(self.simd, activation, x.as_mut_ptr(), 1, x.len(), 0)
+            super::activation::activate_rows(self.simd, activation, x.as_mut_ptr(), 1, x.len(), 0);
         };
     }
 
@@ -333,7 +335,7 @@ impl Recurrent {
         h.copy_from_slice(c);
         // SAFETY: one row of the slice's length, borrowed mutably. The cell's output is not clipped.
         unsafe {
-            super::activation::activate_rows(self.simd, activations[2], h.as_mut_ptr(), 1, n, 0)
+            super::activation::activate_rows(self.simd, activations[2], h.as_mut_ptr(), 1, n, 0);
         };
         h.iter_mut().zip(&*o).for_each(|(h, o)| *h *= o);
     }

@@ -282,7 +282,7 @@ fn all<V: Vector, F: Fold>(run: &Run<'_>, scale: f32) {
                         input.add(base + Reduce::offset(&plan.reduced, d)),
                         plan.inner,
                         &mut sums,
-                    )
+                    );
                 };
             }
             let sum = F::combine(F::combine(sums[0], sums[1]), F::combine(sums[2], sums[3]));
@@ -310,7 +310,7 @@ fn all<V: Vector, F: Fold>(run: &Run<'_>, scale: f32) {
                 }
                 // SAFETY: these results are this task's.
                 unsafe {
-                    sum.mul(V::splat(scale)).store_first(run.out.add(row * plan.inner + c), n)
+                    sum.mul(V::splat(scale)).store_first(run.out.add(row * plan.inner + c), n);
                 };
                 c += V::LANES;
             }

@@ -199,6 +199,8 @@ impl Weights {
             return found;
         }
         let packed = Arc::new(pack());
+        // The file's own copy has been read for the last time, most likely.
+        anychip_tensor::release_mapped(source.bytes());
         all.insert(key, Packed { _source: source.clone(), packed: Arc::clone(&packed) as Arc<dyn Any + Send + Sync> });
         packed
     }

@@ -303,7 +303,8 @@ fn cast(from: DType, to: DType, walk: Broadcast) -> Option<Run> {
             match to {
                 DType::F32 => Some(one(walk, |$x: $a| $value as f32)),
                 DType::F64 => Some(one(walk, |$x: $a| $value as f64)),
-                other => integer!(other, T => Some(one(walk, |$x: $a| $value as T)), _ => None),
+                // Not `T`: types in macros are not hygienic, and `$a` may be a `T` of outside.
+                other => integer!(other, To => Some(one(walk, |$x: $a| $value as To)), _ => None),
             }
         };
     }

@@ -24,6 +24,9 @@ pub(crate) struct Operand<'a> {
 /// The most elements a value may have: beyond this no host holds it, and arithmetic on sizes stays exact.
 const MOST_ELEMENTS: usize = 1 << 48;
 
+/// The most dims that a size operand may give a result, as in NumPy.
+const MOST_DIMS: usize = 64;
+
 /// NumPy's broadcast of shapes. A named size meets 1 as itself; two different names, where either could be
 /// 1 at run time, are taken to be equal and checked when the model runs.
 pub fn broadcast_shapes(op: &'static str, shapes: &[&[Dim]]) -> Result<Vec<Dim>, IrError> {
@@ -155,6 +158,9 @@ impl Rule<'_, '_> {
     fn vector(&self, i: usize) -> Result<usize, IrError> {
         self.expect(i, self.ty(i).dtype == DType::I64, "i64")?;
         match self.ty(i).shape[..] {
+            [Dim::Fixed(n)] if n > MOST_DIMS => {
+                Err(self.shapes("a tensor has at most 64 dims"))
+            }
             [Dim::Fixed(n)] => Ok(n),
             [_] => {
                 Err(IrError::NeedsValue { op: self.op, operand: i, what: "the rank of the result" })
@@ -239,6 +245,7 @@ impl Rule<'_, '_> {
 }
 
 /// A rule of one result.
+#[expect(clippy::unnecessary_wraps, reason = "rules end with it")]
 fn one(dtype: DType, shape: Vec<Dim>) -> Types {
     Ok(vec![TensorType { dtype, shape }])
 }

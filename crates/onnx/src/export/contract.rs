@@ -117,6 +117,9 @@ pub(super) fn convolution(
         DType::BF16 => DType::F32,
         // Products of 16 bits and their sums are exact in f64.
         _ if x.types.iter().all(|t| t.dtype.storage_bits() <= 16) => DType::F64,
+        DType::I32 | DType::U32 if !transposed && whole => {
+            return Ok(wide_integers(e, frame, x, dims, output));
+        }
         other => return Err(format!("no operator convolves {other}")),
     };
     let operand = |e: &mut Emitter, frame: &mut Frame<'_>, i: usize| {
@@ -143,6 +146,38 @@ pub(super) fn convolution(
     }
     let made = e.add(frame, "Conv", &[&input, &kernel], settings(dims, &padding));
     Ok(e.cast(frame, &made, compute, output))
+}
+
+/// Integers of 32 bits: `x = 2¹⁶·h + l`, so that `x·w = 2³²·… + 2¹⁶·(h·w_l + l·w_h) + l·w_l`, of which the
+/// first wraps away and the others are sums that are exact in `f64`.
+fn wide_integers(
+    e: &mut Emitter,
+    frame: &mut Frame<'_>,
+    x: &Operands,
+    dims: &ConvolutionDims,
+    output: DType,
+) -> String {
+    let half = e.scalar(DType::I64, 65536.0);
+    let mut parts = Vec::new();
+    for i in 0..2 {
+        let own = e.cast(frame, x.name(i), x.dtype(i), output);
+        let wide = e.cast(frame, &own, output, DType::I64);
+        let low = e.add(frame, "Mod", &[&wide, &half], vec![]);
+        let rest = e.add(frame, "Sub", &[&wide, &low], vec![]);
+        let high = e.add(frame, "Div", &[&rest, &half], vec![]);
+        parts.push(e.cast(frame, &low, DType::I64, DType::F64));
+        parts.push(e.cast(frame, &high, DType::I64, DType::F64));
+    }
+    let mut sum = |a: usize, b: usize| {
+        let attributes = settings(dims, &dims.padding);
+        let made = e.add(frame, "Conv", &[&parts[a], &parts[b]], attributes);
+        e.cast(frame, &made, DType::F64, DType::I64)
+    };
+    let (low, first, second) = (sum(0, 2), sum(0, 3), sum(1, 2));
+    let crossed = e.add(frame, "Add", &[&first, &second], vec![]);
+    let raised = e.add(frame, "Mul", &[&crossed, &half], vec![]);
+    let total = e.add(frame, "Add", &[&raised, &low], vec![]);
+    e.cast(frame, &total, DType::I64, output)
 }
 
 fn settings(

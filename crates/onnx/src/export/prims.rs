@@ -361,21 +361,38 @@ fn shift(
         DType::I64 => DType::U64,
         other => other,
     };
-    if op == Binary::ShiftRight && unsigned != dtype {
-        return Err("signed integers cannot be shifted to the right".into());
-    }
     let direction = if op == Binary::ShiftLeft { "LEFT" } else { "RIGHT" };
     let amount = e.cast(frame, x.name(1), dtype, unsigned);
     let (width, zero) = (e.scalar(unsigned, dtype.storage_bits() as f64), e.scalar(unsigned, 0.0));
-    let compared = if unsigned.storage_bits() >= 32 { unsigned } else { DType::I32 };
-    let left = e.cast(frame, &amount, unsigned, compared);
-    let right = e.cast(frame, &width, unsigned, compared);
-    let fits = e.add(frame, "Less", &[&left, &right], vec![]);
+    let fits = less(e, frame, &amount, &width, unsigned);
     let amount = e.add(frame, "Where", &[&fits, &amount, &zero], vec![]);
-    let a = e.cast(frame, x.name(0), dtype, unsigned);
+    let nothing = e.scalar(dtype, 0.0);
+    let arithmetic = op == Binary::ShiftRight && unsigned != dtype;
+    let mut input = x.names[0].clone();
+    let mut mirror = None;
+    if arithmetic {
+        // Below zero the bits are turned round and back again: what comes in on the left is the sign.
+        let minus_one = e.scalar(dtype, -1.0);
+        let below = less(e, frame, &input, &nothing, dtype);
+        let turned = e.add(frame, "Sub", &[&minus_one, &input], vec![]);
+        input = e.add(frame, "Where", &[&below, &turned, &input], vec![]);
+        mirror = Some((below, minus_one));
+    }
+    let a = e.cast(frame, &input, dtype, unsigned);
     let shifted = e.add(frame, "BitShift", &[&a, &amount], vec![("direction", direction.into())]);
-    let result = e.add(frame, "Where", &[&fits, &shifted, &zero], vec![]);
-    Ok(e.cast(frame, &result, unsigned, dtype))
+    let mut result = e.cast(frame, &shifted, unsigned, dtype);
+    if let Some((below, minus_one)) = mirror {
+        let turned = e.add(frame, "Sub", &[&minus_one, &result], vec![]);
+        result = e.add(frame, "Where", &[&below, &turned, &result], vec![]);
+    }
+    Ok(e.add(frame, "Where", &[&fits, &result, &nothing], vec![]))
+}
+
+/// `a < b` for integers of any width.
+fn less(e: &mut Emitter, frame: &mut Frame<'_>, a: &str, b: &str, dtype: DType) -> String {
+    let compute = if dtype.storage_bits() >= 32 { dtype } else { DType::I32 };
+    let (a, b) = (e.cast(frame, a, dtype, compute), e.cast(frame, b, dtype, compute));
+    e.add(frame, "Less", &[&a, &b], vec![])
 }
 
 fn compare(e: &mut Emitter, frame: &mut Frame<'_>, x: &Operands, op: Compare) -> String {

@@ -25,7 +25,7 @@ fn layout(x: &Operands) -> Option<Layout> {
             match dim {
                 Dim::Fixed(1) => {}
                 Dim::Fixed(n) if own.is_none() => {
-                    own = Some(((place + rank).checked_sub(shape.len())?, *n))
+                    own = Some(((place + rank).checked_sub(shape.len())?, *n));
                 }
                 _ => return None,
             }
@@ -47,6 +47,8 @@ fn taken(e: &Emitter, dtype: DType) -> bool {
         DType::I8 | DType::U8 => true,
         DType::F8E4M3FN | DType::F8E4M3FNUZ | DType::F8E5M2 | DType::F8E5M2FNUZ => e.opset >= 19,
         DType::I16 | DType::U16 | DType::I4 | DType::U4 => e.opset >= 21,
+        DType::F4E2M1 => e.opset >= 23,
+        DType::I2 | DType::U2 => e.opset >= 25,
         _ => false,
     }
 }

@@ -31,7 +31,12 @@ pub(super) fn reduce(
         ReduceKind::Min => ("ReduceMin", 18),
     };
     let dtype = x.dtype(0);
-    let compute = reduce_type(dtype);
+    // Of nothing the least of the type itself results, so the largest is not taken in a wider one.
+    let compute = match (kind, dtype) {
+        (ReduceKind::Max | ReduceKind::Min, DType::Bool | DType::U8) => DType::U8,
+        (ReduceKind::Max | ReduceKind::Min, DType::I8) => DType::I8,
+        _ => reduce_type(dtype),
+    };
     let input = e.cast(frame, x.name(0), dtype, compute);
     let axes: Vec<i64> = axes.iter().map(|&a| a as i64).collect();
     let keep: (&str, Value) = ("keepdims", 0.into());

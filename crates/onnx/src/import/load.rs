@@ -149,7 +149,7 @@ fn import(
     let mut importer = Importer::new(files);
     let mut warnings = Vec::new();
     let opsets = Importer::versions(&proto.opset_import);
-    let opset = opsets.get("").copied().unwrap_or_else(|| {
+    let opset = opsets.get("").copied().unwrap_or({
         // Functions and other domains need no version of the default one.
         if opsets.is_empty() { 1 } else { NEWEST_OPSET }
     });
@@ -226,7 +226,7 @@ fn inputs(
     let defaults: BTreeSet<&str> = graph
         .initializer
         .iter()
-        .map(|t| t.name())
+        .map(super::super::proto::TensorProto::name)
         .chain(graph.sparse_initializer.iter().filter_map(|s| Some(s.values.as_ref()?.name())))
         .collect();
     let names: BTreeSet<&str> = graph.input.iter().map(ValueInfoProto::name).collect();
@@ -345,6 +345,9 @@ fn input_type(
         return Err(bad("the number of dims is not in the file".into())
             .help("give the shape of this input"));
     };
+    if declared.len() > 64 {
+        return Err(bad(format!("{} dims are more than any tensor has", declared.len())));
+    }
     let shape = declared.into_iter().map(|d| d.unwrap_or_else(|| b.fresh_dim())).collect();
     check_size(TensorType { dtype, shape }).map_err(bad)
 }
@@ -355,8 +358,9 @@ fn check_size(ty: TensorType) -> Result<TensorType, String> {
         .iter()
         .filter_map(Dim::fixed)
         .filter(|&n| n != 0)
-        .try_fold(1usize, |n, d| n.checked_mul(d));
+        .try_fold(1usize, usize::checked_mul);
     match known {
+        _ if ty.rank() > 64 => Err(format!("{} dims are more than any tensor has", ty.rank())),
         Some(n) if n <= 1 << 48 => Ok(ty),
         _ => Err(format!("{ty} is too large for any memory")),
     }

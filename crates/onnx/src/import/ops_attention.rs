@@ -23,6 +23,12 @@ pub(super) fn split_heads(
     heads: usize,
 ) -> Result<ValueId, ImportError> {
     let dims = b.dims(x);
+    if dims.len() != 3 {
+        return Err(ImportError::Invalid(format!(
+            "heads lie side by side in [batch, sequence, width], which {} is not",
+            b.ty(x)
+        )));
+    }
     let heads = Dim::Fixed(heads);
     let size = dims[2].floor_div(&heads);
     let split = b.reshape(x, &[dims[0].clone(), dims[1].clone(), heads, size])?;
@@ -41,8 +47,29 @@ pub(super) fn join_heads(b: &mut Builder, x: ValueId) -> Result<ValueId, ImportE
 pub(super) fn heads(call: &Call<'_>, name: &str) -> Result<usize, ImportError> {
     usize::try_from(call.need_int(name)?)
         .ok()
-        .filter(|&h| h > 0)
-        .ok_or_else(|| call.bad_attribute(name, "must be positive"))
+        .filter(|h| (1..=1 << 20).contains(h))
+        .ok_or_else(|| call.bad_attribute(name, "is no number of heads"))
+}
+
+/// The factor of scores, `1/√d` unless it is given; where only a run tells `d`, the queries carry it.
+pub(super) fn scaled_queries(
+    call: &mut Call<'_>,
+    q: ValueId,
+    given: Option<f32>,
+) -> Result<(ValueId, f32), ImportError> {
+    let size = call.b.dims(q).last().cloned().unwrap_or(Dim::Fixed(1));
+    match (given, size.fixed()) {
+        (Some(scale), _) => Ok((q, scale)),
+        (None, Some(size)) => Ok((q, (1.0 / (size as f64).sqrt()) as f32)),
+        (None, None) => {
+            let b = &mut *call.b;
+            let size = b.dim_value(&size)?;
+            let size = b.cast(size, DType::F32)?;
+            let root = b.sqrt(size)?;
+            let root = b.cast(root, b.dtype(q))?;
+            Ok((b.div(q, root)?, 1.0))
+        }
+    }
 }
 
 /// Which keys a query may see, apart from a mask operand.
@@ -124,7 +151,7 @@ fn attention(call: &mut Call<'_>) -> Results {
     let (dtype, dims) = (call.b.dtype(q), call.b.dims(q));
     let mut past = None;
     if let (Some(past_key), Some(past_value)) = (call.optional(4), call.optional(5)) {
-        past = Some(call.b.dims(past_key)[2].clone());
+        past = call.b.dims(past_key).get(2).cloned();
         k = call.b.concat(&[past_key, k], 2)?;
         v = call.b.concat(&[past_value, v], 2)?;
     }
@@ -165,8 +192,7 @@ fn attention(call: &mut Call<'_>) -> Results {
         let valid = call.b.lt(places, each)?;
         bias.push(as_bias(call.b, valid, dtype)?);
     }
-    let mut operands = vec![q, k, v];
-    operands.extend(combine(call.b, &bias)?);
+    let mask = combine(call.b, &bias)?;
 
     let scores = if call.outputs > 3 {
         let names = ["raw", "capped", "masked", "weights"];
@@ -179,13 +205,7 @@ fn attention(call: &mut Call<'_>) -> Results {
     } else {
         None
     };
-    let scale = match (call.float_opt("scale"), dims[3].fixed()) {
-        (Some(scale), _) => scale,
-        (None, Some(size)) => (1.0 / (size as f64).sqrt()) as f32,
-        (None, None) => {
-            return Err(ImportError::NeedsValue { input: 0, what: "the factor of scores" });
-        }
-    };
+    let (q, scale) = scaled_queries(call, q, call.float_opt("scale"))?;
     let composite = Attention {
         scale,
         causal,
@@ -193,6 +213,8 @@ fn attention(call: &mut Call<'_>) -> Results {
         softmax_type: call.dtype("softmax_precision")?.filter(|&t| t != dtype),
         scores,
     };
+    let mut operands = vec![q, k, v];
+    operands.extend(mask);
     let results = call.b.node(composite, &operands, Vec::new())?;
     let y = if flat { join_heads(call.b, results[0])? } else { results[0] };
     let mut all = vec![y, present_key, present_value];
@@ -246,6 +268,9 @@ fn rotary_embedding(call: &mut Call<'_>) -> Results {
     let (cos, sin, places) = (call.input(1)?, call.input(2)?, call.optional(3));
     let dims = call.b.dims(x);
     let flat = dims.len() == 3;
+    if !flat && dims.len() != 4 {
+        return Err(call.invalid("takes three or four dims"));
+    }
     // Heads lie behind the sequence in the flat form and before it in the other.
     let (x, axis) = if flat {
         let heads = Dim::Fixed(heads(call, "num_heads")?);
@@ -259,7 +284,7 @@ fn rotary_embedding(call: &mut Call<'_>) -> Results {
     let turned = match usize::try_from(call.int("rotary_embedding_dim", 0)).unwrap_or(0) {
         0 => call.b.dims(x)[3]
             .fixed()
-            .ok_or(ImportError::NeedsValue { input: 0, what: "how many elements are turned" })?,
+            .ok_or(ImportError::NeedsSizes { input: 0, what: "how many elements are turned" })?,
         turned => turned,
     };
     let embedding = RotaryEmbedding { interleaved: call.flag("interleaved", false), turned };
@@ -283,6 +308,9 @@ fn linear_attention(call: &mut Call<'_>) -> Results {
     let spread = |call: &mut Call<'_>, x: ValueId, heads: usize| -> Result<ValueId, ImportError> {
         let wide = call.b.cast(x, DType::F32)?;
         let dims = call.b.dims(wide);
+        if dims.len() != 3 {
+            return Err(call.invalid("operands have [batch, sequence, width]"));
+        }
         let heads = Dim::Fixed(heads);
         let size = dims[2].floor_div(&heads);
         let split = call.b.reshape(wide, &[dims[0].clone(), dims[1].clone(), heads, size])?;
@@ -291,18 +319,13 @@ fn linear_attention(call: &mut Call<'_>) -> Results {
     let (wide_q, wide_k, wide_v) =
         (spread(call, q, query_heads)?, spread(call, k, key_heads)?, spread(call, v, key_heads)?);
     let (key_dims, value_dims) = (call.b.dims(wide_k), call.b.dims(wide_v));
-    let (state, state_type) = match call.optional(3) {
-        Some(state) => (call.b.cast(state, DType::F32)?, call.b.dtype(state)),
-        None => {
-            let zero = call.b.scalar(DType::F32, 0.0)?;
-            let shape = [
-                key_dims[1].clone(),
-                key_dims[2].clone(),
-                key_dims[3].clone(),
-                value_dims[3].clone(),
-            ];
-            (call.b.broadcast(zero, &shape)?, dtype)
-        }
+    let (state, state_type) = if let Some(state) = call.optional(3) {
+        (call.b.cast(state, DType::F32)?, call.b.dtype(state))
+    } else {
+        let zero = call.b.scalar(DType::F32, 0.0)?;
+        let shape =
+            [key_dims[1].clone(), key_dims[2].clone(), key_dims[3].clone(), value_dims[3].clone()];
+        (call.b.broadcast(zero, &shape)?, dtype)
     };
     let mut operands = vec![wide_q, wide_k, wide_v, state];
     if gated {
@@ -311,17 +334,13 @@ fn linear_attention(call: &mut Call<'_>) -> Results {
     }
     if delta {
         let rate = call.input(5)?;
-        let width = call.b.dims(rate)[2].fixed();
+        let width = call.b.dims(rate).get(2).and_then(Dim::fixed);
         let groups = if width == Some(1) { 1 } else { key_heads };
         operands.push(spread(call, rate, groups)?);
     }
-    let scale = match (call.float("scale", 0.0), key_dims[3].fixed()) {
-        (scale, _) if scale != 0.0 => scale,
-        (_, Some(size)) => (1.0 / (size as f64).sqrt()) as f32,
-        (_, None) => {
-            return Err(ImportError::NeedsValue { input: 0, what: "the factor of the result" });
-        }
-    };
+    let given = call.float_opt("scale").filter(|&s| s != 0.0);
+    let (wide_q, scale) = scaled_queries(call, wide_q, given)?;
+    operands[0] = wide_q;
     let composite = LinearAttention { scale, decay: gated, rate: delta };
     let results = call.b.node(composite, &operands, Vec::new())?;
     // [t, b, h, e] → [b, t, h · e]
@@ -361,15 +380,9 @@ fn flex_attention(call: &mut Call<'_>) -> Results {
         lhs_contract: vec![3],
         rhs_contract: vec![contract],
     };
-    let scale = match (call.float_opt("scale"), dims[3].fixed()) {
-        (Some(scale), _) => f64::from(scale),
-        (None, Some(size)) => 1.0 / (size as f64).sqrt(),
-        (None, None) => {
-            return Err(ImportError::NeedsValue { input: 0, what: "the factor of scores" });
-        }
-    };
+    let (q, scale) = scaled_queries(call, q, call.float_opt("scale"))?;
     let scores = call.b.prim(Prim::DotGeneral(per_head(3), wide), &[q, k])?;
-    let scores = call.b.scale(scores, scale)?;
+    let scores = call.b.scale(scores, f64::from(scale))?;
     let scores = modified(call, "score_mod", scores)?;
     let weights = call.b.composite(Softmax { axis: 3 }, &[scores])?;
     let weights = modified(call, "prob_mod", weights)?;

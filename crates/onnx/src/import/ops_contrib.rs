@@ -14,6 +14,8 @@ pub(crate) const ROWS: &[Row] = &[
     Row::microsoft("BiasAdd", fused::bias_add),
     Row::microsoft("BiasGelu", fused::bias_gelu),
     Row::microsoft("BiasSplitGelu", fused::bias_split_gelu),
+    // The same as the standard's, for more types than older versions of it have.
+    Row::microsoft("DequantizeLinear", super::ops_quantize::dequantize_linear),
     Row::microsoft("DynamicQuantizeMatMul", quantize::dynamic_quantize_matmul),
     Row::microsoft("EmbedLayerNormalization", norm::embed),
     Row::microsoft("FastGelu", fused::fast_gelu),
@@ -36,6 +38,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row::microsoft("QLinearMul", quantize::mul),
     Row::microsoft("QLinearSigmoid", quantize::sigmoid),
     Row::microsoft("QLinearSoftmax", quantize::softmax),
+    Row::microsoft("QuantizeLinear", super::ops_quantize::quantize_linear),
     Row::microsoft("QuickGelu", fused::quick_gelu),
     Row::microsoft("RotaryEmbedding", grouped::rotary_embedding),
     Row::microsoft("SimplifiedLayerNormalization", norm::simplified),

@@ -114,12 +114,11 @@ fn places(b: &mut Builder, mask: ValueId) -> Result<ValueId, ImportError> {
 
 fn compress(call: &mut Call<'_>) -> Results {
     let (x, condition) = (call.input(0)?, call.input(1)?);
-    let (x, axis) = match call.int_opt("axis") {
-        Some(axis) => (x, call.axis(axis, call.b.rank(x))?),
-        None => {
-            let elements = call.b.ty(x).elements();
-            (call.b.reshape(x, &[elements])?, 0)
-        }
+    let (x, axis) = if let Some(axis) = call.int_opt("axis") {
+        (x, call.axis(axis, call.b.rank(x))?)
+    } else {
+        let elements = call.b.ty(x).elements();
+        (call.b.reshape(x, &[elements])?, 0)
     };
     let index = places(call.b, condition)?;
     Ok(vec![call.b.prim(Prim::Take { axis }, &[x, index])?])
@@ -180,12 +179,11 @@ fn row_order(b: &mut Builder, x: ValueId, axis: usize) -> Result<ValueId, Import
 fn unique(call: &mut Call<'_>) -> Results {
     let x = call.input(0)?;
     let in_order = call.flag("sorted", true);
-    let (x, axis) = match call.int_opt("axis") {
-        Some(axis) => (x, call.axis(axis, call.b.rank(x))?),
-        None => {
-            let elements = call.b.ty(x).elements();
-            (call.b.reshape(x, &[elements])?, 0)
-        }
+    let (x, axis) = if let Some(axis) = call.int_opt("axis") {
+        (x, call.axis(axis, call.b.rank(x))?)
+    } else {
+        let elements = call.b.ty(x).elements();
+        (call.b.reshape(x, &[elements])?, 0)
     };
     let b = &mut *call.b;
     let key = if b.rank(x) == 1 { x } else { row_order(b, x, axis)? };

@@ -24,6 +24,9 @@ pub(crate) const ROWS: &[Row] = &[
     Row::onnx("SpaceToDepth", 1, space_to_depth),
 ];
 
+/// Longer size operands are none: two for each of `NumPy`'s 64 dims.
+const MOST_SIZES: usize = 128;
+
 /// The sizes in a shape operand as `i64`, and how many there are.
 fn shape_operand(
     call: &mut Call<'_>,
@@ -36,6 +39,9 @@ fn shape_operand(
         return Err(call.invalid(format!("input {input} is {ty}, expected a vector of integers")));
     }
     match ty.shape[0].fixed() {
+        Some(n) if n > MOST_SIZES => {
+            Err(call.invalid(format!("{n} sizes in input {input}, more than any tensor has")))
+        }
         Some(n) => Ok((call.b.cast(shape, DType::I64)?, n)),
         None => Err(ImportError::NeedsValue { input, what }),
     }
@@ -216,36 +222,33 @@ fn split(call: &mut Call<'_>) -> Results {
     } else {
         None
     };
-    let lengths = match lengths {
-        Some(lengths) => {
-            let sum = lengths.iter().cloned().fold(Dim::Fixed(0), |a, d| a + d);
-            if (sum.clone() - size.clone()).constant().is_some_and(|n| n != 0)
-                || lengths.iter().any(|d| d.constant().is_some_and(|n| n < 0))
-            {
-                return Err(
-                    call.invalid(format!("parts of {lengths:?} do not add up to a dim of {size}"))
-                );
-            }
-            lengths
+    let lengths = if let Some(lengths) = lengths {
+        let sum = lengths.iter().cloned().fold(Dim::Fixed(0), |a, d| a + d);
+        if (sum.clone() - size.clone()).constant().is_some_and(|n| n != 0)
+            || lengths.iter().any(|d| d.constant().is_some_and(|n| n < 0))
+        {
+            return Err(
+                call.invalid(format!("parts of {lengths:?} do not add up to a dim of {size}"))
+            );
         }
-        None => {
-            let parts = usize::try_from(call.int("num_outputs", call.outputs as i64))
-                .ok()
-                .filter(|&n| n > 0 && n <= call.outputs.max(1))
-                .ok_or_else(|| call.bad_attribute("num_outputs", "is not the number of outputs"))?;
-            let each = size.ceil_div(parts);
-            let whole = each.clone() * Dim::Fixed(parts - 1);
-            let last = size.clone() - whole;
-            if call.opset < 18 && last != each && size.fixed().is_some() {
-                return Err(call.invalid(format!("{parts} equal parts of a dim of {size}")));
-            }
-            if last.constant().is_some_and(|n| n < 0) {
-                return Err(call.invalid(format!("{parts} parts of a dim of {size}")));
-            }
-            let mut lengths = vec![each; parts - 1];
-            lengths.push(last);
-            lengths
+        lengths
+    } else {
+        let parts = usize::try_from(call.int("num_outputs", call.outputs as i64))
+            .ok()
+            .filter(|&n| n > 0 && n <= call.outputs.max(1))
+            .ok_or_else(|| call.bad_attribute("num_outputs", "is not the number of outputs"))?;
+        let each = size.ceil_div(parts);
+        let whole = each.clone() * Dim::Fixed(parts - 1);
+        let last = size.clone() - whole;
+        if call.opset < 18 && last != each && size.fixed().is_some() {
+            return Err(call.invalid(format!("{parts} equal parts of a dim of {size}")));
         }
+        if last.constant().is_some_and(|n| n < 0) {
+            return Err(call.invalid(format!("{parts} parts of a dim of {size}")));
+        }
+        let mut lengths = vec![each; parts - 1];
+        lengths.push(last);
+        lengths
     };
     let mut start = Dim::Fixed(0);
     let mut results = Vec::new();

@@ -58,7 +58,7 @@ fn spread(
     Ok(call.b.prim(Prim::Take { axis }, &[parameter, index])?)
 }
 
-fn quantize_linear(call: &mut Call<'_>) -> Results {
+pub(super) fn quantize_linear(call: &mut Call<'_>) -> Results {
     let (x, scale) = (call.input(0)?, call.input(1)?);
     let axis = call.int("axis", 1);
     let block = call.int("block_size", 0);
@@ -83,18 +83,17 @@ fn quantize_linear(call: &mut Call<'_>) -> Results {
     Ok(vec![call.b.prim(Prim::Quantize { to, saturate }, &[x, scale, zero])?])
 }
 
-fn dequantize_linear(call: &mut Call<'_>) -> Results {
+pub(super) fn dequantize_linear(call: &mut Call<'_>) -> Results {
     let (x, scale) = (call.input(0)?, call.input(1)?);
     let axis = call.int("axis", 1);
     let block = call.int("block_size", 0);
     let own = call.b.dtype(scale);
     let to = call.dtype("output_dtype")?.unwrap_or(own);
-    let zero = match call.optional(2) {
-        Some(zero) => spread(call, x, zero, axis, block)?,
-        None => {
-            let dtype = call.b.dtype(x);
-            zero_of(call, dtype)?
-        }
+    let zero = if let Some(zero) = call.optional(2) {
+        spread(call, x, zero, axis, block)?
+    } else {
+        let dtype = call.b.dtype(x);
+        zero_of(call, dtype)?
     };
     let scale = spread(call, x, scale, axis, block)?;
     let scale = call.b.cast(scale, to)?;

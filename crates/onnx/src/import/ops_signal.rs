@@ -52,8 +52,8 @@ fn dft(call: &mut Call<'_>, axis: i64) -> Results {
             None => match given.constant() {
                 Some(n) => 2 * (n - 1),
                 None => {
-                    return Err(ImportError::NeedsValue {
-                        input: 1,
+                    return Err(ImportError::NeedsSizes {
+                        input: 0,
                         what: "the length of the signal",
                     });
                 }

@@ -46,7 +46,8 @@ impl Call<'_> {
     pub(super) fn captures(&self, graphs: &[&GraphProto]) -> Result<Captures, ImportError> {
         let mut names = BTreeSet::new();
         for graph in graphs {
-            let own: BTreeSet<&str> = graph.input.iter().map(|v| v.name()).collect();
+            let own: BTreeSet<&str> =
+                graph.input.iter().map(super::super::proto::ValueInfoProto::name).collect();
             names.extend(free_names(graph).into_iter().filter(|n| !own.contains(n.as_str())));
         }
         let mut captures =

@@ -40,8 +40,8 @@ pub(super) fn free_names(graph: &GraphProto) -> BTreeSet<String> {
     let own = graph
         .input
         .iter()
-        .map(|v| v.name())
-        .chain(graph.initializer.iter().map(|t| t.name()))
+        .map(super::super::proto::ValueInfoProto::name)
+        .chain(graph.initializer.iter().map(super::super::proto::TensorProto::name))
         .chain(graph.sparse_initializer.iter().filter_map(|s| Some(s.values.as_ref()?.name())))
         .chain(graph.node.iter().flat_map(|n| n.output.iter().map(String::as_str)));
     for name in own {

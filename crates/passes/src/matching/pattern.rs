@@ -121,11 +121,11 @@ fn expression(pattern: &Expression, g: &Graph, value: ValueId, found: &mut Bindi
             None => false,
         },
         Expression::Reduce(kind, operand) => match reduction(g, value, *kind) {
-            Some((x, axes)) => same_axes(found, axes) && expression(operand, g, x, found),
+            Some((x, axes)) => same_axes(found, &axes) && expression(operand, g, x, found),
             None => false,
         },
         Expression::Mean(operand) => match mean(g, value) {
-            Some((x, axes)) => same_axes(found, axes) && expression(operand, g, x, found),
+            Some((x, axes)) => same_axes(found, &axes) && expression(operand, g, x, found),
             None => false,
         },
         Expression::Product(factors) => {
@@ -144,8 +144,8 @@ fn expression(pattern: &Expression, g: &Graph, value: ValueId, found: &mut Bindi
     matched
 }
 
-fn same_axes(found: &mut Bindings, axes: Vec<usize>) -> bool {
-    *found.axes.get_or_insert_with(|| axes.clone()) == axes
+fn same_axes(found: &mut Bindings, axes: &[usize]) -> bool {
+    found.axes.get_or_insert_with(|| axes.to_vec()) == axes
 }
 
 fn commutes(function: Binary) -> bool {
@@ -167,7 +167,12 @@ fn commutes(function: Binary) -> bool {
 }
 
 /// Matches `value` with the product of `factors`, each a pattern and whether it divides.
-fn product(factors: &[(&Expression, bool)], g: &Graph, value: ValueId, found: &mut Bindings) -> bool {
+fn product(
+    factors: &[(&Expression, bool)],
+    g: &Graph,
+    value: ValueId,
+    found: &mut Bindings,
+) -> bool {
     match factors {
         [] => return uniform(g, value) == Some(1.0),
         [(Expression::Product(inner), inverse)] => {
@@ -202,9 +207,7 @@ fn product(factors: &[(&Expression, bool)], g: &Graph, value: ValueId, found: &m
         if on_right.is_empty() || (on_left.is_empty() && !divides) {
             continue;
         }
-        if either(found, |f| {
-            product(&on_left, g, left, f) && product(&on_right, g, right, f)
-        }) {
+        if either(found, |f| product(&on_left, g, left, f) && product(&on_right, g, right, f)) {
             found.interior.push(value);
             return true;
         }
@@ -235,9 +238,12 @@ pub fn reduction(g: &Graph, value: ValueId, kind: ReduceKind) -> Option<(ValueId
     let reduced = super::reshape(g, value)?;
     let (Prim::Reduce { kind: found, axes }, node) = prim(g, reduced)? else { return None };
     let x = node.inputs[0];
-    let kept = g.ty(x).shape.iter().enumerate().map(|(i, dim)| {
-        if axes.contains(&i) { Dim::Fixed(1) } else { dim.clone() }
-    });
+    let kept = g
+        .ty(x)
+        .shape
+        .iter()
+        .enumerate()
+        .map(|(i, dim)| if axes.contains(&i) { Dim::Fixed(1) } else { dim.clone() });
     (*found == kind && kept.eq(g.ty(value).shape.iter().cloned())).then(|| (x, axes.clone()))
 }
 

@@ -1,4 +1,6 @@
 //! Random graphs and the comparison of results.
+#![allow(dead_code, reason = "each test file uses its part of this")]
+#![allow(clippy::unwrap_used, reason = "a test stops where its own material is wrong")]
 
 use anychip_ir::{Builder, DotDims, Graph, Prim, ReduceKind, TensorType, ValueId};
 use anychip_tensor::{DType, Dim, Tensor};
@@ -53,7 +55,7 @@ pub(crate) fn graph(seed: u64, named: bool) -> (Graph, Vec<Tensor>) {
     let mut b = Builder::new("random");
     let mut inputs = Vec::new();
     let mut values = Vec::new();
-    for i in 0..1 + r.below(2) {
+    for i in 0..=r.below(2) {
         let rank = 1 + r.below(4);
         let mut shape: Vec<usize> = (0..rank).map(|_| r.pick(&[1, 2, 3, 4])).collect();
         let mut dims: Vec<Dim> = shape.iter().map(|&n| Dim::Fixed(n)).collect();
@@ -135,7 +137,8 @@ fn grow(r: &mut Random, b: &mut Builder, x: ValueId, values: &[ValueId]) -> Opti
             let shape = b.prim(Prim::ShapeOf, &[x]).ok()?;
             let zero = b.integers(&[0]);
             let first = b.prim(Prim::Take { axis: 0 }, &[shape, zero]).ok()?;
-            let all = b.prim(Prim::Reduce { kind: ReduceKind::Prod, axes: vec![0] }, &[shape]).ok()?;
+            let all =
+                b.prim(Prim::Reduce { kind: ReduceKind::Prod, axes: vec![0] }, &[shape]).ok()?;
             let one = b.integers(&[1]);
             let all = b.prim(Prim::Reshape, &[all, one]).ok()?;
             let rest = b.div(all, first).ok()?;
@@ -176,7 +179,8 @@ fn grow(r: &mut Random, b: &mut Builder, x: ValueId, values: &[ValueId]) -> Opti
             } else {
                 w
             };
-            let contract = DotDims { lhs_contract: vec![axis], rhs_contract: vec![0], ..DotDims::default() };
+            let contract =
+                DotDims { lhs_contract: vec![axis], rhs_contract: vec![0], ..DotDims::default() };
             let mut y = b.prim(Prim::DotGeneral(contract, DType::F32), &[x, w]).ok()?;
             for _ in 0..r.below(3) {
                 let row = b.constant(r.tensor(&[m]));
@@ -199,7 +203,8 @@ fn grow(r: &mut Random, b: &mut Builder, x: ValueId, values: &[ValueId]) -> Opti
         17 => {
             let axis = rank.checked_sub(1)?;
             let rows: Vec<_> = anychip_ops::ROWS.iter().collect();
-            let name = r.pick(&["softmax", "gelu", "silu", "layer-norm", "log-softmax", "rms-norm"]);
+            let name =
+                r.pick(&["softmax", "gelu", "silu", "layer-norm", "log-softmax", "rms-norm"]);
             let row = rows.iter().find(|row| row.name == name)?;
             let wide: Vec<usize> = vec![dims[axis].fixed()?];
             let scale = b.constant(r.tensor(&wide));
@@ -210,8 +215,7 @@ fn grow(r: &mut Random, b: &mut Builder, x: ValueId, values: &[ValueId]) -> Opti
                 "rms-norm" => std::sync::Arc::new(anychip_ops::RmsNorm { axis, epsilon: 0.1 }),
                 _ => (row.example)(),
             };
-            let operands =
-                if name.ends_with("norm") { vec![x, scale] } else { vec![x] };
+            let operands = if name.ends_with("norm") { vec![x, scale] } else { vec![x] };
             if r.below(2) == 0 {
                 Some(b.node(anychip_ir::Op::Composite(composite), &operands, Vec::new()).ok()?[0])
             } else {

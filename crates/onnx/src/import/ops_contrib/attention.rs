@@ -5,7 +5,9 @@ use anychip_ops::Attention;
 use anychip_tensor::{DType, Dim};
 
 use crate::import::call::{Call, ImportError};
-use crate::import::ops_attention::{Sight, as_bias, combine, heads, join_heads, seen, split_heads};
+use crate::import::ops_attention::{
+    Sight, as_bias, combine, heads, join_heads, scaled_queries, seen, split_heads,
+};
 use crate::import::ops_quantize::{centered, per_column};
 
 type Results = Result<Vec<ValueId>, ImportError>;
@@ -42,6 +44,14 @@ fn mask(
     Ok(call.b.select(visible, zero, filter)?)
 }
 
+/// How many keys there are, in operands of four dims each.
+fn keys_of(call: &Call<'_>, heads: [ValueId; 3]) -> Result<Dim, ImportError> {
+    if heads.iter().any(|&x| call.b.rank(x) != 4) {
+        return Err(call.invalid("queries, keys and values do not split into heads"));
+    }
+    Ok(call.b.dims(heads[1])[2].clone())
+}
+
 /// The composite with what the two operators share: the scale, a mask, and a causal limit after `past` keys.
 fn core(
     call: &mut Call<'_>,
@@ -50,7 +60,7 @@ fn core(
     past: &Dim,
     scores: bool,
 ) -> Results {
-    let (dims, keys, dtype) = (call.b.dims(q), call.b.dims(k)[2].clone(), call.b.dtype(q));
+    let (dims, keys, dtype) = (call.b.dims(q), keys_of(call, [q, k, v])?, call.b.dtype(q));
     if call.flag("unidirectional", false) {
         let offset = call.b.dim_value(past)?;
         let sight = Sight { causal: true, left: -1, right: -1 };
@@ -58,13 +68,8 @@ fn core(
             bias.push(as_bias(call.b, seen, dtype)?);
         }
     }
-    let scale = match (call.float("scale", 0.0), dims[3].fixed()) {
-        (scale, _) if scale != 0.0 => scale,
-        (_, Some(size)) => (1.0 / (size as f64).sqrt()) as f32,
-        (_, None) => {
-            return Err(ImportError::NeedsValue { input: 0, what: "the factor of scores" });
-        }
-    };
+    let given = call.float_opt("scale").filter(|&s| s != 0.0);
+    let (q, scale) = scaled_queries(call, q, given)?;
     let mut operands = vec![q, k, v];
     operands.extend(combine(call.b, &bias)?);
     let composite =
@@ -76,7 +81,7 @@ fn core(
 fn projected(
     call: &mut Call<'_>,
     all: ValueId,
-    sizes: [Dim; 3],
+    [own_q, own_k, _]: &[Dim; 3],
     mask_input: usize,
     past_input: usize,
     bias_input: Option<usize>,
@@ -85,23 +90,22 @@ fn projected(
     if call.flag("do_rotary", false) || call.flag("past_present_share_buffer", false) {
         return Err(call.unsupported("a built-in rotary embedding or a shared cache"));
     }
-    let [own_q, own_k, _] = sizes.clone();
     let end = call.b.dims(all)[2].clone();
-    let middle = own_q.clone() + own_k;
-    let q = call.b.slice(all, 2, &Dim::Fixed(0), &own_q)?;
-    let k = call.b.slice(all, 2, &own_q, &middle)?;
+    let middle = own_q.clone() + own_k.clone();
+    let q = call.b.slice(all, 2, &Dim::Fixed(0), own_q)?;
+    let k = call.b.slice(all, 2, own_q, &middle)?;
     let v = call.b.slice(all, 2, &middle, &end)?;
     let q = split_heads(call.b, q, count)?;
     let mut k = split_heads(call.b, k, count)?;
     let mut v = split_heads(call.b, v, count)?;
     let mut past_size = Dim::Fixed(0);
     if let Some(past) = call.optional(past_input) {
-        past_size = call.b.dims(past)[3].clone();
+        past_size = call.b.dims(past).get(3).cloned().unwrap_or(Dim::Fixed(0));
         let (past_k, past_v) = (call.b.index(past, 0, 0)?, call.b.index(past, 0, 1)?);
         k = call.b.concat(&[past_k, k], 2)?;
         v = call.b.concat(&[past_v, v], 2)?;
     }
-    let (keys, dtype) = (call.b.dims(k)[2].clone(), call.b.dtype(q));
+    let (keys, dtype) = (keys_of(call, [q, k, v])?, call.b.dtype(q));
     let mut bias = Vec::new();
     if let Some(given) = call.optional(mask_input) {
         let batch = call.b.dims(q)[0].fixed();
@@ -122,8 +126,12 @@ fn projected(
     Ok(vec![y, call.b.concat(&[first, second], 0)?])
 }
 
-/// The sizes of queries, keys and values in a merged projection of `width`.
-fn parts(call: &Call<'_>, width: &Dim) -> Result<[Dim; 3], ImportError> {
+/// The sizes of queries, keys and values in a merged projection.
+fn parts(call: &Call<'_>, all: ValueId) -> Result<[Dim; 3], ImportError> {
+    let dims = call.b.dims(all);
+    let (Some(width), 3) = (dims.last(), dims.len()) else {
+        return Err(call.invalid("the operand needs [batch, sequence, width]"));
+    };
     match call.ints("qkv_hidden_sizes").as_deref() {
         Some(&[q, k, v]) => Ok([q, k, v].map(Dim::from_i64)),
         Some(_) => Err(call.bad_attribute("qkv_hidden_sizes", "needs three sizes")),
@@ -141,8 +149,8 @@ pub(super) fn attention(call: &mut Call<'_>) -> Results {
     if let Some(bias) = call.optional(2) {
         all = call.b.add(all, bias)?;
     }
-    let sizes = parts(call, &call.b.dims(all)[2])?;
-    projected(call, all, sizes, 3, 4, Some(5))
+    let sizes = parts(call, all)?;
+    projected(call, all, &sizes, 3, 4, Some(5))
 }
 
 pub(super) fn quantized(call: &mut Call<'_>) -> Results {
@@ -158,8 +166,8 @@ pub(super) fn quantized(call: &mut Call<'_>) -> Results {
     let scale = call.b.mul(scale_x, scale_w)?;
     let all = call.b.mul(product, scale)?;
     let all = call.b.add(all, bias)?;
-    let sizes = parts(call, &call.b.dims(all)[2])?;
-    projected(call, all, sizes, 5, 8, None)
+    let sizes = parts(call, all)?;
+    projected(call, all, &sizes, 5, 8, None)
 }
 
 pub(super) fn multi_head(call: &mut Call<'_>) -> Results {
@@ -179,7 +187,7 @@ pub(super) fn multi_head(call: &mut Call<'_>) -> Results {
     let mut offset = Dim::Fixed(0);
     let mut biased = |call: &mut Call<'_>, x: ValueId| -> Result<ValueId, ImportError> {
         let Some(bias) = bias else { return Ok(x) };
-        let width = call.b.dims(x)[2].clone();
+        let width = call.b.dims(x).get(2).cloned().unwrap_or(Dim::Fixed(0));
         let end = offset.clone() + width;
         let own = call.b.slice(bias, 0, &offset, &end)?;
         offset = end;
@@ -209,11 +217,11 @@ pub(super) fn multi_head(call: &mut Call<'_>) -> Results {
     };
     let mut past_size = Dim::Fixed(0);
     if let (Some(past_key), Some(past_value)) = (call.optional(6), call.optional(7)) {
-        past_size = call.b.dims(past_key)[2].clone();
+        past_size = call.b.dims(past_key).get(2).cloned().unwrap_or(Dim::Fixed(0));
         k = call.b.concat(&[past_key, k], 2)?;
         v = call.b.concat(&[past_value, v], 2)?;
     }
-    let (keys, dtype) = (call.b.dims(k)[2].clone(), call.b.dtype(q));
+    let (keys, dtype) = (keys_of(call, [q, k, v])?, call.b.dtype(q));
     let mut bias = Vec::new();
     if let Some(given) = call.optional(4) {
         bias.push(mask(call, given, &keys, dtype)?);
@@ -232,6 +240,9 @@ pub(super) fn take_rows(
     places: ValueId,
 ) -> Result<ValueId, ImportError> {
     let (dims, own) = (call.b.dims(x), call.b.dims(places));
+    if dims.len() != 4 || own.len() != 2 {
+        return Err(call.invalid("a cache has [batch, heads, sequence, size]"));
+    }
     let index = call.b.unsqueeze(places, &[1, 3])?;
     let wide = [dims[0].clone(), dims[1].clone(), own[1].clone(), Dim::Fixed(1)];
     let index = call.b.broadcast(index, &wide)?;

@@ -114,7 +114,7 @@ pub(super) fn gemm(call: &mut Call<'_>) -> Results {
     Ok(vec![activate(call, y, &numbers)?])
 }
 
-/// NumPy's `matmul` of operands that may be transposed, times `alpha`.
+/// `NumPy`'s `matmul` of operands that may be transposed, times `alpha`.
 pub(super) fn matmul(call: &mut Call<'_>) -> Results {
     let (mut x, mut w) = (call.input(0)?, call.input(1)?);
     for (operand, name) in [(&mut x, "transBatchA"), (&mut w, "transBatchB")] {
@@ -142,7 +142,7 @@ pub(super) fn matmul(call: &mut Call<'_>) -> Results {
             x = call.b.broadcast(x, &[&batch, matrix_x].concat())?;
             w = call.b.broadcast(w, &[&batch, matrix_w].concat())?;
             dims.lhs_batch = (0..batch.len()).collect();
-            dims.rhs_batch = dims.lhs_batch.clone();
+            dims.rhs_batch.clone_from(&dims.lhs_batch);
         }
         // The dims that are summed: columns on the left and rows on the right, unless transposed.
         dims.lhs_contract = vec![call.b.rank(x) - 1 - usize::from(across_x)];

@@ -6,7 +6,9 @@ use anychip_tensor::{DType, Dim};
 
 use super::attention::take_rows;
 use crate::import::call::{Call, ImportError};
-use crate::import::ops_attention::{Sight, as_bias, combine, heads, join_heads, seen, split_heads};
+use crate::import::ops_attention::{
+    Sight, as_bias, combine, heads, join_heads, scaled_queries, seen, split_heads,
+};
 
 type Results = Result<Vec<ValueId>, ImportError>;
 
@@ -24,7 +26,7 @@ fn rotate(
         operands.push(call.b.unsqueeze(read, &[1])?);
     }
     let Some(half) = call.b.dims(tables[0]).last().and_then(Dim::fixed) else {
-        return Err(ImportError::NeedsValue { input: 0, what: "how many elements are turned" });
+        return Err(ImportError::NeedsSizes { input: 0, what: "how many elements are turned" });
     };
     let composite = RotaryEmbedding { interleaved, turned: 2 * half };
     Ok(call.b.composite(composite, &operands)?)
@@ -38,15 +40,18 @@ pub(super) fn rotary_embedding(call: &mut Call<'_>) -> Results {
     }
     let dims = call.b.dims(x);
     let flat = dims.len() == 3;
+    if (!flat && dims.len() != 4) || call.b.rank(tables[0]) != 2 {
+        return Err(call.invalid("takes three or four dims, and tables of two"));
+    }
     let own = if flat {
         let count = match call.int("num_heads", 0) {
             0 => {
                 // The heads are as wide as the table says.
                 let width = call.b.dims(tables[0])[1].clone() * Dim::Fixed(2);
-                dims[2].floor_div(&width).fixed().ok_or_else(|| ImportError::NeedsValue {
-                    input: 0,
-                    what: "the number of heads",
-                })?
+                dims[2]
+                    .floor_div(&width)
+                    .fixed()
+                    .ok_or(ImportError::NeedsSizes { input: 0, what: "the number of heads" })?
             }
             _ => heads(call, "num_heads")?,
         };
@@ -83,13 +88,14 @@ pub(super) fn attention(call: &mut Call<'_>) -> Results {
         return Err(call.unsupported("padded query chunks or a cache that slides"));
     }
     let query = call.input(0)?;
-    let (mut q, mut k, mut v) = match (call.optional(1), call.optional(2)) {
-        (Some(key), Some(value)) => (
-            split_heads(call.b, query, query_heads)?,
-            split_heads(call.b, key, key_heads)?,
-            split_heads(call.b, value, key_heads)?,
-        ),
-        _ => {
+    let (mut q, mut k, mut v) =
+        if let (Some(key), Some(value)) = (call.optional(1), call.optional(2)) {
+            (
+                split_heads(call.b, query, query_heads)?,
+                split_heads(call.b, key, key_heads)?,
+                split_heads(call.b, value, key_heads)?,
+            )
+        } else {
             // Heads of queries, keys and values side by side.
             let all = split_heads(call.b, query, query_heads + 2 * key_heads)?;
             let (first, second) = (Dim::Fixed(query_heads), Dim::Fixed(query_heads + key_heads));
@@ -98,8 +104,7 @@ pub(super) fn attention(call: &mut Call<'_>) -> Results {
                 call.b.slice(all, 1, &first, &second)?,
                 call.b.slice(all, 1, &second, &Dim::Fixed(query_heads + 2 * key_heads))?,
             )
-        }
-    };
+        };
     let (dims, dtype) = (call.b.dims(q), call.b.dtype(q));
     let (batch, sequence) = (dims[0].clone(), dims[2].clone());
     for (x, weight, name) in [(&mut q, 14, "q_norm_epsilon"), (&mut k, 15, "k_norm_epsilon")] {
@@ -141,7 +146,9 @@ pub(super) fn attention(call: &mut Call<'_>) -> Results {
     if let (Some(past_key), Some(past_value)) = (call.optional(3), call.optional(4)) {
         // The cache is as long as what was there or what is there now, whichever is more: before each entry's
         // new keys lie its old ones.
-        let room = call.b.dims(past_key)[2].clone();
+        let Some(room) = call.b.dims(past_key).get(2).cloned() else {
+            return Err(call.invalid("a cache has [batch, heads, sequence, size]"));
+        };
         let b = &mut *call.b;
         let room_value = b.dim_value(&room)?;
         let most = b.max(room_value, total)?;
@@ -205,13 +212,8 @@ pub(super) fn attention(call: &mut Call<'_>) -> Results {
         let own = b.broadcast(own, &[wide.as_slice(), std::slice::from_ref(&keys)].concat())?;
         bias = Some(b.concat(&[own, column], 3)?);
     }
-    let scale = match (call.float("scale", 0.0), dims[3].fixed()) {
-        (scale, _) if scale != 0.0 => scale,
-        (_, Some(size)) => (1.0 / (size as f64).sqrt()) as f32,
-        (_, None) => {
-            return Err(ImportError::NeedsValue { input: 0, what: "the factor of scores" });
-        }
-    };
+    let given = call.float_opt("scale").filter(|&s| s != 0.0);
+    let (q, scale) = scaled_queries(call, q, given)?;
     let scores = match call.int("qk_output", 0) {
         0 => None,
         1 => Some("masked".to_string()),

@@ -121,15 +121,12 @@ pub(super) fn embed(call: &mut Call<'_>) -> Results {
     let epsilon = call.float("epsilon", 1e-12);
     let y = call.b.composite(LayerNorm { axis: 2, epsilon }, &[sum, scale, bias])?;
     // How many words each entry has.
-    let count = match call.optional(7) {
-        Some(mask) => {
-            let mask = call.b.cast(mask, DType::I32)?;
-            call.b.reduce(ReduceKind::Sum, mask, &[1], false)?
-        }
-        None => {
-            let zero = call.b.scalar(DType::I32, 0.0)?;
-            call.b.broadcast(zero, &dims[..1])?
-        }
+    let count = if let Some(mask) = call.optional(7) {
+        let mask = call.b.cast(mask, DType::I32)?;
+        call.b.reduce(ReduceKind::Sum, mask, &[1], false)?
+    } else {
+        let zero = call.b.scalar(DType::I32, 0.0)?;
+        call.b.broadcast(zero, &dims[..1])?
     };
     Ok(vec![y, count, sum])
 }

@@ -30,7 +30,7 @@ fn unpacked(
     let rows: usize =
         shape.iter().product::<usize>().checked_div(keep.max(1)).ok_or_else(invalid)?;
     let bytes = packed.bytes();
-    if packed.dtype() != DType::U8 || rows == 0 || bytes.len() % rows != 0 {
+    if packed.dtype() != DType::U8 || rows == 0 || !bytes.len().is_multiple_of(rows) {
         return Err(invalid());
     }
     let row = bytes.len() / rows;
@@ -62,8 +62,8 @@ pub(super) fn matmul_bits(call: &mut Call<'_>) -> Results {
     let size = |name: &str| {
         usize::try_from(call.need_int(name)?)
             .ok()
-            .filter(|&v| v > 0)
-            .ok_or_else(|| call.bad_attribute(name, "must be positive"))
+            .filter(|v| (1..=1 << 28).contains(v))
+            .ok_or_else(|| call.bad_attribute(name, "is no size of a matrix"))
     };
     let (rows, inner, block) = (size("N")?, size("K")?, size("block_size")?);
     let blocks = inner.div_ceil(block);

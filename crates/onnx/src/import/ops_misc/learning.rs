@@ -101,10 +101,15 @@ impl Trees {
         let nodes = self.features.len();
         let mut level: Vec<i64> = self.roots.clone();
         let mut depth = 0;
+        level.sort_unstable();
+        level.dedup();
         while level.iter().any(|&n| n < nodes as i64) {
             let inner =
                 level.iter().filter_map(|&n| usize::try_from(n).ok().filter(|&n| n < nodes));
             level = inner.flat_map(|n| [self.yes[n], self.no[n]]).collect();
+            // Branches may meet again; each node counts once a level.
+            level.sort_unstable();
+            level.dedup();
             depth += 1;
             if depth > nodes || level.iter().any(|&n| n < 0) {
                 return Err(call.invalid("the nodes do not form trees"));
@@ -217,7 +222,9 @@ pub(super) fn tree_ensemble(call: &mut Call<'_>) -> Results {
         1 => call.b.composite(Softmax { axis: 1 }, &[scores])?,
         2 => call.b.sigmoid(scores)?,
         _ => {
-            return Err(call.unsupported("a transform of the scores other than softmax or logistic"));
+            return Err(
+                call.unsupported("a transform of the scores other than softmax or logistic")
+            );
         }
     }])
 }

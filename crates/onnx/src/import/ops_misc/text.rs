@@ -37,7 +37,7 @@ pub(super) fn tf_idf_vectorizer(call: &mut Call<'_>) -> Result<Vec<ValueId>, Imp
     let (Some(batch), Some(items)) =
         (call.b.dims(rows).first().cloned(), dims.last().and_then(Dim::fixed))
     else {
-        return Err(ImportError::NeedsValue { input: 0, what: "how many windows there are" });
+        return Err(ImportError::NeedsSizes { input: 0, what: "how many windows there are" });
     };
     let zero = call.b.scalar(DType::F32, 0.0)?;
     let mut total = call.b.broadcast(zero, &[batch, Dim::Fixed(width)])?;
@@ -113,6 +113,9 @@ fn grams(
     Ok(groups)
 }
 
+/// Entries of a table that is written out at import.
+const MOST_WRITTEN: usize = 1 << 22;
+
 /// How often each n-gram occurs with its items `distance` apart, `f32 [rows, width]`.
 fn occurrences(
     call: &mut Call<'_>,
@@ -122,8 +125,12 @@ fn occurrences(
     windows: usize,
     width: usize,
 ) -> Result<ValueId, ImportError> {
-    let b = &mut *call.b;
     let count = group.columns.len();
+    // Both tables are written out; a few bytes of a file may ask for any size.
+    if windows.saturating_mul(group.length).max(count.saturating_mul(width)) > MOST_WRITTEN {
+        return Err(call.unsupported(format!("{windows} windows over {count} n-grams")));
+    }
+    let b = &mut *call.b;
     let places: Vec<i64> = (0..windows)
         .flat_map(|start| (0..group.length).map(move |k| (start + k * distance) as i64))
         .collect();

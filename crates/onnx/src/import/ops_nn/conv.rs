@@ -4,7 +4,7 @@ use anychip_ir::{ConvolutionDims, Prim, ValueId};
 use anychip_ops::{ConvTranspose, DeformableConv, Silu};
 use anychip_tensor::{DType, Dim};
 
-use super::spatial::{Windows, kernel_size, positive};
+use super::spatial::{LARGEST, Windows, kernel_size, positive};
 use crate::import::call::{Call, ImportError};
 
 type Results = Result<Vec<ValueId>, ImportError>;
@@ -78,6 +78,10 @@ pub(super) fn conv_transpose(call: &mut Call<'_>) -> Results {
     let pads = call.ints("pads").unwrap_or_else(|| vec![0; 2 * spatial]);
     let auto = call.string("auto_pad", "NOTSET");
     let wanted = call.ints("output_shape");
+    let given = extra.iter().chain(&pads).chain(wanted.iter().flatten());
+    if given.into_iter().any(|n| !(-LARGEST..=LARGEST).contains(n)) {
+        return Err(call.invalid("a padding or a wanted size is out of range"));
+    }
     if extra.len() != spatial || pads.len() != 2 * spatial {
         return Err(call.bad_attribute("pads", "needs two numbers for each spatial dim"));
     }
@@ -92,7 +96,7 @@ pub(super) fn conv_transpose(call: &mut Call<'_>) -> Results {
                         call.bad_attribute("output_shape", "needs a size for each spatial dim")
                     );
                 };
-                let n = dims[2 + i].constant().ok_or(ImportError::NeedsValue {
+                let n = dims[2 + i].constant().ok_or(ImportError::NeedsSizes {
                     input: 0,
                     what: "the padding that gives the wanted size",
                 })?;
@@ -156,15 +160,14 @@ pub(super) fn causal_conv_with_state(call: &mut Call<'_>) -> Results {
         );
     };
     let Some(channels) = dims[1].fixed() else {
-        return Err(ImportError::NeedsValue { input: 0, what: "the number of channels" });
+        return Err(ImportError::NeedsSizes { input: 0, what: "the number of channels" });
     };
-    let before = match call.optional(3) {
-        Some(state) => state,
-        None => {
-            let zero = call.b.scalar_like(x, 0.0)?;
-            let shape = [dims[0].clone(), dims[1].clone(), Dim::Fixed(kernel.max(1) - 1)];
-            call.b.broadcast(zero, &shape)?
-        }
+    let before = if let Some(state) = call.optional(3) {
+        state
+    } else {
+        let zero = call.b.scalar_like(x, 0.0)?;
+        let shape = [dims[0].clone(), dims[1].clone(), Dim::Fixed(kernel.max(1) - 1)];
+        call.b.broadcast(zero, &shape)?
     };
     let all = call.b.concat(&[before, x], 2)?;
     let dtype = call.b.dtype(x);

@@ -4,7 +4,7 @@ use anychip_ir::{Combine, DotDims, Prim, ValueId};
 use anychip_ops::{GridSample, NonMaxSuppression, RoiAlign};
 use anychip_tensor::{DType, Dim, Tensor};
 
-use super::spatial::positive;
+use super::spatial::{LARGEST, positive};
 use crate::import::call::{Call, ImportError};
 
 type Results = Result<Vec<ValueId>, ImportError>;
@@ -127,13 +127,16 @@ pub(super) fn col2im(call: &mut Call<'_>) -> Results {
     let block = call.need_integers(2, "the size of a block")?;
     let spatial = image.len();
     let dims = call.b.dims(x);
-    if dims.len() != 3 || block.len() != spatial || image.iter().chain(&block).any(|&n| n < 1) {
+    if dims.len() != 3
+        || block.len() != spatial
+        || image.iter().chain(&block).any(|n| !(1..=LARGEST).contains(n))
+    {
         return Err(call.invalid("needs [n, c · block, places] and positive sizes"));
     }
     let strides = positive(call, "strides", spatial)?;
     let dilation = positive(call, "dilations", spatial)?;
     let pads = call.ints("pads").unwrap_or_else(|| vec![0; 2 * spatial]);
-    if pads.len() != 2 * spatial || pads.iter().any(|&p| p < 0) {
+    if pads.len() != 2 * spatial || pads.iter().any(|p| !(0..=LARGEST).contains(p)) {
         return Err(call.bad_attribute("pads", "needs two numbers for each spatial dim"));
     }
     let b = &mut *call.b;
@@ -166,7 +169,11 @@ pub(super) fn col2im(call: &mut Call<'_>) -> Results {
         });
     }
     let Some(index) = index else { return Ok(vec![x]) };
-    let elements: i64 = block.iter().product();
+    let product = |sizes: &[i64]| sizes.iter().try_fold(1i64, |p, &n| p.checked_mul(n));
+    let (Some(elements), Some(area)) = (product(&block), product(&padded)) else {
+        return Err(call.invalid("the image is too large"));
+    };
+    let b = &mut *call.b;
     let channels = dims[1].floor_div(&Dim::from_i64(elements));
     let count = Dim::from_i64(elements) * dims[2].clone();
     let planes = dims[0].clone() * channels.clone();
@@ -174,7 +181,6 @@ pub(super) fn col2im(call: &mut Call<'_>) -> Results {
     let blocks = b.reshape(x, &[planes.clone(), count])?;
     let blocks = b.transpose(blocks, &[1, 0])?;
     let zero = b.scalar_like(x, 0.0)?;
-    let area: i64 = padded.iter().product();
     let empty = b.broadcast(zero, &[Dim::from_i64(area), planes])?;
     let scatter = Prim::ScatterNd { combine: Combine::Add };
     let filled = b.prim(scatter, &[empty, index, blocks])?;

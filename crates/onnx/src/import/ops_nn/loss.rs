@@ -35,13 +35,12 @@ fn loss(call: &mut Call<'_>, x: ValueId) -> Result<ValueId, ImportError> {
     let picked = b.prim(Prim::TakeAlong { axis: 1 }, &[x, place])?;
     let picked = b.squeeze(picked, &[1])?;
     let picked = b.neg(picked)?;
-    let mut weights = match weight {
-        Some(weight) => b.prim(Prim::Take { axis: 0 }, &[weight, index])?,
-        None => {
-            let one = b.scalar(dtype, 1.0)?;
-            let dims = b.dims(index);
-            b.broadcast(one, &dims)?
-        }
+    let mut weights = if let Some(weight) = weight {
+        b.prim(Prim::Take { axis: 0 }, &[weight, index])?
+    } else {
+        let one = b.scalar(dtype, 1.0)?;
+        let dims = b.dims(index);
+        b.broadcast(one, &dims)?
     };
     if let Some(counts) = counts {
         weights = b.select(counts, weights, zero)?;

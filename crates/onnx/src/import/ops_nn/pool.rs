@@ -4,20 +4,20 @@ use anychip_ir::{Combine, Prim, ReduceKind, ValueId, Window};
 use anychip_ops::{AveragePool, MaxPoolIndices};
 use anychip_tensor::{DType, Dim, Tensor};
 
-use super::spatial::Windows;
+use super::spatial::{LARGEST, Windows};
 use crate::import::call::{Call, ImportError};
 
 type Results = Result<Vec<ValueId>, ImportError>;
 
+/// Windows, how far they reach past the padding, and the most that count along each dim.
+type Pool = (Windows, Vec<i64>, Vec<Option<Dim>>);
+
 /// The pool's windows, with what rounding their number up adds and the bounds on it.
-fn windows(
-    call: &Call<'_>,
-    x: ValueId,
-) -> Result<(Windows, Vec<i64>, Vec<Option<Dim>>), ImportError> {
+fn windows(call: &Call<'_>, x: ValueId) -> Result<Pool, ImportError> {
     let size: Option<Vec<usize>> = call
         .need_ints("kernel_shape")?
         .iter()
-        .map(|&k| usize::try_from(k).ok().filter(|&k| k > 0))
+        .map(|&k| (1..=LARGEST).contains(&k).then_some(k as usize))
         .collect();
     let size = size.ok_or_else(|| call.bad_attribute("kernel_shape", "must be positive"))?;
     let spatial = size.len();
@@ -59,7 +59,7 @@ pub(super) fn max_pool(call: &mut Call<'_>) -> Results {
         windows.padding.iter().zip(&overhang).map(|(&(low, high), o)| (low, high + o)).collect();
     if call.outputs > 1 {
         if windows.is_symbolic() {
-            return Err(ImportError::NeedsValue { input: 0, what: "the padding" });
+            return Err(ImportError::NeedsSizes { input: 0, what: "the padding" });
         }
         let composite = MaxPoolIndices {
             size: windows.size,
@@ -96,7 +96,7 @@ pub(in crate::import) fn average_pool_of(
 ) -> Result<ValueId, ImportError> {
     let (windows, overhang, most) = windows(call, x)?;
     if windows.is_symbolic() {
-        return Err(ImportError::NeedsValue { input: 0, what: "the padding" });
+        return Err(ImportError::NeedsSizes { input: 0, what: "the padding" });
     }
     let composite = AveragePool {
         size: windows.size,
@@ -188,7 +188,8 @@ pub(super) fn max_unpool(call: &mut Call<'_>) -> Results {
     }
     let strides = call.ints("strides").unwrap_or_else(|| vec![1; spatial]);
     let pads = call.ints("pads").unwrap_or_else(|| vec![0; 2 * spatial]);
-    if strides.len() != spatial || pads.len() != 2 * spatial {
+    let large = kernel.iter().chain(&strides).chain(&pads).any(|&n| !(0..=LARGEST).contains(&n));
+    if large || strides.len() != spatial || pads.len() != 2 * spatial {
         return Err(call.bad_attribute("pads", "needs two numbers for each spatial dim"));
     }
     let mut shape = dims[..2].to_vec();

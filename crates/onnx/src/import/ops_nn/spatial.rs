@@ -16,6 +16,9 @@ pub(crate) struct Windows {
     pub(crate) symbolic: Vec<(Dim, Dim)>,
 }
 
+/// Larger strides, kernels and paddings are mistakes; the limit keeps arithmetic on them exact.
+pub(crate) const LARGEST: i64 = 1 << 24;
+
 /// An attribute of positive whole numbers, one a spatial dim.
 pub(crate) fn positive(
     call: &Call<'_>,
@@ -24,7 +27,7 @@ pub(crate) fn positive(
 ) -> Result<Vec<usize>, ImportError> {
     let Some(values) = call.ints(name) else { return Ok(vec![1; spatial]) };
     let values: Option<Vec<usize>> =
-        values.iter().map(|&v| usize::try_from(v).ok().filter(|&v| v > 0)).collect();
+        values.iter().map(|&v| (1..=LARGEST).contains(&v).then_some(v as usize)).collect();
     values
         .filter(|v| v.len() == spatial)
         .ok_or_else(|| call.bad_attribute(name, "needs a positive number for each spatial dim"))
@@ -42,7 +45,11 @@ pub(crate) fn kernel_size(
     }
     dims[2..]
         .iter()
-        .map(|d| d.fixed().ok_or(ImportError::NeedsValue { input, what: "the size of the kernel" }))
+        .map(|d| match d.fixed() {
+            Some(n) if n as i64 <= LARGEST => Ok(n),
+            Some(_) => Err(call.invalid("the kernel is too large")),
+            None => Err(ImportError::NeedsSizes { input, what: "the size of the kernel" }),
+        })
         .collect()
 }
 
@@ -75,7 +82,7 @@ impl Windows {
         match auto.as_str() {
             "NOTSET" | "" => {
                 if let Some(pads) = call.ints("pads") {
-                    if pads.len() != 2 * spatial {
+                    if pads.len() != 2 * spatial || pads.iter().any(|p| p.abs() > LARGEST) {
                         return Err(
                             call.bad_attribute("pads", "needs two numbers for each spatial dim")
                         );

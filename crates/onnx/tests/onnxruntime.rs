@@ -1,6 +1,6 @@
-//! ONNX Runtime's own operators against what ONNX Runtime gives for them.
+//! Operators against what ONNX Runtime gives for them: its own, and settings that the standard has no case for.
 //!
-//! `tests/data/contrib` holds models without inputs, written by `tools/contrib_cases.py`: next to each result `y`
+//! `tests/data/onnxruntime` holds models without inputs, written by `tools/onnxruntime_cases.py`: next to each result `y`
 //! stands an output `expected.y`.
 
 use std::collections::BTreeMap;
@@ -57,7 +57,7 @@ fn run(path: &Path) -> Result<(), String> {
 
 #[test]
 fn every_model_gives_what_onnx_runtime_gives() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/contrib");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/onnxruntime");
     let mut paths: Vec<_> =
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
