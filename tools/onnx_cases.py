@@ -55,10 +55,7 @@ def describe(value):
 
 
 def is_numeric(value):
-    return (
-        kind_of(value.type) == "tensor"
-        and value.type.tensor_type.elem_type not in NOT_NUMERIC
-    )
+    return kind_of(value.type) == "tensor" and value.type.tensor_type.elem_type not in NOT_NUMERIC
 
 
 def graph_attributes(node):
@@ -124,9 +121,7 @@ def entry_of(group, name, model, rtol, atol):
         "path": f"{group}/{name}",
         "opset": opsets.get("ai.onnx"),
         "opsets": opsets,
-        "domains": sorted(
-            {o.rsplit("::", 1)[0] if "::" in o else "ai.onnx" for o in operators}
-        ),
+        "domains": sorted({o.rsplit("::", 1)[0] if "::" in o else "ai.onnx" for o in operators}),
         "operators": sorted(operators),
         "inputs": [describe(v) for v in inputs],
         "outputs": [describe(v) for v in model.graph.output],

@@ -9,7 +9,8 @@ Both run one inference of the same file on the same input, in turns, in fresh pr
                  just before the file is loaded, so that Python's own share can be taken off
 
 `weights_bytes` and `live_bytes` are what the computation needs at least: the initializers, and the most
-bytes of activations alive at once when nodes run in the file's order (from inferred shapes).
+bytes of activations alive at once when nodes run in the file's order (from inferred shapes; null when
+those leave a size open). Their sum is the `least` that the ratios of memory are against.
 
 Usage: python tools/start.py BINARY MODEL.onnx INPUTS.npz OUT.json [--runs 9]
 """
@@ -53,24 +54,35 @@ def run(command):
         output.seek(0)
         if child.returncode != 0:
             diagnostics.seek(0)
-            sys.exit(f"{command[0]} ended with {child.returncode}: {diagnostics.read().decode(errors='replace')}")
+            sys.exit(
+                f"{command[0]} ended with {child.returncode}: {diagnostics.read().decode(errors='replace')}"
+            )
         return {"process_s": seconds, "peak_bytes": usage.ru_maxrss * 1024}, output.read()
 
 
 def bytes_of(value_type):
-    """Bytes of a tensor of fixed shape."""
+    """Bytes of a tensor of fixed shape; nothing where a dimension is not known."""
     tensor = value_type.tensor_type
     shape = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
     if None in shape:
-        raise ValueError("a shape is not known")
-    return int(np.prod(shape, dtype=np.int64)) * onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).itemsize
+        return None
+    return (
+        int(np.prod(shape, dtype=np.int64)) * onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).itemsize
+    )
 
 
 def live_bytes(model):
-    """The most bytes of activations, inputs and outputs included, alive at once in the file's order of nodes."""
+    """The most bytes of activations, inputs and outputs included, alive at once in the file's order of nodes.
+
+    Nothing where shape inference leaves a size open.
+    """
     graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     constant = {i.name for i in graph.initializer}
-    sizes = {v.name: bytes_of(v.type) for v in [*graph.input, *graph.value_info, *graph.output] if v.name not in constant}
+    declared = [v for v in [*graph.input, *graph.value_info, *graph.output] if v.name not in constant]
+    sizes = {v.name: bytes_of(v.type) for v in declared}
+    unknown = {o for n in graph.node for o in n.output if o and o not in sizes}
+    if unknown or None in sizes.values():
+        return None
     last = {}
     for position, node in enumerate(graph.node):
         for name in node.input:
@@ -90,7 +102,7 @@ def live_bytes(model):
 def processor():
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(l.split(":", 1)[1].strip() for l in lines if l.startswith("model name"))
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
 
@@ -105,7 +117,15 @@ def main():
     ours, peer = [], []
     with tempfile.TemporaryDirectory() as folder:
         outputs = str(Path(folder, "outputs.npz"))
-        our_command = [arguments.binary, "run", arguments.model, "--input", arguments.inputs, "--output", outputs]
+        our_command = [
+            arguments.binary,
+            "run",
+            arguments.model,
+            "--input",
+            arguments.inputs,
+            "--output",
+            outputs,
+        ]
         peer_command = [sys.executable, "-c", PEER, arguments.model, arguments.inputs]
         for number in range(arguments.runs + 1):
             our_figures, _ = run(our_command)
@@ -118,6 +138,7 @@ def main():
     model = onnx.load(arguments.model)
     weights = sum(onnx.numpy_helper.to_array(i).nbytes for i in model.graph.initializer)
     live = live_bytes(model)
+    least = weights + (live or 0)
 
     def median(rows, key):
         return statistics.median(r[key] for r in rows)
@@ -137,8 +158,8 @@ def main():
         "onnxruntime_peak_less_python_bytes": peer_added,
         "weights_bytes": weights,
         "live_bytes": live,
-        "peak_over_weights_and_live": our_peak / (weights + live),
-        "onnxruntime_less_python_over_weights_and_live": peer_added / (weights + live),
+        "peak_over_least": our_peak / least,
+        "onnxruntime_less_python_over_least": peer_added / least,
     }
     record = {
         "what": "start to first result, one inference, fresh processes in turns; medians",
@@ -154,11 +175,18 @@ def main():
     }
     Path(arguments.out).write_text(json.dumps(record, indent=1) + "\n")
     megabyte = 2**20
-    print(f"time    anychip {our_time:.3f} s; ONNX Runtime session {peer_session:.3f} s ({our_time / peer_session:.2f}x), "
-          f"whole Python process {peer_time:.3f} s ({our_time / peer_time:.2f}x)")
-    print(f"memory  anychip {our_peak / megabyte:.0f} MiB; weights {weights / megabyte:.0f} MiB + live activations "
-          f"{live / megabyte:.0f} MiB ({our_peak / (weights + live):.2f}x); ONNX Runtime {peer_peak / megabyte:.0f} MiB, "
-          f"{peer_added / megabyte:.0f} MiB of it after Python ({peer_added / (weights + live):.2f}x)")
+    shown_live = (
+        " (activations not known)" if live is None else f" + live activations {live / megabyte:.0f} MiB"
+    )
+    print(
+        f"time    anychip {our_time:.3f} s; ONNX Runtime session {peer_session:.3f} s ({our_time / peer_session:.2f}x), "
+        f"whole Python process {peer_time:.3f} s ({our_time / peer_time:.2f}x)"
+    )
+    print(
+        f"memory  anychip {our_peak / megabyte:.0f} MiB; weights {weights / megabyte:.0f} MiB{shown_live} "
+        f"({our_peak / least:.2f}x); ONNX Runtime {peer_peak / megabyte:.0f} MiB, "
+        f"{peer_added / megabyte:.0f} MiB of it after Python ({peer_added / least:.2f}x)"
+    )
 
 
 if __name__ == "__main__":

@@ -97,9 +97,7 @@ class Encoder(nn.Module):
         self.model = model
 
     def forward(self, input_ids, attention_mask, token_type_ids):
-        answer = self.model(
-            input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids
-        )
+        answer = self.model(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
         return answer.last_hidden_state
 
 
@@ -271,7 +269,9 @@ def export(name, out):
         warnings.simplefilter("ignore")
         exporter(model, inputs, outputs, path, symbolic=symbolic)
     meta = {
-        "exporter": "PyTorch " + torch.__version__ + (", TorchScript" if exporter is export_torchscript else ""),
+        "exporter": "PyTorch "
+        + torch.__version__
+        + (", TorchScript" if exporter is export_torchscript else ""),
         "parameters": sum(p.numel() for p in model.parameters()),
         "symbolic_batch": symbolic,
         "why_fixed": fixed_reason,

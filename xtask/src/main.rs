@@ -7,6 +7,7 @@ mod fuzz;
 mod layers;
 mod onnx_judge;
 mod onnx_tests;
+mod peers;
 mod process;
 mod python;
 mod start;
@@ -37,6 +38,8 @@ enum Task {
     OnnxTests(onnx_tests::Options),
     /// Export well-known architectures, run and optimize them, and compare with ONNX Runtime
     Zoo(zoo::Options),
+    /// Time models of the zoo beside ONNX Runtime
+    Peers(peers::Options),
     /// Measure the time to the first result and the peak memory, beside ONNX Runtime
     Start(start::Options),
     /// Feed damaged and hostile files to the binary
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Task::Tidy => tidy::run(),
         Task::OnnxTests(options) => onnx_tests::run(&options),
         Task::Zoo(options) => zoo::run(&options),
+        Task::Peers(options) => peers::run(&options),
         Task::Start(options) => start::run(&options),
         Task::BadInput(options) => bad_input::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),

@@ -1,6 +1,6 @@
 //! The ONNX standard's own backend tests: cases from the `onnx` wheel, run by a Rust runner, judged here.
 //!
-//! The runner is the example `onnx_cases` of `anychip-conformance`:
+//! The runner is the example `onnx_cases` of `anychip`:
 //!
 //! ```text
 //! onnx_cases DIR --target cpu|reference --json FILE [--only TEXT]
@@ -15,7 +15,7 @@ use crate::{process, python, workspace};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 
-const PACKAGE: &str = "anychip-conformance";
+const PACKAGE: &str = "anychip";
 const RUNNER: &str = "onnx_cases";
 const TARGETS: &[&str] = &["cpu", "reference"];
 

@@ -156,14 +156,23 @@ fn dependencies() -> Result<Outcome> {
         ));
     }
     // Advisories need the network: they have their own command.
-    ran(process::cargo().args(["deny", "--offline", "check", "bans", "licenses", "sources"]))
+    ran(process::cargo().args([
+        "deny",
+        "--offline",
+        "check",
+        "--hide-inclusion-graph",
+        "bans",
+        "licenses",
+        "sources",
+    ]))
 }
 
+/// The spell checker comes from `PyPI`: a program, ready built.
 fn spelling() -> Result<Outcome> {
-    if !process::exists(process::command("typos").arg("--version")) {
-        return Ok(Outcome::Skipped("typos is not installed (`cargo install typos-cli`)".into()));
+    match python::test() {
+        Ok(python) => ran(&mut process::command(python.with_file_name("typos"))),
+        Err(error) => Ok(Outcome::Skipped(format!("no Python environment: {error:#}"))),
     }
-    ran(&mut process::command("typos"))
 }
 
 /// The accuracy of the trained models through the binary, beside ONNX Runtime's on the same files.

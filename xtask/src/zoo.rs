@@ -47,16 +47,11 @@ pub(crate) fn export(names: &[String]) -> Result<PathBuf> {
     Ok(out)
 }
 
-/// Export, run, optimize, compare; prints one line a check and a closing count.
-pub(crate) fn run(options: &Options) -> Result<()> {
-    let zoo = export(&options.names)?;
-    if options.export {
-        return Ok(());
-    }
-    let check = Check { python: python::test()?, binary: options.binary.path()? };
-    let mut names = options.names.clone();
+/// The models asked for, or all that are exported.
+pub(crate) fn names(zoo: &Path, asked: &[String]) -> Result<Vec<String>> {
+    let mut names = asked.to_vec();
     if names.is_empty() {
-        for entry in std::fs::read_dir(&zoo)? {
+        for entry in std::fs::read_dir(zoo)? {
             let entry = entry?;
             if entry.path().join("meta.json").exists() {
                 names.push(entry.file_name().to_string_lossy().into_owned());
@@ -64,6 +59,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
         names.sort_unstable();
     }
+    Ok(names)
+}
+
+/// Export, run, optimize, compare; prints one line a check and a closing count.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let zoo = export(&options.names)?;
+    if options.export {
+        return Ok(());
+    }
+    let check = Check { python: python::test()?, binary: options.binary.path()? };
+    let names = names(&zoo, &options.names)?;
     let (mut passed, mut failed) = (0, 0);
     for name in &names {
         let folder = zoo.join(name);

@@ -32,7 +32,7 @@ pub enum Error {
     #[error("the arrays do not fit the model's inputs\n{}", lines(.0))]
     Inputs(Vec<String>),
     /// A chip that cannot run the model as it is.
-    #[error("{} of the model's nodes cannot run on `{target}`\n{}", .refusals.len(), refusals(.refusals))]
+    #[error("{} of the model's nodes cannot run on `{target}`\n{}", .refusals.len(), refusal_lines(.refusals))]
     Refused {
         /// The target.
         target: &'static str,
@@ -89,7 +89,7 @@ fn lines(problems: &[String]) -> String {
     problems.iter().map(|p| format!("  {p}")).collect::<Vec<_>>().join("\n")
 }
 
-fn refusals(all: &[Refusal]) -> String {
+fn refusal_lines(all: &[Refusal]) -> String {
     all.iter()
         .map(|r| {
             let help = r.refused.help.as_ref().map(|h| format!("\n    help: {h}")).unwrap_or_default();

@@ -1,6 +1,7 @@
 //! What is in a model, counted.
 
-use anychip_ir::{Graph, Op, Prim};
+use anychip_ir::Graph;
+use anychip_passes::node_count;
 use anychip_predict::{GroupCost, cost, model_precision};
 use anychip_target::legalise;
 
@@ -80,8 +81,4 @@ pub fn inspect(model: &Model, optimized: &Graph) -> Result<Facts, Error> {
         targets,
         layers: work.groups,
     })
-}
-
-fn node_count(graph: &Graph) -> usize {
-    graph.nodes().iter().filter(|n| !matches!(n.op, Op::Prim(Prim::Constant(_)))).count()
 }

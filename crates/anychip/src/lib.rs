@@ -32,6 +32,7 @@ pub use accuracy::accuracy;
 pub use anychip_chips::{Catalog, Chip, Precision};
 pub use anychip_ir::{Graph, Op, Prim};
 pub use anychip_onnx::{ExportOptions, ImportOptions};
+pub use anychip_passes::{PassReport, node_count};
 pub use anychip_record::Record;
 pub use anychip_target::CompileOptions;
 pub use anychip_tensor::Tensor;
@@ -80,5 +81,5 @@ pub fn print_summary(graph: &Graph) -> String {
 
 /// Writes a graph as an ONNX file; weights beyond 2 GiB go to a file beside it.
 pub fn export_to(graph: &Graph, path: &Path, options: &ExportOptions) -> Result<(), Error> {
-    Ok(anychip_onnx::export_to(graph, path, options)?)
+    Ok(anychip_onnx::save(graph, path, options)?)
 }

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use anychip_chips::{Chip, Precision};
-use anychip_ir::{Graph, work};
+use anychip_chips::Chip;
+use anychip_ir::{Graph, graph_work};
 use anychip_record::{Field, Key, Ownership, Record, percentiles};
 use anychip_target::{CompileOptions, Place};
 use anychip_tensor::Tensor;
@@ -71,7 +71,7 @@ pub fn measure(
     // The counter must exist before the session's threads do, or it does not see them.
     let mut instructions = Instructions::find();
     let mut energy = PackageEnergy::find();
-    let compile = CompileOptions { threads: options.threads };
+    let compile = CompileOptions { threads: options.threads, ..CompileOptions::default() };
     let mut engine = Engine::new(subject.graph, chip, &compile)?;
     if matches!(engine.place(), Place::Simulator { .. }) {
         return Err(Error::NotHere { chip: chip.id.clone() });
@@ -108,9 +108,8 @@ pub fn measure(
             );
         }
     }
-    let total = work::graph_work(subject.graph).map_err(Error::Graph)?;
-    let operations = 2.0 * total.macs as f64 + total.operations as f64;
-    let per_inference = operations / subject.batch.max(1) as f64;
+    let total = graph_work(subject.graph)?;
+    let per_inference = total.all_operations() / subject.batch.max(1) as f64;
     let precision = anychip_predict::model_precision(subject.graph);
     if precision.is_integer() {
         record.set_work(0.0, per_inference)?;

@@ -75,7 +75,7 @@ impl Meter for PackageEnergy {
 /// Instructions retired by this process and the threads it starts after this.
 pub struct Instructions {
     #[cfg(target_os = "linux")]
-    counter: Result<perf_event2::Counter, String>,
+    counter: Result<perf_event::Counter, String>,
 }
 
 impl Instructions {
@@ -83,8 +83,8 @@ impl Instructions {
     pub fn find() -> Instructions {
         #[cfg(target_os = "linux")]
         {
-            use perf_event2::Builder;
-            use perf_event2::events::Hardware;
+            use perf_event::Builder;
+            use perf_event::events::Hardware;
             let counter = Builder::new(Hardware::INSTRUCTIONS)
                 .inherit(true)
                 .build()

@@ -26,27 +26,31 @@ impl Model {
     }
 
     /// Loads an ONNX file for the given arrays: inputs whose contents decide the graph's structure (axes, say)
-    /// become constants of it.
+    /// become constants of it, and inputs whose types the file leaves open get those of the arrays.
     pub fn load_for(path: &Path, arrays: &Arrays) -> Result<Model, Error> {
         let mut options = ImportOptions::default();
-        // Each round binds what the one before asked for; binding one input can reveal the next.
+        // Each round gives what the one before asked for, and that can reveal the next.
         loop {
-            let error = match Model::load_with(path, &options) {
-                Err(Error::Model { path, problems }) => (path, problems),
+            let problems = match Model::load_with(path, &options) {
+                Err(Error::Model { problems, .. }) => problems,
                 done => return done,
             };
-            let needed: Vec<String> = error
-                .1
-                .needs_values()
-                .into_iter()
-                .filter(|name| arrays.contains_key(name) && !options.bind.contains_key(name))
-                .collect();
-            if needed.is_empty() {
-                return Err(Error::Model { path: error.0, problems: error.1 });
+            let before = (options.bind.len(), options.input_types.len());
+            for name in problems.needs_values() {
+                if let Some(array) = arrays.get(&name) {
+                    options.input_types.remove(&name);
+                    options.bind.insert(name, array.clone());
+                }
             }
-            for name in needed {
-                let value = arrays[&name].clone();
-                options.bind.insert(name, value);
+            if options.bind.len() == before.0 {
+                for (name, array) in arrays {
+                    if !options.bind.contains_key(name) {
+                        options.input_types.insert(name.clone(), TensorType::of(array));
+                    }
+                }
+            }
+            if before == (options.bind.len(), options.input_types.len()) {
+                return Err(Error::Model { path: path.to_path_buf(), problems });
             }
         }
     }

@@ -2,7 +2,14 @@
 //!
 //! Facts come from `cpuid`, `/proc` and `/sys`; what a system does not tell is `None`, never a guess. The measurements take no
 //! decision: kernels choose their blocking from [`Caches`], reports use the peaks.
-#![allow(unsafe_code, reason = "the peak is measured with vector registers, dispatched by instruction set")]
+#![allow(
+    clippy::inline_always,
+    reason = "vector loops must take on the instruction set of their entrance, see `simd`"
+)]
+#![allow(
+    unsafe_code,
+    reason = "the peak is measured with vector registers, dispatched by instruction set"
+)]
 
 use crate::pool::Pool;
 use crate::simd::{Task, Vector, dispatch};
@@ -18,7 +25,7 @@ use std::time::{Duration, Instant};
 pub enum Simd {
     /// Plain Rust, any CPU.
     Scalar,
-    /// 128-bit vectors of AArch64.
+    /// 128-bit vectors of `AArch64`.
     Neon,
     /// 256-bit vectors with fused multiply-add (x86-64-v3).
     Avx2,
@@ -65,7 +72,15 @@ impl Simd {
     /// `self`, or the widest this CPU has if it lacks `self`.
     #[must_use]
     pub fn at_most(self) -> Self {
-        if Self::available().contains(&self) { self } else { Self::detect() }
+        // Without `available`, which allocates: kernels call this as they run.
+        let best = Self::detect();
+        let present = match self {
+            Self::Scalar => true,
+            Self::Neon => best == Self::Neon,
+            Self::Avx2 => best == Self::Avx2 || best == Self::Avx512,
+            Self::Avx512 => best == Self::Avx512,
+        };
+        if present { self } else { best }
     }
 
     /// Everything this CPU can run, narrowest first.
@@ -127,9 +142,15 @@ impl Caches {
         let mut caches = Self { l1: None, l2: None, l3: None };
         for index in 0..8 {
             let read = |file: &str| {
-                std::fs::read_to_string(format!("/sys/devices/system/cpu/cpu0/cache/index{index}/{file}")).ok()
+                std::fs::read_to_string(format!(
+                    "/sys/devices/system/cpu/cpu0/cache/index{index}/{file}"
+                ))
+                .ok()
             };
-            let (Some(level), Some(kind), Some(size)) = (read("level"), read("type"), read("size")) else { continue };
+            let (Some(level), Some(kind), Some(size)) = (read("level"), read("type"), read("size"))
+            else {
+                continue;
+            };
             if kind.trim() == "Instruction" {
                 continue;
             }
@@ -191,11 +212,14 @@ impl Cpu {
     pub fn detect() -> Self {
         let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let memory = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-            let kib = field(&text, "MemTotal")?.trim_end_matches("kB").trim().parse::<u64>().ok()?;
+            let kib =
+                field(&text, "MemTotal")?.trim_end_matches("kB").trim().parse::<u64>().ok()?;
             kib.checked_mul(1024)
         });
         Self {
-            name: name_from_cpuid().or_else(|| field(&info, "model name")).or_else(|| field(&info, "Model")),
+            name: name_from_cpuid()
+                .or_else(|| field(&info, "model name"))
+                .or_else(|| field(&info, "Model")),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             cores: physical_cores(&info),
             simd: Simd::detect(),
@@ -281,14 +305,19 @@ impl Peaks {
             flops_one_core
         } else {
             best(Duration::from_millis(40), || {
-                let totals: Vec<std::sync::atomic::AtomicU64> = (0..threads).map(|_| 0.into()).collect();
+                let totals: Vec<std::sync::atomic::AtomicU64> =
+                    (0..threads).map(|_| 0.into()).collect();
                 let ((), seconds) = timed(|| {
                     pool.parallel_for(threads, |task, _| {
                         let done = dispatch(simd, FmaLoop(100_000));
                         totals[task].store(done as u64, std::sync::atomic::Ordering::Relaxed);
                     });
                 });
-                totals.iter().map(|t| t.load(std::sync::atomic::Ordering::Relaxed) as f64).sum::<f64>() / seconds
+                totals
+                    .iter()
+                    .map(|t| t.load(std::sync::atomic::Ordering::Relaxed) as f64)
+                    .sum::<f64>()
+                    / seconds
             })
         };
         Self { flops_one_core, flops_all_cores, read_bandwidth: read_bandwidth(simd, pool) }

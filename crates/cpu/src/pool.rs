@@ -5,7 +5,10 @@
 //! that other load keeps off its core costs nothing.
 //!
 //! v1: one word holds (epoch, open, joined); tasks by a shared counter. Round trip measured by `examples/kernel_bench.rs`.
-#![allow(unsafe_code, reason = "the job is borrowed from the caller's stack for the length of the call")]
+#![allow(
+    unsafe_code,
+    reason = "the job is borrowed from the caller's stack for the length of the call"
+)]
 
 use std::any::Any;
 use std::cell::UnsafeCell;
@@ -123,7 +126,12 @@ impl Pool {
         let erased: &(dyn Fn(usize, usize) + Sync) = &body;
         // SAFETY: only the lifetime changes. `Close` below, which runs on unwinding too, waits until no worker is inside and none
         // can join, so the pointer is not used after `body` is gone.
-        let job = unsafe { std::mem::transmute::<&(dyn Fn(usize, usize) + Sync), &'static (dyn Fn(usize, usize) + Sync)>(erased) };
+        let job = unsafe {
+            std::mem::transmute::<
+                &(dyn Fn(usize, usize) + Sync),
+                &'static (dyn Fn(usize, usize) + Sync),
+            >(erased)
+        };
         // SAFETY: `busy` is ours and the previous job is closed with nobody joined.
         unsafe { *shared.job.get() = Some(std::ptr::from_ref(job)) };
         shared.tasks.store(tasks, Ordering::Relaxed);
@@ -204,7 +212,12 @@ fn work(shared: &Shared, thread: usize) {
         let Some(mut state) = wait_for_job(shared, seen) else { return };
         seen = state >> 32;
         while state >> 32 == seen && state & OPEN != 0 {
-            match shared.state.0.compare_exchange_weak(state, state + 1, Ordering::AcqRel, Ordering::Acquire) {
+            match shared.state.0.compare_exchange_weak(
+                state,
+                state + 1,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
                 Ok(_) => {
                     // SAFETY: joined while open, so the caller keeps the closure alive until we leave.
                     if let Some(job) = unsafe { *shared.job.get() } {
@@ -239,7 +252,8 @@ fn wait_for_job(shared: &Shared, seen: u64) -> Option<u64> {
         polls = 0;
         shared.sleepers.fetch_add(1, Ordering::SeqCst);
         let guard = shared.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        let idle = shared.state.0.load(Ordering::SeqCst) >> 32 == seen && !shared.stop.load(Ordering::SeqCst);
+        let idle = shared.state.0.load(Ordering::SeqCst) >> 32 == seen
+            && !shared.stop.load(Ordering::SeqCst);
         if idle {
             drop(shared.wake.wait(guard).unwrap_or_else(PoisonError::into_inner));
         } else {
@@ -262,7 +276,8 @@ fn pin_to_core(index: usize) {
     if unsafe { sched_getaffinity(0, WORDS * 8, mask.as_mut_ptr()) } != 0 {
         return;
     }
-    let allowed: Vec<usize> = (0..WORDS * 64).filter(|&core| mask[core / 64] >> (core % 64) & 1 == 1).collect();
+    let allowed: Vec<usize> =
+        (0..WORDS * 64).filter(|&core| mask[core / 64] >> (core % 64) & 1 == 1).collect();
     if allowed.is_empty() {
         return;
     }
@@ -313,7 +328,9 @@ mod tests {
     #[test]
     fn a_panic_reaches_the_caller_and_the_pool_survives() {
         let pool = Pool::new(3);
-        let caught = catch_unwind(AssertUnwindSafe(|| pool.parallel_for(50, |task, _| assert_ne!(task, 33, "task 33"))));
+        let caught = catch_unwind(AssertUnwindSafe(|| {
+            pool.parallel_for(50, |task, _| assert_ne!(task, 33, "task 33"));
+        }));
         assert!(caught.is_err());
         let sum = AtomicUsize::new(0);
         pool.parallel_for(10, |task, _| {

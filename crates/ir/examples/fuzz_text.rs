@@ -66,7 +66,7 @@ fn argument(name: &str, default: u64) -> u64 {
 
 fn mutate(rng: &mut Rng, text: &str, other: &str) -> String {
     let mut bytes = text.as_bytes().to_vec();
-    for _ in 0..1 + rng.below(6) {
+    for _ in 0..=rng.below(6) {
         let at = rng.below(bytes.len() + 1);
         match rng.below(7) {
             0 if at < bytes.len() => bytes[at] = rng.next() as u8,

@@ -264,12 +264,11 @@ impl Builder {
         let mut parts = Vec::new();
         let one = self.constant(Tensor::from_i64s(&[1]));
         for dim in dims {
-            let part = match dim.constant() {
-                Some(number) => self.constant(Tensor::from_i64s(&[number])),
-                None => {
-                    let scalar = self.dim_value(dim)?;
-                    self.prim(Prim::Reshape, &[scalar, one])?
-                }
+            let part = if let Some(number) = dim.constant() {
+                self.constant(Tensor::from_i64s(&[number]))
+            } else {
+                let scalar = self.dim_value(dim)?;
+                self.prim(Prim::Reshape, &[scalar, one])?
             };
             parts.push(part);
         }
@@ -287,11 +286,11 @@ impl Builder {
         }
         match dim {
             Dim::Fixed(n) => Ok(self.constant(Tensor::scalar(*n as i64))),
-            Dim::Sym(symbol) => match self.from_relative(dim)? {
+            Dim::Sym(symbol) => match self.relative_dim(dim)? {
                 Some(value) => Ok(value),
                 None => Err(IrError::UnboundSymbol(symbol.to_string())),
             },
-            Dim::Expr(_) if !self.readable(dim) => match self.from_relative(dim)? {
+            Dim::Expr(_) if !self.readable(dim) => match self.relative_dim(dim)? {
                 Some(value) => Ok(value),
                 None => Err(IrError::UnboundSymbol(dim.to_string())),
             },
@@ -341,7 +340,7 @@ impl Builder {
 
     /// A size computed from one that can be read and differs from it by a constant term or factor: inside the
     /// expansion of a composite only the dims of its operands can be read, and `n` may occur only as `2*n`.
-    fn from_relative(&mut self, dim: &Dim) -> Result<Option<ValueId>, IrError> {
+    fn relative_dim(&mut self, dim: &Dim) -> Result<Option<ValueId>, IrError> {
         let homes: Vec<Dim> = self.dim_homes.keys().cloned().collect();
         for home in homes {
             if let Some(term) = (dim.clone() - home.clone()).constant() {

@@ -63,13 +63,13 @@ pub(crate) fn propagate(
                 })
                 .collect::<Option<_>>()?
         }
-        Prim::Reshape => operand(0)?.to_vec(),
+        // A vector under another shape of at most one dim is the same elements.
+        Prim::Reshape | Prim::Transpose { .. } => operand(0)?.to_vec(),
         Prim::Broadcast => {
             let n = usize::try_from(ty.elements().constant()?).ok().filter(|&n| n <= LONGEST)?;
             let x = operand(0)?;
             (0..n).map(|i| element(x, i).cloned()).collect::<Option<_>>()?
         }
-        Prim::Transpose { .. } => operand(0)?.to_vec(),
         Prim::Concat { .. } => {
             let mut all = Vec::new();
             for i in 0..inputs.len() {

@@ -19,7 +19,7 @@ mod prim;
 mod rewrite;
 pub mod text;
 mod verify;
-mod work;
+pub mod work;
 
 pub use attribute::{Attribute, AttributeValue, Attributes};
 pub use bindings::Bindings;

@@ -28,10 +28,6 @@ macro_rules! binary {
     };
 }
 
-#[expect(
-    clippy::should_implement_trait,
-    reason = "the builder's add is not an operator of two builders"
-)]
 impl Builder {
     unary! {
         neg Neg, abs Abs, sign Sign, floor Floor, ceil Ceil, round Round, sqrt Sqrt, exp Exp, log Log,

@@ -1,5 +1,8 @@
 //! What each primitive means, on values worked out by hand or with NumPy.
 
+#![allow(clippy::needless_pass_by_value, reason = "a primitive is written where it is used")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests, not in a test themselves")]
+
 use anychip_ir::{
     Binary, Builder, Combine, Compare, ConvolutionDims, Graph, IrError, Limits, Prim, ReduceKind,
     Rounding, TensorType, Unary, Window, evaluate, evaluate_prim, evaluate_prim_within,

@@ -102,7 +102,7 @@ fn mutated_text_is_an_error_or_a_graph() {
         let text = print(&support::graph(&mut Rng(seed), 12));
         for _ in 0..40 {
             let mut bytes = text.clone().into_bytes();
-            for _ in 0..1 + rng.below(4) {
+            for _ in 0..=rng.below(4) {
                 let at = rng.below(bytes.len());
                 match rng.below(3) {
                     0 => bytes[at] = rng.next() as u8 & 0x7f,

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
@@ -129,19 +128,14 @@ impl Files {
 
 /// A whole file as bytes that the system reads as they are used.
 pub(crate) fn map(path: &Path) -> std::io::Result<Bytes> {
-    let file = File::open(path)?;
-    let metadata = file.metadata()?;
+    let metadata = std::fs::metadata(path)?;
     if !metadata.is_file() {
         return Err(std::io::Error::other("not a regular file"));
     }
     if metadata.len() == 0 {
         return Ok(Bytes::new());
     }
-    // SAFETY: the map is only read. Another process that shortens the file while it is mapped makes reads
-    // fault; the same holds for every program that maps its weights, and copying tens of gigabytes is worse.
-    #[expect(unsafe_code, reason = "mapping a file is unsafe by nature, see the line above")]
-    let map = unsafe { memmap2::Mmap::map(&file)? };
-    Ok(Bytes::from_owner(map))
+    anychip_tensor::map_file(path)
 }
 
 #[cfg(test)]

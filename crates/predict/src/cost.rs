@@ -1,6 +1,6 @@
 //! What a model costs, group by group, apart from any chip.
 
-use anychip_ir::{Graph, IrError, Prim, ValueId, work};
+use anychip_ir::{Graph, IrError, Prim, ValueId, node_works};
 use anychip_tensor::DType;
 
 /// The work of one group of operators that run as one kernel.
@@ -49,9 +49,10 @@ pub fn cost(graph: &Graph, float_bits: u32) -> Result<ModelCost, IrError> {
             model.weight_bytes += tensor.bytes().len() as f64;
         }
     }
+    let works = node_works(graph)?;
     for group in groups.iter() {
-        let root = graph.node(group.root());
-        if moves_nothing(root) && group.nodes().len() == 1 {
+        let root = graph.node(group.nodes[0]);
+        if group.nodes.len() == 1 && moves_nothing(root) {
             continue;
         }
         let mut cost = GroupCost {
@@ -62,25 +63,14 @@ pub fn cost(graph: &Graph, float_bits: u32) -> Result<ModelCost, IrError> {
             float_bytes: 0.0,
             other_bytes: 0.0,
         };
-        let mut inside: Vec<ValueId> = Vec::new();
-        let mut read: Vec<ValueId> = Vec::new();
-        for &id in group.nodes() {
-            let node = graph.node(id);
-            let work = work::node_work(graph, node)?;
-            cost.macs += work.macs as f64;
-            cost.operations += work.operations as f64;
-            read.extend(node.inputs.iter().filter(|v| !inside.contains(v)));
-            inside.extend(&node.outputs);
+        for &id in &group.nodes {
+            let work = works[id.index()];
+            cost.macs += work.macs;
+            cost.operations += work.operations;
         }
-        read.sort_unstable();
-        read.dedup();
-        let last = graph.node(*group.nodes().last().unwrap_or(&group.root()));
-        for &v in read.iter().chain(&last.outputs) {
+        for &v in group.inputs.iter().chain(&group.outputs) {
             let ty = graph.ty(v);
-            let bytes = ty
-                .fixed_shape()
-                .and_then(|shape| ty.dtype.bytes_for(shape.iter().product()))
-                .unwrap_or(0) as f64;
+            let bytes = value_bytes(graph, v);
             if matches!(ty.dtype, DType::F16 | DType::BF16 | DType::F32 | DType::F64) {
                 cost.float_bytes += bytes;
             } else {
@@ -89,8 +79,8 @@ pub fn cost(graph: &Graph, float_bits: u32) -> Result<ModelCost, IrError> {
         }
         // A gather reads the rows it takes, not the table.
         if let Some(Prim::Take { .. } | Prim::TakeAlong { .. } | Prim::GatherNd { .. }) = root.op.prim() {
-            let work = work::node_work(graph, root)?;
-            cost.float_bytes = cost.float_bytes.min(2.0 * work.bytes_written as f64);
+            let written: f64 = group.outputs.iter().map(|&v| value_bytes(graph, v)).sum();
+            cost.float_bytes = cost.float_bytes.min(2.0 * written);
         }
         model.groups.push(cost);
     }
@@ -106,6 +96,12 @@ fn moves_nothing(node: &anychip_ir::Node) -> bool {
     )
 }
 
+/// Bytes of a value; 0 where only a run can tell its size.
+fn value_bytes(graph: &Graph, value: ValueId) -> f64 {
+    let ty = graph.ty(value);
+    ty.fixed_shape().and_then(|shape| ty.dtype.bytes_for(shape.iter().product())).unwrap_or(0) as f64
+}
+
 /// The most bytes alive at once when nodes run in order and values die after their last use.
 fn peak_activations(graph: &Graph) -> f64 {
     let mut last_use = vec![0usize; graph.value_count()];
@@ -117,10 +113,7 @@ fn peak_activations(graph: &Graph) -> f64 {
     for v in graph.outputs() {
         last_use[v.index()] = usize::MAX;
     }
-    let bytes = |v: ValueId| {
-        let ty = graph.ty(v);
-        ty.fixed_shape().and_then(|s| ty.dtype.bytes_for(s.iter().product())).unwrap_or(0) as f64
-    };
+    let bytes = |v: ValueId| value_bytes(graph, v);
     let mut alive: f64 = graph.inputs().iter().map(|&v| bytes(v)).sum();
     let mut peak = alive;
     for (id, node) in graph.iter() {

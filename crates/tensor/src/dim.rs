@@ -88,10 +88,10 @@ impl Dim {
             let (mut whole, mut rest) = (Polynomial::default(), Polynomial::default());
             for (monomial, &coefficient) in &a.0 {
                 if monomial.is_empty() || coefficient % b == 0 {
-                    whole.add_term(monomial.clone(), coefficient.div_euclid(b));
-                    rest.add_term(monomial.clone(), coefficient.rem_euclid(b));
+                    whole.add_term(monomial, coefficient.div_euclid(b));
+                    rest.add_term(monomial, coefficient.rem_euclid(b));
                 } else {
-                    rest.add_term(monomial.clone(), coefficient);
+                    rest.add_term(monomial, coefficient);
                 }
             }
             if let Some(constant) = rest.constant() {
@@ -262,18 +262,18 @@ impl Polynomial {
         Dim::Expr(Arc::new(self))
     }
 
-    fn add_term(&mut self, monomial: Monomial, coefficient: i128) {
+    fn add_term(&mut self, monomial: &Monomial, coefficient: i128) {
         let entry = self.0.entry(monomial.clone()).or_insert(0);
         *entry = entry.saturating_add(coefficient);
         if *entry == 0 {
-            self.0.remove(&monomial);
+            self.0.remove(monomial);
         }
     }
 
     fn combine(&self, other: &Polynomial, sign: i128) -> Polynomial {
         let mut sum = self.clone();
         for (monomial, coefficient) in &other.0 {
-            sum.add_term(monomial.clone(), coefficient.saturating_mul(sign));
+            sum.add_term(monomial, coefficient.saturating_mul(sign));
         }
         sum
     }
@@ -285,7 +285,7 @@ impl Polynomial {
                 let mut monomial = a.clone();
                 monomial.extend(b.iter().cloned());
                 monomial.sort();
-                product.add_term(monomial, x.saturating_mul(*y));
+                product.add_term(&monomial, x.saturating_mul(*y));
             }
         }
         product
@@ -305,7 +305,7 @@ impl Polynomial {
                 for atom in factor {
                     rest.remove(rest.iter().position(|a| a == atom)?);
                 }
-                quotient.add_term(rest, coefficient / scale);
+                quotient.add_term(&rest, coefficient / scale);
             }
             return Some(quotient);
         }

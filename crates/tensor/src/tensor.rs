@@ -204,7 +204,7 @@ impl Tensor {
         let shape = shape.into();
         let length = element_count(&shape)
             .and_then(|n| dtype.bytes_for(n))
-            .filter(|&n| n <= isize::MAX as usize)
+            .filter(|&n| isize::try_from(n).is_ok())
             .ok_or_else(|| TensorError::TooLarge(shape.clone()))?;
         if dtype.storage_bits() == 64 {
             return Tensor::from_vec(shape, vec![0u64; length / 8]).map(|t| Tensor { dtype, ..t });
@@ -303,14 +303,14 @@ impl<'a> TensorView<'a> {
 
     /// A tensor of its own, the bytes copied and aligned to 8.
     pub fn to_tensor(&self) -> Tensor {
-        let mut words = vec![0u64; self.data.len().div_ceil(8)];
-        bytemuck::cast_slice_mut(&mut words)[..self.data.len()].copy_from_slice(self.data);
         struct Owner(Vec<u64>, usize);
         impl AsRef<[u8]> for Owner {
             fn as_ref(&self) -> &[u8] {
                 &bytemuck::cast_slice(&self.0)[..self.1]
             }
         }
+        let mut words = vec![0u64; self.data.len().div_ceil(8)];
+        bytemuck::cast_slice_mut(&mut words)[..self.data.len()].copy_from_slice(self.data);
         let data = Bytes::from_owner(Owner(words, self.data.len()));
         Tensor { dtype: self.dtype, shape: self.shape.to_vec(), data }
     }

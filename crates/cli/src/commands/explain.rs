@@ -4,28 +4,19 @@ use anychip::{CompileOptions, Engine};
 use anyhow::Result;
 
 use crate::args::Explain;
-use crate::commands::print;
+use crate::commands::{prepare, print};
 
 pub(crate) fn execute(args: &Explain) -> Result<()> {
-    let prepared = crate::commands::prepare(&args.model)?;
-    let fixed = anychip::with_sizes(
-        prepared.model.graph(),
-        &anychip::choose_sizes(
-            prepared.model.graph(),
-            &args.model.dims.iter().cloned().collect(),
-            args.model.batch as usize,
-        )?,
-    )?;
-    let (graph, reports) = anychip::optimize(&fixed)?;
+    let prepared = prepare(&args.model)?;
     let chip = anychip::local_chip(&args.on)?;
-    let engine = Engine::new(&graph, &chip, &CompileOptions::default())?;
+    let engine = Engine::new(&prepared.graph, &chip, &CompileOptions::default())?;
     let placed = engine.explain();
     if args.json {
-        let passes: Vec<serde_json::Value> = reports
+        let passes: Vec<serde_json::Value> = prepared.reports
             .iter()
             .map(|r| {
                 serde_json::json!({
-                    "pass": r.name, "equation": r.equation, "changed": r.changed,
+                    "pass": r.pass, "round": r.round, "equation": r.equation, "changed": r.changes,
                     "nodes_before": r.nodes_before, "nodes_after": r.nodes_after,
                 })
             })
@@ -34,13 +25,16 @@ pub(crate) fn execute(args: &Explain) -> Result<()> {
         return print(&format!("{value}\n"));
     }
     let mut text = format!("passes on {}\n", prepared.model.name());
-    for report in &reports {
-        if report.changed == 0 {
-            text += &format!("  {:<32} unchanged\n", report.name);
+    for report in &prepared.reports {
+        if report.round > 1 && report.changes == 0 {
+            continue;
+        }
+        if report.changes == 0 {
+            text += &format!("  {:<32} unchanged\n", report.pass);
         } else {
             text += &format!(
                 "  {:<32} {:>4} changed   {} -> {} nodes\n",
-                report.name, report.changed, report.nodes_before, report.nodes_after
+                report.pass, report.changes, report.nodes_before, report.nodes_after
             );
         }
         if args.equations {

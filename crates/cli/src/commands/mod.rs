@@ -49,15 +49,24 @@ pub(crate) fn note(text: &str) {
     eprintln!("note: {text}");
 }
 
+/// Says what is odd about a model that could be read all the same.
+pub(crate) fn warn(model: &anychip::Model) {
+    for warning in &model.imported().warnings {
+        note(&warning.to_string());
+    }
+}
+
 /// A model ready to be timed or counted: optimised, with a number for every size.
 pub(crate) struct Prepared {
     pub(crate) model: anychip::Model,
     pub(crate) graph: anychip::Graph,
+    pub(crate) reports: Vec<anychip::PassReport>,
 }
 
 /// Loads a model and fixes its sizes, saying which were assumed.
 pub(crate) fn prepare(args: &ModelArguments) -> Result<Prepared> {
     let model = anychip::Model::load(&args.model)?;
+    warn(&model);
     let given: BTreeMap<String, usize> = args.dims.iter().cloned().collect();
     for name in given.keys() {
         if !anychip::size_names(model.graph()).contains(name) {
@@ -69,6 +78,6 @@ pub(crate) fn prepare(args: &ModelArguments) -> Result<Prepared> {
         note(&format!("assuming {name} = {size}; give it with --dim {name}=SIZE"));
     }
     let fixed = anychip::with_sizes(model.graph(), &sizes)?;
-    let (graph, _) = anychip::optimize(&fixed)?;
-    Ok(Prepared { model, graph })
+    let (graph, reports) = anychip::optimize(&fixed)?;
+    Ok(Prepared { model, graph, reports })
 }

@@ -11,12 +11,15 @@ pub(crate) fn execute(args: &Optimize) -> Result<()> {
     let model = Model::load_with(&args.model, &options)?;
     let (graph, reports) = model.optimized()?;
     anychip::export_to(&graph, &args.output, &ExportOptions::default())?;
-    let changed = reports.iter().filter(|report| report.changed > 0).count();
+    let mut changed: Vec<&str> = reports.iter().filter(|r| r.changes > 0).map(|r| r.pass).collect();
+    changed.sort_unstable();
+    changed.dedup();
     print(&format!(
-        "{}: {} nodes became {}, {changed} passes changed something (see `anychip explain`)\nwrote {}\n",
+        "{}: {} nodes became {}, {} passes changed something (see `anychip explain`)\nwrote {}\n",
         model.name(),
-        model.graph().nodes().len(),
-        graph.nodes().len(),
+        anychip::node_count(model.graph()),
+        anychip::node_count(&graph),
+        changed.len(),
         args.output.display()
     ))
 }

@@ -4,15 +4,16 @@ use anychip::{CompileOptions, Engine, Model, Tensor};
 use anyhow::Result;
 
 use crate::args::Run;
-use crate::commands::{note, print};
+use crate::commands::{note, print, warn};
 
 pub(crate) fn execute(args: &Run) -> Result<()> {
     let arrays = anychip::read_npz(&args.input)?;
     let model = Model::load_for(&args.model, &arrays)?;
+    warn(&model);
     let inputs = anychip::arrange(model.graph(), &arrays)?;
     let names = anychip::input_names(model.graph());
     for key in arrays.keys() {
-        let bound = model.imported().bound.contains(key);
+        let bound = model.imported().structural_inputs.contains(key);
         if !names.contains(key) && *key != args.labels && !bound {
             note(&format!("array `{key}` is no input of the model and is not used"));
         }
@@ -20,7 +21,7 @@ pub(crate) fn execute(args: &Run) -> Result<()> {
     let graph =
         if args.no_optimize { model.graph().clone() } else { model.optimized()?.0 };
     let chip = anychip::local_chip(&args.on)?;
-    let options = CompileOptions { threads: args.threads.map(|n| n as usize) };
+    let options = CompileOptions { threads: args.threads.map(|n| n as usize), ..CompileOptions::default() };
     let mut engine = Engine::new(&graph, &chip, &options)?;
     let (outputs, _) = engine.run(&inputs)?;
     let named: Vec<(&str, &Tensor)> =

@@ -86,11 +86,16 @@ impl Activation {
                 0.5 * x * (1.0 + erf)
             }
             Self::GeluTanh => {
-                0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x)).tanh())
+                0.5 * x
+                    * (1.0
+                        + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x))
+                            .tanh())
             }
             Self::Silu => x * sigmoid(x),
             Self::HardSwish => x * (x / 6.0 + 0.5).clamp(0.0, 1.0),
-            Self::HardSigmoid { alpha, beta } => (f64::from(alpha) * x + f64::from(beta)).clamp(0.0, 1.0),
+            Self::HardSigmoid { alpha, beta } => {
+                (f64::from(alpha) * x + f64::from(beta)).clamp(0.0, 1.0)
+            }
             Self::Sigmoid => sigmoid(x),
             Self::Tanh => x.tanh(),
             Self::LeakyRelu { slope } => {
@@ -112,7 +117,9 @@ impl Activation {
         pool.parallel_for(len.div_ceil(CHUNK), |task, _| {
             let start = task * CHUNK;
             // SAFETY: chunks are disjoint and within the slice.
-            unsafe { activate_rows(simd, self, shared.get().add(start), 1, CHUNK.min(len - start), 0) };
+            unsafe {
+                activate_rows(simd, self, shared.get().add(start), 1, CHUNK.min(len - start), 0);
+            };
         });
     }
 }
@@ -180,7 +187,9 @@ impl Task for Rows {
             Activation::HardSwish => {
                 over_rows!(self, x => x.mul(hard_sigmoid::<V>(x, 1.0 / 6.0, 0.5)));
             }
-            Activation::HardSigmoid { alpha, beta } => over_rows!(self, x => hard_sigmoid::<V>(x, alpha, beta)),
+            Activation::HardSigmoid { alpha, beta } => {
+                over_rows!(self, x => hard_sigmoid::<V>(x, alpha, beta));
+            }
             Activation::Sigmoid => over_rows!(self, x => math::sigmoid(x)),
             Activation::Tanh => over_rows!(self, x => math::tanh(x)),
             Activation::LeakyRelu { slope } => {
@@ -229,12 +238,16 @@ mod tests {
         for simd in Simd::available() {
             for activation in all {
                 for len in [1, 3, 16, 37, 40_000] {
-                    let x: Vec<f32> = (0..len).map(|i| -6.0 + 12.0 * i as f32 / len as f32).collect();
+                    let x: Vec<f32> =
+                        (0..len).map(|i| -6.0 + 12.0 * i as f32 / len as f32).collect();
                     let mut y = x.clone();
                     activation.run_in_place(simd, &mut y, &pool);
                     for (x, y) in x.iter().zip(&y) {
                         let want = activation.reference(f64::from(*x));
-                        assert!((f64::from(*y) - want).abs() < 2e-6 * (1.0 + x.abs() as f64), "{simd:?} {activation:?} {x}");
+                        assert!(
+                            (f64::from(*y) - want).abs() < 2e-6 * (1.0 + x.abs() as f64),
+                            "{simd:?} {activation:?} {x}"
+                        );
                     }
                 }
                 let mut nan = [f32::NAN; 5];

@@ -2,11 +2,39 @@
 //!
 //! Nothing here knows the IR. A kernel is prepared once from concrete shapes (blocking, packed weights), says how much scratch it
 //! needs, and runs without allocating. Beside each fast loop stands the plain one it is tested against.
-#![allow(unsafe_code, reason = "vector loads and stores through raw pointers; every block states its contract")]
-#![allow(clippy::inline_always, reason = "vector loops must take on the instruction set of their entrance, see `simd`")]
+#![allow(clippy::needless_range_loop, reason = "loops over registers are unrolled by their index")]
+#![allow(
+    clippy::too_many_arguments,
+    reason = "operands, result, scratch and pool are what a kernel takes"
+)]
+#![allow(
+    clippy::struct_field_names,
+    reason = "a loop over `rows` of a task named `Rows` is what it says"
+)]
+#![allow(
+    unsafe_code,
+    reason = "vector loads and stores through raw pointers; every block states its contract"
+)]
+#![allow(
+    clippy::inline_always,
+    reason = "vector loops must take on the instruction set of their entrance, see `simd`"
+)]
 
 pub mod activation;
+pub mod attention;
+pub mod broadcast;
+pub mod conv;
+pub mod copy;
+pub mod elementwise;
 pub mod gemm;
+pub mod integer;
+pub mod map;
+pub mod norm;
+pub mod pooling;
+pub mod recurrent;
+pub mod reduce;
+pub mod resize;
+pub mod softmax;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -37,9 +65,14 @@ impl Scratch {
 
     /// Splits `scratch`, which must be as long as [`Scratch::len`] says.
     pub(crate) fn split(scratch: &mut [f32], per_thread: usize, threads: usize) -> Self {
-        assert!(scratch.len() >= Self::len(per_thread, threads), "scratch too short: {} elements", scratch.len());
+        assert!(
+            scratch.len() >= Self::len(per_thread, threads),
+            "scratch too short: {} elements",
+            scratch.len()
+        );
         let offset = scratch.as_ptr().align_offset(64).min(16);
-        let base = if per_thread == 0 { scratch.as_mut_ptr() } else { scratch[offset..].as_mut_ptr() };
+        let base =
+            if per_thread == 0 { scratch.as_mut_ptr() } else { scratch[offset..].as_mut_ptr() };
         Self { base, per_thread: Self::rounded(per_thread), threads }
     }
 
@@ -64,7 +97,7 @@ impl<T> SharedMut<T> {
     pub(crate) fn new(slice: &mut [T]) -> Self {
         Self(slice.as_mut_ptr())
     }
-    pub(crate) fn get(self) -> *mut T {
+    pub(crate) fn get(&self) -> *mut T {
         self.0
     }
 }

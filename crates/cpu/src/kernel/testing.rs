@@ -1,6 +1,6 @@
 //! What the kernels' tests share: seeded random data and comparison with a message.
 
-/// A small generator (SplitMix64, Steele, Lea and Flood 2014), so that a failing test prints a seed and repeats.
+/// A small generator (`SplitMix64`, Steele, Lea and Flood 2014), so that a failing test prints a seed and repeats.
 pub(crate) struct Random(u64);
 
 impl Random {
@@ -32,7 +32,8 @@ impl Random {
 pub(crate) fn assert_close(got: &[f32], want: &[f32], tolerance: f32, what: &str) {
     assert_eq!(got.len(), want.len(), "{what}: length");
     for (i, (g, w)) in got.iter().zip(want).enumerate() {
-        let close = (g - w).abs() <= tolerance * w.abs().max(1.0) || (g.is_nan() && w.is_nan()) || g == w;
+        let close =
+            (g - w).abs() <= tolerance * w.abs().max(1.0) || (g.is_nan() && w.is_nan()) || g == w;
         assert!(close, "{what}: element {i} is {g}, expected {w}");
     }
 }

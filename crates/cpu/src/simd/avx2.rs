@@ -1,5 +1,9 @@
 //! Eight `f32` lanes in one AVX register, with AVX2 integers and FMA.
-#![allow(clippy::inline_always, reason = "the methods must take on the instruction set of the loop they are used in")]
+#![allow(
+    clippy::inline_always,
+    reason = "the methods must take on the instruction set of the loop they are used in"
+)]
+#![allow(clippy::wildcard_imports, reason = "intrinsics have names of their own")]
 #![allow(unsafe_op_in_unsafe_fn, reason = "the memory contract of each method is the trait's")]
 
 use super::Vector;
@@ -83,7 +87,9 @@ impl Vector for Avx2 {
     }
     #[inline(always)]
     fn round(self) -> Self {
-        Self(unsafe { _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0) })
+        Self(unsafe {
+            _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0)
+        })
     }
     #[inline(always)]
     fn floor(self) -> Self {
@@ -116,15 +122,29 @@ impl Vector for Avx2 {
         unsafe {
             let bits = _mm256_castps_si256(self.0);
             let exponent = _mm256_sub_epi32(_mm256_srli_epi32::<23>(bits), _mm256_set1_epi32(127));
-            let mantissa =
-                _mm256_or_si256(_mm256_and_si256(bits, _mm256_set1_epi32(0x007f_ffff)), _mm256_set1_epi32(0x3f80_0000));
+            let mantissa = _mm256_or_si256(
+                _mm256_and_si256(bits, _mm256_set1_epi32(0x007f_ffff)),
+                _mm256_set1_epi32(0x3f80_0000),
+            );
             (Self(_mm256_castsi256_ps(mantissa)), Self(_mm256_cvtepi32_ps(exponent)))
+        }
+    }
+    #[inline(always)]
+    fn deinterleave(self, next: Self) -> (Self, Self) {
+        unsafe {
+            // Within each half: a0 a2 b0 b2 | a4 a6 b4 b6; then the middle quarters change places.
+            let even = _mm256_castps_pd(_mm256_shuffle_ps::<0b10_00_10_00>(self.0, next.0));
+            let odd = _mm256_castps_pd(_mm256_shuffle_ps::<0b11_01_11_01>(self.0, next.0));
+            let even = _mm256_permute4x64_pd::<0b11_01_10_00>(even);
+            let odd = _mm256_permute4x64_pd::<0b11_01_10_00>(odd);
+            (Self(_mm256_castpd_ps(even)), Self(_mm256_castpd_ps(odd)))
         }
     }
     #[inline(always)]
     fn sum(self) -> f32 {
         unsafe {
-            let four = _mm_add_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
+            let four =
+                _mm_add_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
             let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
             _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
         }
@@ -132,7 +152,8 @@ impl Vector for Avx2 {
     #[inline(always)]
     fn max_lane(self) -> f32 {
         unsafe {
-            let four = _mm_max_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
+            let four =
+                _mm_max_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
             let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
             _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
         }

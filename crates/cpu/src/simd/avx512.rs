@@ -1,5 +1,9 @@
 //! Sixteen `f32` lanes in one AVX-512 register.
-#![allow(clippy::inline_always, reason = "the methods must take on the instruction set of the loop they are used in")]
+#![allow(
+    clippy::inline_always,
+    reason = "the methods must take on the instruction set of the loop they are used in"
+)]
+#![allow(clippy::wildcard_imports, reason = "intrinsics have names of their own")]
 #![allow(unsafe_op_in_unsafe_fn, reason = "the memory contract of each method is the trait's")]
 
 use super::Vector;
@@ -79,11 +83,15 @@ impl Vector for Avx512 {
     }
     #[inline(always)]
     fn round(self) -> Self {
-        Self(unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0) })
+        Self(unsafe {
+            _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0)
+        })
     }
     #[inline(always)]
     fn floor(self) -> Self {
-        Self(unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC }>(self.0) })
+        Self(unsafe {
+            _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC }>(self.0)
+        })
     }
     #[inline(always)]
     fn copysign(self, sign: Self) -> Self {
@@ -111,6 +119,17 @@ impl Vector for Avx512 {
     fn split_exponent(self) -> (Self, Self) {
         let mantissa = unsafe { _mm512_getmant_ps::<_MM_MANT_NORM_1_2, _MM_MANT_SIGN_SRC>(self.0) };
         (Self(mantissa), Self(unsafe { _mm512_getexp_ps(self.0) }))
+    }
+    #[inline(always)]
+    fn deinterleave(self, next: Self) -> (Self, Self) {
+        unsafe {
+            let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+            let odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+            (
+                Self(_mm512_permutex2var_ps(self.0, even, next.0)),
+                Self(_mm512_permutex2var_ps(self.0, odd, next.0)),
+            )
+        }
     }
     #[inline(always)]
     fn sum(self) -> f32 {

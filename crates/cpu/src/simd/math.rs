@@ -3,7 +3,10 @@
 //! The coefficients are our own near-minimax fits (iteratively re-weighted least squares in double precision); the largest
 //! error against `f64` is measured by the tests at the foot: exp, tanh, log within 2 ulp, erf within 3 ulp, sigmoid within 4.
 //! Range reduction follows the textbook forms (Muller, *Elementary Functions*, 3rd ed., chapters 5 and 11).
-#![allow(clippy::inline_always, reason = "must take on the instruction set of the loop it is used in")]
+#![allow(
+    clippy::inline_always,
+    reason = "must take on the instruction set of the loop it is used in"
+)]
 #![allow(clippy::excessive_precision, reason = "coefficients are written as the fit printed them")]
 
 use super::Vector;
@@ -81,8 +84,13 @@ pub(crate) fn sigmoid<V: Vector>(x: V) -> V {
 /// Hyperbolic tangent.
 #[inline(always)]
 pub(crate) fn tanh<V: Vector>(x: V) -> V {
-    const C: [f32; 5] =
-        [-3.333_328_366e-1, 1.333_149_076e-1, -5.374_349_654e-2, 2.065_057_866e-2, -5.717_036_780e-3];
+    const C: [f32; 5] = [
+        -3.333_328_366e-1,
+        1.333_149_076e-1,
+        -5.374_349_654e-2,
+        2.065_057_866e-2,
+        -5.717_036_780e-3,
+    ];
     let one = V::splat(1.0);
     let a = x.abs();
     let z = x.mul(x);
@@ -96,8 +104,14 @@ pub(crate) fn tanh<V: Vector>(x: V) -> V {
 #[inline(always)]
 pub(crate) fn erf<V: Vector>(x: V) -> V {
     // erf(x)/x in x², |x| ≤ 0.92.
-    const SMALL: [f32; 6] =
-        [1.128_379_107, -3.761_250_675e-1, 1.128_195_524e-1, -2.677_128_278e-2, 4.999_601_282e-3, -6.021_805_457e-4];
+    const SMALL: [f32; 6] = [
+        1.128_379_107,
+        -3.761_250_675e-1,
+        1.128_195_524e-1,
+        -2.677_128_278e-2,
+        4.999_601_282e-3,
+        -6.021_805_457e-4,
+    ];
     // ln(erfc(x)), 0.9 ≤ x ≤ 4; beyond, erf rounds to 1.
     const BIG: [f32; 8] = [
         1.705_520_262e-4,
@@ -195,7 +209,8 @@ mod tests {
 
     fn worst(simd: Simd, function: Function, range: (f32, f32), exact: impl Fn(f64) -> f64) -> f64 {
         let n = 40_001;
-        let xs: Vec<f32> = (0..n).map(|i| range.0 + (range.1 - range.0) * i as f32 / (n - 1) as f32).collect();
+        let xs: Vec<f32> =
+            (0..n).map(|i| range.0 + (range.1 - range.0) * i as f32 / (n - 1) as f32).collect();
         let mut ys = xs.clone();
         dispatch(simd, Map(function, &mut ys));
         xs.iter().zip(&ys).map(|(&x, &y)| ulps(y, exact(f64::from(x)))).fold(0.0, f64::max)
@@ -205,11 +220,19 @@ mod tests {
     fn error_stays_within_the_documented_ulps() {
         for simd in Simd::available() {
             let exp = worst(simd, Function::Exp, (-87.0, 88.7), f64::exp);
-            let log = worst(simd, Function::Log, (1e-3, 50.0), f64::ln).max(worst(simd, Function::Log, (0.9, 1.1), f64::ln));
+            let log = worst(simd, Function::Log, (1e-3, 50.0), f64::ln).max(worst(
+                simd,
+                Function::Log,
+                (0.9, 1.1),
+                f64::ln,
+            ));
             let tanh = worst(simd, Function::Tanh, (-10.0, 10.0), f64::tanh);
-            let sigmoid = worst(simd, Function::Sigmoid, (-80.0, 30.0), |x| 1.0 / (1.0 + (-x).exp()));
+            let sigmoid =
+                worst(simd, Function::Sigmoid, (-80.0, 30.0), |x| 1.0 / (1.0 + (-x).exp()));
             let erf = worst(simd, Function::Erf, (-5.0, 5.0), erf64);
-            println!("{simd:?}: exp {exp:.2} log {log:.2} tanh {tanh:.2} sigmoid {sigmoid:.2} erf {erf:.2} ulp");
+            println!(
+                "{simd:?}: exp {exp:.2} log {log:.2} tanh {tanh:.2} sigmoid {sigmoid:.2} erf {erf:.2} ulp"
+            );
             assert!(exp < 2.0 && log < 2.0 && tanh < 2.0 && sigmoid < 4.0 && erf < 3.0, "{simd:?}");
         }
     }
@@ -217,7 +240,8 @@ mod tests {
     #[test]
     fn special_values() {
         for simd in Simd::available() {
-            let mut v = [f32::NEG_INFINITY, f32::INFINITY, f32::NAN, -200.0, 200.0, 0.0, 1e-45, -100.0];
+            let mut v =
+                [f32::NEG_INFINITY, f32::INFINITY, f32::NAN, -200.0, 200.0, 0.0, 1e-45, -100.0];
             dispatch(simd, Map(Function::Exp, &mut v));
             assert_eq!(v[0], 0.0);
             assert_eq!(v[1], f32::INFINITY);

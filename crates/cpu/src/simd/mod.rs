@@ -6,6 +6,10 @@
 //!
 //! Closures and iterator adaptors do not inherit the instruction set unless they are inlined, so hot loops are plain `for`/`while`.
 #![allow(unsafe_code, reason = "vector intrinsics and raw loads are the purpose of this module")]
+#![allow(
+    clippy::inline_always,
+    reason = "vector code must take on the instruction set of the loop it is used in"
+)]
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -80,6 +84,8 @@ pub(crate) trait Vector: Copy {
     fn exp2_integral(self) -> Self;
     /// Splits positive normal lanes into `(m, e)` with `self = m · 2^e`, `1 ≤ m < 2`.
     fn split_exponent(self) -> (Self, Self);
+    /// The even and the odd elements of `self` followed by `next`.
+    fn deinterleave(self, next: Self) -> (Self, Self);
     /// Sum of the lanes.
     fn sum(self) -> f32;
     /// Largest lane.
@@ -126,7 +132,9 @@ pub(crate) fn dispatch<T: Task>(simd: Simd, task: T) -> T::Output {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt"
+)]
 unsafe fn run_avx512<T: Task>(task: T) -> T::Output {
     task.run::<Avx512>()
 }

@@ -1,5 +1,9 @@
 //! Four `f32` lanes in one NEON register (AArch64, where it is part of the baseline).
-#![allow(clippy::inline_always, reason = "the methods must take on the instruction set of the loop they are used in")]
+#![allow(
+    clippy::inline_always,
+    reason = "the methods must take on the instruction set of the loop they are used in"
+)]
+#![allow(clippy::wildcard_imports, reason = "intrinsics have names of their own")]
 #![allow(unsafe_op_in_unsafe_fn, reason = "the memory contract of each method is the trait's")]
 
 use super::Vector;
@@ -107,10 +111,16 @@ impl Vector for Neon {
     fn split_exponent(self) -> (Self, Self) {
         unsafe {
             let bits = vreinterpretq_u32_f32(self.0);
-            let exponent = vsubq_s32(vreinterpretq_s32_u32(vshrq_n_u32::<23>(bits)), vdupq_n_s32(127));
-            let mantissa = vorrq_u32(vandq_u32(bits, vdupq_n_u32(0x007f_ffff)), vdupq_n_u32(0x3f80_0000));
+            let exponent =
+                vsubq_s32(vreinterpretq_s32_u32(vshrq_n_u32::<23>(bits)), vdupq_n_s32(127));
+            let mantissa =
+                vorrq_u32(vandq_u32(bits, vdupq_n_u32(0x007f_ffff)), vdupq_n_u32(0x3f80_0000));
             (Self(vreinterpretq_f32_u32(mantissa)), Self(vcvtq_f32_s32(exponent)))
         }
+    }
+    #[inline(always)]
+    fn deinterleave(self, next: Self) -> (Self, Self) {
+        unsafe { (Self(vuzp1q_f32(self.0, next.0)), Self(vuzp2q_f32(self.0, next.0))) }
     }
     #[inline(always)]
     fn sum(self) -> f32 {

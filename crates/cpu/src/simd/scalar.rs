@@ -118,8 +118,14 @@ impl Vector for Scalar {
     }
     #[inline(always)]
     fn split_exponent(self) -> (Self, Self) {
-        let mantissa = lanes!(i => f32::from_bits((self.0[i].to_bits() & 0x007f_ffff) | 0x3f80_0000));
+        let mantissa =
+            lanes!(i => f32::from_bits((self.0[i].to_bits() & 0x007f_ffff) | 0x3f80_0000));
         (mantissa, lanes!(i => ((self.0[i].to_bits() >> 23) as i32 - 127) as f32))
+    }
+    #[inline(always)]
+    fn deinterleave(self, next: Self) -> (Self, Self) {
+        let (a, b) = (self.0, next.0);
+        (Self([a[0], a[2], b[0], b[2]]), Self([a[1], a[3], b[1], b[3]]))
     }
     #[inline(always)]
     fn sum(self) -> f32 {

@@ -133,7 +133,7 @@ fn input_type(rng: &mut Rng) -> TensorType {
 pub fn graph(rng: &mut Rng, steps: usize) -> Graph {
     let mut b = Builder::new("random \"graph\"\n");
     let mut values: Vec<ValueId> = Vec::new();
-    for i in 0..1 + rng.below(3) {
+    for i in 0..=rng.below(3) {
         let mut ty = input_type(rng);
         // Every name can be read from some input.
         if i == 0 {
@@ -142,7 +142,7 @@ pub fn graph(rng: &mut Rng, steps: usize) -> Graph {
         values.push(b.input(&format!("in put {i}"), ty));
     }
     grow(rng, &mut b, &mut values, steps, 0);
-    let outputs: Vec<ValueId> = (0..1 + rng.below(3)).map(|_| rng.pick(&values)).collect();
+    let outputs: Vec<ValueId> = (0..=rng.below(3)).map(|_| rng.pick(&values)).collect();
     b.finish(&outputs)
 }
 
@@ -307,11 +307,9 @@ fn step_once(
         }
         21 => {
             let mut dims = b.dims(x);
-            dims.iter_mut().for_each(|d| {
-                if *d == Dim::Fixed(1) {
-                    *d = Dim::sym("n")
-                }
-            });
+            for dim in dims.iter_mut().filter(|dim| **dim == Dim::Fixed(1)) {
+                *dim = Dim::sym("n");
+            }
             dims.insert(0, Dim::Fixed(2));
             let shape = b.dims_value(&dims)?;
             (Prim::Broadcast, vec![x, shape])

@@ -61,7 +61,8 @@ impl Geometry {
                 let mut offsets = Vec::with_capacity(shape[2 + d] * kernel);
                 for place in 0..shape[2 + d] {
                     for k in 0..kernel {
-                        let at = (place * dims.strides[d]) as i128 + (k * dims.dilation[d]) as i128
+                        let at = place as i128 * dims.strides[d] as i128
+                            + k as i128 * dims.dilation[d] as i128
                             - i128::from(dims.padding[d].0);
                         let holds =
                             at >= 0 && at % input_dilation == 0 && at / input_dilation < size;

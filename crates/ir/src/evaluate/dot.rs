@@ -64,7 +64,7 @@ fn ordered(
     if order.is_sorted() {
         return Ok(x.clone());
     }
-    transpose(&order, x, order.iter().map(|&d| x.shape()[d]).collect())
+    transpose(&order, x, &order.iter().map(|&d| x.shape()[d]).collect::<Vec<_>>())
 }
 
 /// Of `[batch, m, depth] · [batch, n, depth]`, the right one `[batch, depth, n]` when `by_depth`.

@@ -220,8 +220,8 @@ fn dispatch(
         }
         Prim::Reshape => x[0].reshaped(shape())?,
         Prim::Broadcast => movement::broadcast(&x[0], &shape())?,
-        Prim::Transpose { permutation } => movement::transpose(permutation, &x[0], shape())?,
-        Prim::Slice { axes } => movement::slice(axes, x, shape())?,
+        Prim::Transpose { permutation } => movement::transpose(permutation, &x[0], &shape())?,
+        Prim::Slice { axes } => movement::slice(axes, x, &shape())?,
         Prim::Pad => movement::pad(x, shape())?,
         Prim::Concat { axis } => movement::concat(*axis, x, shape())?,
         Prim::Take { axis } => index::take(*axis, &x[0], &x[1], shape())?,

@@ -18,7 +18,7 @@ pub(super) fn broadcast(x: &Tensor, shape: &[usize]) -> Result<Tensor, IrError> 
 pub(super) fn transpose(
     permutation: &[usize],
     x: &Tensor,
-    shape: Vec<usize>,
+    shape: &[usize],
 ) -> Result<Tensor, IrError> {
     let own = strides(x.shape());
     let permuted: Vec<isize> = permutation.iter().map(|&p| own[p] as isize).collect();
@@ -26,7 +26,7 @@ pub(super) fn transpose(
 }
 
 /// `(x, starts, ends, steps)`: each result dim walks its axis from a first element by a step.
-pub(super) fn slice(axes: &[usize], x: &[Tensor], shape: Vec<usize>) -> Result<Tensor, IrError> {
+pub(super) fn slice(axes: &[usize], x: &[Tensor], shape: &[usize]) -> Result<Tensor, IrError> {
     let (starts, ends, steps) = (x[1].to_i64(), x[2].to_i64(), x[3].to_i64());
     let x = &x[0];
     let mut walk: Vec<isize> = strides(x.shape()).iter().map(|&s| s as isize).collect();
@@ -69,7 +69,7 @@ pub(super) fn pad(x: &[Tensor], shape: Vec<usize>) -> Result<Tensor, IrError> {
     }
     let read: Vec<isize> = own.iter().map(|&s| s as isize).collect();
     let write: Vec<isize> = result_strides.iter().map(|&s| s as isize).collect();
-    let source = copy_strided(x, kept.clone(), &read, from as isize)?;
+    let source = copy_strided(x, &kept, &read, from as isize)?;
     // The padding value rides in front of the elements, so that one read of words covers both.
     let n = source.len();
     let with_value = concat(0, &[value.reshaped([1])?, source.reshaped([n])?], vec![n + 1])?;
@@ -121,8 +121,8 @@ mod tests {
         Tensor::from_vec(shape, (0..n as i32).collect()).unwrap()
     }
 
-    fn run(prim: Prim, x: &[Tensor]) -> (Vec<usize>, Vec<i64>) {
-        let result = evaluate_prim(&prim, &[], x).unwrap().remove(0);
+    fn run(prim: &Prim, x: &[Tensor]) -> (Vec<usize>, Vec<i64>) {
+        let result = evaluate_prim(prim, &[], x).unwrap().remove(0);
         (result.shape().to_vec(), result.to_i64())
     }
 
@@ -130,9 +130,9 @@ mod tests {
     fn transposes() {
         let permutation = vec![1, 2, 0];
         // numpy: arange(6).reshape(1, 2, 3).transpose(1, 2, 0)
-        let (shape, data) = run(Prim::Transpose { permutation }, &[range(&[1, 2, 3])]);
+        let (shape, data) = run(&Prim::Transpose { permutation }, &[range(&[1, 2, 3])]);
         assert_eq!((shape, data), (vec![2, 3, 1], vec![0, 1, 2, 3, 4, 5]));
-        let (_, data) = run(Prim::Transpose { permutation: vec![1, 0] }, &[range(&[2, 3])]);
+        let (_, data) = run(&Prim::Transpose { permutation: vec![1, 0] }, &[range(&[2, 3])]);
         assert_eq!(data, [0, 3, 1, 4, 2, 5]);
     }
 
@@ -141,29 +141,29 @@ mod tests {
         let i = Tensor::from_i64s;
         let x = [range(&[2, 5]), i(&[-1, 4]), i(&[i64::MIN, 0]), i(&[-1, -2])];
         // numpy: arange(10).reshape(2, 5)[::-1, 4:0:-2]
-        assert_eq!(run(Prim::Slice { axes: vec![0, 1] }, &x), (vec![2, 2], vec![9, 7, 4, 2]));
+        assert_eq!(run(&Prim::Slice { axes: vec![0, 1] }, &x), (vec![2, 2], vec![9, 7, 4, 2]));
         let x = [range(&[5]), i(&[3]), i(&[1]), i(&[1])];
-        assert_eq!(run(Prim::Slice { axes: vec![0] }, &x), (vec![0], vec![]));
+        assert_eq!(run(&Prim::Slice { axes: vec![0] }, &x), (vec![0], vec![]));
         let x = [range(&[5]), i(&[1]), i(&[i64::MAX]), i(&[i64::MAX])];
-        assert_eq!(run(Prim::Slice { axes: vec![0] }, &x), (vec![1], vec![1]));
+        assert_eq!(run(&Prim::Slice { axes: vec![0] }, &x), (vec![1], vec![1]));
     }
 
     #[test]
     fn pads_and_crops() {
         let i = Tensor::from_i64s;
         let x = [range(&[2, 2]), i(&[0, 1]), i(&[1, -1]), Tensor::scalar(9i32)];
-        assert_eq!(run(Prim::Pad, &x), (vec![3, 2], vec![9, 0, 9, 2, 9, 9]));
+        assert_eq!(run(&Prim::Pad, &x), (vec![3, 2], vec![9, 0, 9, 2, 9, 9]));
         // Cropping more than there is: only padding is left, and less of it.
         let x = [range(&[2]), i(&[3]), i(&[-4]), Tensor::scalar(9i32)];
-        assert_eq!(run(Prim::Pad, &x), (vec![1], vec![9]));
+        assert_eq!(run(&Prim::Pad, &x), (vec![1], vec![9]));
         let x = [range(&[2]), i(&[-4]), i(&[3]), Tensor::scalar(9i32)];
-        assert_eq!(run(Prim::Pad, &x), (vec![1], vec![9]));
+        assert_eq!(run(&Prim::Pad, &x), (vec![1], vec![9]));
     }
 
     #[test]
     fn packed_types_move_too() {
         let a = Tensor::from_integers(DType::I4, [3], &[1, -2, 3]).unwrap();
-        let (_, data) = run(Prim::Concat { axis: 0 }, &[a.clone(), a]);
+        let (_, data) = run(&Prim::Concat { axis: 0 }, &[a.clone(), a]);
         assert_eq!(data, [1, -2, 3, 1, -2, 3]);
     }
 
@@ -171,7 +171,7 @@ mod tests {
     fn broadcasts() {
         let shape = Tensor::from_i64s(&[2, 2, 3]);
         let x = Tensor::from_vec([2, 1], vec![1i32, 2]).unwrap();
-        let (_, data) = run(Prim::Broadcast, &[x, shape]);
+        let (_, data) = run(&Prim::Broadcast, &[x, shape]);
         assert_eq!(data, [1, 1, 1, 2, 2, 2, 1, 1, 1, 2, 2, 2]);
     }
 }

@@ -160,7 +160,8 @@ pub(super) fn reduce_window(
             (0..to[d])
                 .map(|place| {
                     let dilation = window.dilation[d] as i128;
-                    let first = (place * window.strides[d]) as i128 - window.padding[d].0 as i128;
+                    let first =
+                        place as i128 * window.strides[d] as i128 - i128::from(window.padding[d].0);
                     // Only the taps within the operand: a window over nothing but padding may be huge.
                     let end = first + window.size[d] as i128 * dilation;
                     let start = if first < 0 { first.rem_euclid(dilation) } else { first };

@@ -93,14 +93,14 @@ pub(super) use by_width;
 /// The tensor of `shape` whose elements are read from `x` with the given strides from `start` on.
 pub(super) fn copy_strided(
     x: &Tensor,
-    shape: Vec<usize>,
+    shape: &[usize],
     strides: &[isize],
     start: isize,
 ) -> Result<Tensor, IrError> {
     let count: usize = if shape.contains(&0) { 0 } else { shape.iter().product() };
-    Ok(by_width!(x, shape.clone(), |data| {
+    Ok(by_width!(x, shape, |data| {
         let mut words = Vec::with_capacity(count);
-        offsets(&shape, strides, start, |offset| words.push(data[offset]));
+        offsets(shape, strides, start, |offset| words.push(data[offset]));
         words
     })?)
 }
@@ -127,7 +127,7 @@ pub(super) fn broadcast_to(x: &Tensor, shape: &[usize]) -> Result<Tensor, IrErro
     if x.shape() == shape {
         return Ok(x.clone());
     }
-    copy_strided(x, shape.to_vec(), &broadcast_strides(x.shape(), shape), 0)
+    copy_strided(x, shape, &broadcast_strides(x.shape(), shape), 0)
 }
 
 /// `x` as elementwise operators read it: whole, or one element that serves every place.

@@ -15,26 +15,25 @@ impl Rule<'_, '_> {
 
     pub(super) fn binary(&mut self, binary: Binary) -> Types {
         self.count(2)?;
-        use crate::Binary as B;
         let dtype = self.ty(0).dtype;
         match binary {
-            B::Pow => {
+            Binary::Pow => {
                 self.expect(0, computable(dtype), "a number")?;
                 self.expect(1, computable(self.ty(1).dtype), "a number")?;
             }
-            B::And | B::Or | B::Xor => {
+            Binary::And | Binary::Or | Binary::Xor => {
                 self.expect(0, dtype == DType::Bool || dtype.is_integer(), "bool or an integer")?;
                 self.same_dtype(0, 1)?;
             }
-            B::ShiftLeft | B::ShiftRight => {
+            Binary::ShiftLeft | Binary::ShiftRight => {
                 self.expect(0, dtype.is_integer(), "an integer")?;
                 self.same_dtype(0, 1)?;
             }
-            B::Add | B::Sub | B::Mul | B::Div | B::Rem => {
+            Binary::Add | Binary::Sub | Binary::Mul | Binary::Div | Binary::Rem => {
                 self.expect(0, computable(dtype), "a number")?;
                 self.same_dtype(0, 1)?;
             }
-            B::Max | B::Min => {
+            Binary::Max | Binary::Min => {
                 self.expect(0, computable(dtype) || dtype == DType::Bool, "a number")?;
                 self.same_dtype(0, 1)?;
             }

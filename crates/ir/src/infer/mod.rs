@@ -245,6 +245,7 @@ impl Rule<'_, '_> {
 }
 
 /// A rule of one result.
+#[expect(clippy::unnecessary_wraps, reason = "rules end with it")]
 fn one(dtype: DType, shape: Vec<Dim>) -> Types {
     Ok(vec![TensorType { dtype, shape }])
 }

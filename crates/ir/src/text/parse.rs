@@ -481,7 +481,7 @@ fn expected(expected: &'static str, found: &str) -> Problem {
 
 fn bytes(digits: &str) -> Option<Vec<u8>> {
     let digits = digits.as_bytes();
-    if digits.len() % 2 != 0 {
+    if !digits.len().is_multiple_of(2) {
         return None;
     }
     let value = |digit: u8| (digit as char).to_digit(16).map(|v| v as u8);

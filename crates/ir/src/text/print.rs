@@ -92,7 +92,7 @@ impl Printer {
     fn ty(&mut self, ty: &TensorType) {
         self.put(ty.dtype.name());
         self.put("[");
-        self.list(&ty.shape, |printer, dim| printer.dim(dim));
+        self.list(&ty.shape, Printer::dim);
         self.put("]");
     }
 
@@ -148,7 +148,7 @@ impl Printer {
             self.put(&format!(" [{elements}]"));
         } else if self.whole {
             self.put(" hex \"");
-            for byte in tensor.bytes().iter() {
+            for byte in tensor.bytes() {
                 write!(self.text, "{byte:02x}").expect("a string takes any text");
             }
             self.put("\"");

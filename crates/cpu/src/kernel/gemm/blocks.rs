@@ -16,7 +16,14 @@ use std::ops::Range;
 pub(crate) trait SourceB: Sync {
     /// # Safety
     /// `to` is writable for `ks.len()` times the columns rounded up to `lanes`, and 16 elements beyond.
-    unsafe fn pack(&self, ks: Range<usize>, columns: Range<usize>, width: usize, lanes: usize, to: *mut f32);
+    unsafe fn pack(
+        &self,
+        ks: Range<usize>,
+        columns: Range<usize>,
+        width: usize,
+        lanes: usize,
+        to: *mut f32,
+    );
 }
 
 /// Something that can write its rows `rows`, columns `ks` as panels of A, laid out as `pack_a` does.
@@ -27,7 +34,14 @@ pub(crate) trait SourceA: Sync {
 }
 
 impl SourceB for Matrix<'_> {
-    unsafe fn pack(&self, ks: Range<usize>, columns: Range<usize>, width: usize, lanes: usize, to: *mut f32) {
+    unsafe fn pack(
+        &self,
+        ks: Range<usize>,
+        columns: Range<usize>,
+        width: usize,
+        lanes: usize,
+        to: *mut f32,
+    ) {
         pack_b(self, ks, columns, width, lanes, to);
     }
 }
@@ -101,8 +115,10 @@ impl Blocks {
         let kc = k.div_ceil(k.div_ceil(384).max(1)).max(1);
         // Half of the second level for the packed block that is used again and again, a quarter for the other.
         let limit = |share: usize, unit: usize| (l2 / share / 4 / kc / unit).max(1) * unit;
-        let mut mc = if pack_a { limit(2, height) } else { usize::MAX }.min(m.next_multiple_of(height));
-        let mut nc = if pack_b { limit(4, width) } else { usize::MAX }.min(n.next_multiple_of(width)).max(1);
+        let mut mc =
+            if pack_a { limit(2, height) } else { usize::MAX }.min(m.next_multiple_of(height));
+        let mut nc =
+            if pack_b { limit(4, width) } else { usize::MAX }.min(n.next_multiple_of(width)).max(1);
         let wanted = if threads == 1 { 1 } else { 3 * threads };
         loop {
             let tasks = batch * m.div_ceil(mc.max(1)) * n.div_ceil(nc);
@@ -213,9 +229,16 @@ impl Blocks {
                         low,
                         high,
                     };
-                    tiles.get(rows, vectors)(kc, panel_a, panel_b, padded, &target);
+                    tiles.get(rows, vectors)(kc, (panel_a, rows), (panel_b, padded), &target);
                     if finish && clamp.is_none() {
-                        activate_rows(self.simd, epilogue.activation, target.c, rows, columns, out.stride);
+                        activate_rows(
+                            self.simd,
+                            epilogue.activation,
+                            target.c,
+                            rows,
+                            columns,
+                            out.stride,
+                        );
                     }
                     i += rows;
                 }

@@ -2,7 +2,7 @@
 //!
 //! v1: generic over rows and vectors, so a tail of 5 rows is a 5-row tile and no row of zeros is ever multiplied. A is packed
 //! k-major in panels as high as the tile, B is read through a row stride, which is the panel width when packed and the matrix's
-//! own when it is used in place. Tile sizes fill the registers: 14×2 of 32 (AVX-512), 6×2 of 16 (AVX2), 8×3 of 32 (NEON).
+//! own when it is used in place. v2: the write-back is one function, not part of each tile. Tile sizes fill the registers: 14×2 of 32 (AVX-512), 6×2 of 16 (AVX2), 8×3 of 32 (NEON).
 #![allow(unsafe_op_in_unsafe_fn, reason = "one contract for the whole tile, stated at `Tile`")]
 
 use crate::detect::Simd;
@@ -35,12 +35,34 @@ pub(crate) struct Target {
     pub(crate) high: f32,
 }
 
-/// `(k, a, b, b_stride, target)`.
+impl Target {
+    /// The bare product, overwriting.
+    pub(crate) fn plain(c: *mut f32, c_stride: usize, columns: usize) -> Self {
+        Self {
+            c,
+            c_stride,
+            columns,
+            accumulate: false,
+            finish: false,
+            row_bias: std::ptr::null(),
+            column_bias: std::ptr::null(),
+            residual: std::ptr::null(),
+            residual_stride: 0,
+            low: f32::NEG_INFINITY,
+            high: f32::INFINITY,
+        }
+    }
+}
+
+/// `(k, (a, a_step), (b, b_step), target)`.
+///
+/// In a tile of the main table `a` holds `MR` consecutive elements for each of `k` steps of `a_step`; in one of the table for rows,
+/// `MR` rows `a_step` apart of `k` consecutive elements. `b` holds `NV` vectors for each of `k` steps of `b_step`.
 ///
 /// # Safety
-/// `a` holds `k · MR` elements (k-major), `b` `k` rows of `NV` vectors `b_stride` apart, the target's pointers cover the tile, and
-/// the CPU has the instruction set the function was compiled for.
-pub(crate) type Tile = unsafe fn(usize, *const f32, *const f32, usize, &Target);
+/// `a` and `b` are readable as above, the target's pointers cover the tile, and the CPU has the instruction set the function was
+/// compiled for.
+pub(crate) type Tile = unsafe fn(usize, (*const f32, usize), (*const f32, usize), &Target);
 
 /// The tiles of one instruction set.
 #[derive(Clone, Copy)]
@@ -51,9 +73,14 @@ pub(crate) struct Tiles {
     pub(crate) rows: usize,
     /// Largest width in vectors.
     pub(crate) vectors: usize,
-    /// `[height - 1][width in vectors - 1]`.
+    /// `[height - 1][width in vectors - 1]`, A k-major.
     table: &'static [[Tile; 3]],
+    /// The same up to [`STRIDED_ROWS`] rows, A row by row as it lies in memory.
+    by_rows: &'static [[Tile; 3]],
 }
+
+/// Largest height of a tile that reads A by rows: one address a row has to fit the general registers.
+pub(crate) const STRIDED_ROWS: usize = 6;
 
 impl Tiles {
     /// Columns of the widest tile.
@@ -66,27 +93,37 @@ impl Tiles {
         self.table[rows - 1][vectors - 1]
     }
 
+    /// The tile of `rows ≤ STRIDED_ROWS` by `vectors` that reads A by rows.
+    pub(crate) fn get_by_rows(&self, rows: usize, vectors: usize) -> Tile {
+        self.by_rows[rows - 1][vectors - 1]
+    }
+
     /// The table of `simd`.
     pub(crate) fn of(simd: Simd) -> Self {
         match simd {
             #[cfg(target_arch = "x86_64")]
-            Simd::Avx512 => Self { lanes: 16, rows: 14, vectors: 2, table: &AVX512 },
+            Simd::Avx512 => {
+                Self { lanes: 16, rows: 14, vectors: 2, table: &AVX512, by_rows: &AVX512_BY_ROWS }
+            }
             #[cfg(target_arch = "x86_64")]
-            Simd::Avx2 => Self { lanes: 8, rows: 6, vectors: 2, table: &AVX2 },
+            Simd::Avx2 => {
+                Self { lanes: 8, rows: 6, vectors: 2, table: &AVX2, by_rows: &AVX2_BY_ROWS }
+            }
             #[cfg(target_arch = "aarch64")]
-            Simd::Neon => Self { lanes: 4, rows: 8, vectors: 3, table: &NEON },
-            _ => Self { lanes: 4, rows: 4, vectors: 2, table: &SCALAR },
+            Simd::Neon => {
+                Self { lanes: 4, rows: 8, vectors: 3, table: &NEON, by_rows: &NEON_BY_ROWS }
+            }
+            _ => Self { lanes: 4, rows: 4, vectors: 2, table: &SCALAR, by_rows: &SCALAR_BY_ROWS },
         }
     }
 }
 
 #[inline(always)]
-unsafe fn tile<V: Vector, const MR: usize, const NV: usize>(
+unsafe fn tile<V: Vector, const MR: usize, const NV: usize, const BY_ROWS: bool>(
     k: usize,
-    mut a: *const f32,
-    mut b: *const f32,
-    b_stride: usize,
-    t: &Target,
+    (mut a, a_step): (*const f32, usize),
+    (mut b, b_step): (*const f32, usize),
+    out: *mut f32,
 ) {
     let mut acc = [[V::zero(); NV]; MR];
     for _ in 0..k {
@@ -95,26 +132,42 @@ unsafe fn tile<V: Vector, const MR: usize, const NV: usize>(
             *x = V::load(b.add(j * V::LANES));
         }
         for (i, sums) in acc.iter_mut().enumerate() {
-            let x = V::splat(*a.add(i));
+            let x = V::splat(*a.add(if BY_ROWS { i * a_step } else { i }));
             for j in 0..NV {
                 sums[j] = x.fma(row[j], sums[j]);
             }
         }
-        a = a.add(MR);
-        b = b.add(b_stride);
+        a = a.add(if BY_ROWS { 1 } else { a_step });
+        b = b.add(b_step);
     }
-    if t.columns == NV * V::LANES {
-        write::<V, MR, NV, true>(&acc, t);
-    } else {
-        write::<V, MR, NV, false>(&acc, t);
+    for (i, sums) in acc.iter().enumerate() {
+        for (j, sum) in sums.iter().enumerate() {
+            sum.store(out.add((i * NV + j) * V::LANES));
+        }
     }
 }
 
-/// Writes the sums; `WHOLE` when all columns are within C.
+/// Writes `rows` rows of `vectors` vectors of sums from `sums` to their target. Apart from the tiles, which hand their registers
+/// over through the stack: inlined in each of them it was most of the build time, for a few cycles of a tile's hundreds.
 #[inline(always)]
-unsafe fn write<V: Vector, const MR: usize, const NV: usize, const WHOLE: bool>(acc: &[[V; NV]; MR], t: &Target) {
+unsafe fn write<V: Vector>(sums: *const f32, rows: usize, vectors: usize, t: &Target) {
+    if t.columns == vectors * V::LANES {
+        write_columns::<V, true>(sums, rows, vectors, t);
+    } else {
+        write_columns::<V, false>(sums, rows, vectors, t);
+    }
+}
+
+/// `WHOLE` when all columns are within C.
+#[inline(always)]
+unsafe fn write_columns<V: Vector, const WHOLE: bool>(
+    sums: *const f32,
+    rows: usize,
+    vectors: usize,
+    t: &Target,
+) {
     let (low, high) = (V::splat(t.low), V::splat(t.high));
-    for j in 0..NV {
+    for j in 0..vectors {
         let column = j * V::LANES;
         let n = if WHOLE { V::LANES } else { t.columns.saturating_sub(column).min(V::LANES) };
         if n == 0 {
@@ -125,9 +178,9 @@ unsafe fn write<V: Vector, const MR: usize, const NV: usize, const WHOLE: bool>(
         } else {
             V::zero()
         };
-        for (i, sums) in acc.iter().enumerate() {
+        for i in 0..rows {
             let c = t.c.add(i * t.c_stride + column);
-            let mut x = sums[j];
+            let mut x = V::load(sums.add((i * vectors + j) * V::LANES));
             if t.accumulate {
                 x = x.add(load::<V, WHOLE>(c, n));
             }
@@ -155,31 +208,45 @@ unsafe fn load<V: Vector, const WHOLE: bool>(p: *const f32, n: usize) -> V {
     if WHOLE { V::load(p) } else { V::load_first(p, n) }
 }
 
-/// A table of tiles: heights as listed, widths 1, 2 and 3 (3 repeats 2 where two is the largest).
+/// The largest tile, 14 × 32, on its own cache lines.
+#[repr(align(64))]
+struct Sums(std::mem::MaybeUninit<[f32; 14 * 32]>);
+
+/// Two tables of tiles: heights as listed, widths 1, 2 and 3 (3 repeats 2 where two is the largest).
 macro_rules! tiles {
-    ($name:ident, $function:ident, $vector:ty, $features:literal, [$($rows:literal)*], $third:literal) => {
-        #[target_feature(enable = $features)]
-        unsafe fn $function<const MR: usize, const NV: usize>(
-            k: usize, a: *const f32, b: *const f32, b_stride: usize, t: &Target,
+    (
+        $name:ident, $by_rows:ident, $function:ident, $write:ident, $vector:ty, $($features:literal)?,
+        [$($rows:literal)*], $third:literal
+    ) => {
+        $(#[target_feature(enable = $features)])?
+        unsafe fn $function<const MR: usize, const NV: usize, const BY_ROWS: bool>(
+            k: usize, a: (*const f32, usize), b: (*const f32, usize), t: &Target,
         ) {
-            tile::<$vector, MR, NV>(k, a, b, b_stride, t);
+            let mut sums = Sums(std::mem::MaybeUninit::uninit());
+            let sums = sums.0.as_mut_ptr().cast();
+            tile::<$vector, MR, NV, BY_ROWS>(k, a, b, sums);
+            $write(sums, MR, NV, t);
         }
-        static $name: [[Tile; 3]; [$($rows),*].len()] =
-            [$([$function::<$rows, 1>, $function::<$rows, 2>, $function::<$rows, $third>]),*];
+        $(#[target_feature(enable = $features)])?
+        #[inline(never)]
+        unsafe fn $write(sums: *const f32, rows: usize, vectors: usize, t: &Target) {
+            write::<$vector>(sums, rows, vectors, t);
+        }
+        static $name: [[Tile; 3]; [$($rows),*].len()] = [$([
+            $function::<$rows, 1, false>, $function::<$rows, 2, false>, $function::<$rows, $third, false>,
+        ]),*];
+        static $by_rows: [[Tile; 3]; STRIDED_ROWS] = tiles!(@rows $function, $third, [1 2 3 4 5 6]);
+    };
+    (@rows $function:ident, $third:literal, [$($rows:literal)*]) => {
+        [$([$function::<$rows, 1, true>, $function::<$rows, 2, true>, $function::<$rows, $third, true>]),*]
     };
 }
 
 #[cfg(target_arch = "x86_64")]
-tiles!(AVX512, tile_avx512, crate::simd::Avx512, "avx512f,avx512dq,avx512bw,avx512vl,avx2,fma",
-    [1 2 3 4 5 6 7 8 9 10 11 12 13 14], 2);
+tiles!(AVX512, AVX512_BY_ROWS, tile_avx512, write_avx512, crate::simd::Avx512,
+    "avx512f,avx512dq,avx512bw,avx512vl,avx2,fma", [1 2 3 4 5 6 7 8 9 10 11 12 13 14], 2);
 #[cfg(target_arch = "x86_64")]
-tiles!(AVX2, tile_avx2, crate::simd::Avx2, "avx2,fma", [1 2 3 4 5 6], 2);
+tiles!(AVX2, AVX2_BY_ROWS, tile_avx2, write_avx2, crate::simd::Avx2, "avx2,fma", [1 2 3 4 5 6], 2);
 #[cfg(target_arch = "aarch64")]
-tiles!(NEON, tile_neon, crate::simd::Neon, "neon", [1 2 3 4 5 6 7 8], 3);
-
-static SCALAR: [[Tile; 3]; 4] = [
-    [tile::<Scalar, 1, 1>, tile::<Scalar, 1, 2>, tile::<Scalar, 1, 2>],
-    [tile::<Scalar, 2, 1>, tile::<Scalar, 2, 2>, tile::<Scalar, 2, 2>],
-    [tile::<Scalar, 3, 1>, tile::<Scalar, 3, 2>, tile::<Scalar, 3, 2>],
-    [tile::<Scalar, 4, 1>, tile::<Scalar, 4, 2>, tile::<Scalar, 4, 2>],
-];
+tiles!(NEON, NEON_BY_ROWS, tile_neon, write_neon, crate::simd::Neon, "neon", [1 2 3 4 5 6 7 8], 3);
+tiles!(SCALAR, SCALAR_BY_ROWS, tile_scalar, write_scalar, Scalar, , [1 2 3 4], 2);

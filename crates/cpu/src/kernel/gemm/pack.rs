@@ -42,7 +42,6 @@ pub struct PackedB {
     pub(crate) panels: Aligned,
     pub(crate) k: usize,
     pub(crate) n: usize,
-    pub(crate) width: usize,
     pub(crate) simd: Simd,
 }
 
@@ -70,7 +69,7 @@ impl PackedB {
         let mut panels = Aligned::zeros(k * n.next_multiple_of(tiles.lanes));
         // SAFETY: `b` covers k × n (checked) and the panels hold k × n rounded up to whole vectors.
         unsafe { pack_b(b, 0..k, 0..n, tiles.width(), tiles.lanes, panels.as_mut_ptr()) };
-        Self { panels, k, n, width: tiles.width(), simd }
+        Self { panels, k, n, simd }
     }
 
     /// Bytes held.
@@ -162,9 +161,15 @@ unsafe fn transpose_panel(
     if stride_i == 1 {
         match n {
             // Constant lengths become vector moves instead of a call.
-            32 => (0..k).for_each(|p| std::ptr::copy_nonoverlapping(from.add(p * stride_k), to.add(p * padded), 32)),
-            16 => (0..k).for_each(|p| std::ptr::copy_nonoverlapping(from.add(p * stride_k), to.add(p * padded), 16)),
-            _ => (0..k).for_each(|p| std::ptr::copy_nonoverlapping(from.add(p * stride_k), to.add(p * padded), n)),
+            32 => (0..k).for_each(|p| {
+                std::ptr::copy_nonoverlapping(from.add(p * stride_k), to.add(p * padded), 32);
+            }),
+            16 => (0..k).for_each(|p| {
+                std::ptr::copy_nonoverlapping(from.add(p * stride_k), to.add(p * padded), 16);
+            }),
+            _ => (0..k).for_each(|p| {
+                std::ptr::copy_nonoverlapping(from.add(p * stride_k), to.add(p * padded), n);
+            }),
         }
         return;
     }

@@ -1,21 +1,24 @@
-//! Runs the standard's own backend test cases: `onnx_cases DIR [--filter TEXT] [--json FILE] [--timeout S]
-//! [--round-trip OPSET [--keep DIR]]`.
+//! Runs the standard's own backend test cases: `onnx_cases DIR [--target reference|cpu] [--only TEXT] [--json FILE]
+//! [--timeout S] [--round-trip OPSET [--keep DIR]]`.
 //!
-//! DIR holds `index.json` and the cases, as `tools/onnx_cases.py` writes them. Each case is imported, run by
-//! the reference evaluator and compared as the standard's runner compares. A case whose graph depends on the
-//! contents of inputs is imported again with those bound.
+//! DIR holds `index.json` and the cases, as `tools/onnx_cases.py` writes them. Each case is imported; run as it is by
+//! the reference evaluator, or after every pass by a target; and compared as the standard's runner compares. A case
+//! whose graph depends on the contents of inputs is imported again with those bound. With `--json`, a line is written
+//! as each case ends: `{"case": "node/test_abs", "outcome": "pass", "message": ""}`, the outcome one of `pass`, `fail`
+//! (ran, wrong answer), `refused` (a diagnostic), `panic`, `timeout`.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use anychip_ir::{Graph, TensorType, evaluate};
+use anychip::{Arrays, CompileOptions, Engine, Model, local_chip, optimize};
+use anychip_ir::{Graph, evaluate};
 use anychip_onnx::{
-    Diagnostics, ExportError, ExportOptions, ImportOptions, Model, export, from_bytes, load,
-    tensor_from_bytes,
+    ExportError, ExportOptions, ImportOptions, export, from_bytes, tensor_from_bytes,
 };
 use anychip_tensor::{DType, Tensor};
 use serde_json::Value;
@@ -26,6 +29,8 @@ struct Options {
     json: Option<PathBuf>,
     timeout: Duration,
     verbose: bool,
+    /// Runs on this target; by the reference evaluator when absent.
+    target: Option<String>,
     /// Writes each graph as a model, reads that, and runs what was read.
     round_trip: Option<i64>,
     /// Where the models that were written are kept.
@@ -39,6 +44,7 @@ fn options() -> Result<Options, String> {
         json: None,
         timeout: Duration::from_secs(60),
         verbose: false,
+        target: None,
         round_trip: None,
         keep: None,
     };
@@ -46,7 +52,7 @@ fn options() -> Result<Options, String> {
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{argument} takes a value"));
         match argument.as_str() {
-            "--filter" => options.filters.push(value()?),
+            "--only" => options.filters.push(value()?),
             "--json" => options.json = Some(value()?.into()),
             "--timeout" => {
                 let seconds = value()?.parse().map_err(|_| "--timeout takes seconds")?;
@@ -58,16 +64,19 @@ fn options() -> Result<Options, String> {
             }
             "--keep" => options.keep = Some(value()?.into()),
             "--verbose" => options.verbose = true,
-            "--target" => match value()?.as_str() {
-                "reference" => {}
-                other => return Err(format!("unknown target `{other}`; there is reference")),
-            },
+            "--target" => {
+                options.target = match value()?.as_str() {
+                    "reference" => None,
+                    "cpu" => Some("cpu".into()),
+                    other => return Err(format!("unknown target `{other}`; there are reference and cpu")),
+                }
+            }
             folder => options.folder = folder.into(),
         }
     }
     if options.folder.as_os_str().is_empty() {
         return Err(
-            "usage: onnx_cases DIR [--target reference] [--filter TEXT] [--json FILE] [--timeout S] [--round-trip OPSET [--keep DIR]]"
+            "usage: onnx_cases DIR [--target reference|cpu] [--only TEXT] [--json FILE] [--timeout S] [--round-trip OPSET [--keep DIR]]"
                 .into(),
         );
     }
@@ -77,8 +86,23 @@ fn options() -> Result<Options, String> {
 /// What became of a case.
 #[derive(Clone)]
 enum Outcome {
-    Passed,
-    Failed(String),
+    Pass,
+    Fail(String),
+    Refused(String),
+    Panic(String),
+    Timeout(String),
+}
+
+impl Outcome {
+    fn parts(&self) -> (&'static str, &str) {
+        match self {
+            Outcome::Pass => ("pass", ""),
+            Outcome::Fail(message) => ("fail", message),
+            Outcome::Refused(message) => ("refused", message),
+            Outcome::Panic(message) => ("panic", message),
+            Outcome::Timeout(message) => ("timeout", message),
+        }
+    }
 }
 
 fn main() -> Result<(), String> {
@@ -89,26 +113,41 @@ fn main() -> Result<(), String> {
     let chosen: Vec<Value> = cases
         .into_iter()
         .filter(|case| {
-            let name = text(case, "name");
+            let name = text(case, "path");
             options.filters.is_empty() || options.filters.iter().any(|f| name.contains(f.as_str()))
         })
         .collect();
     let (numeric, other): (Vec<Value>, Vec<Value>) =
         chosen.into_iter().partition(|case| case["numeric"].as_bool() == Some(true));
-    std::panic::set_hook(Box::new(|_| {}));
+    if std::env::var_os("SHOW").is_none() { std::panic::set_hook(Box::new(|_| {})); }
     let start = Instant::now();
     let cases = Arc::new(numeric);
     let next = Arc::new(AtomicUsize::new(0));
     let outcomes = Arc::new(Mutex::new(BTreeMap::new()));
+    let log = match &options.json {
+        Some(path) => Some(std::fs::File::create(path).map_err(|e| format!("{}: {e}", path.display()))?),
+        None => None,
+    };
+    let log = Arc::new(Mutex::new(log));
     let workers: Vec<_> = (0..std::thread::available_parallelism().map_or(2, usize::from))
         .map(|_| {
             let (cases, next) = (Arc::clone(&cases), Arc::clone(&next));
             let (outcomes, options) = (Arc::clone(&outcomes), Arc::clone(&options));
+            let log = Arc::clone(&log);
             std::thread::spawn(move || {
                 loop {
                     let i = next.fetch_add(1, Ordering::Relaxed);
                     let Some(case) = cases.get(i) else { break };
                     let outcome = within(case, &options);
+                    if let Ok(mut log) = log.lock()
+                        && let Some(file) = log.as_mut()
+                    {
+                        let (kind, message) = outcome.parts();
+                        let line = serde_json::json!({
+                            "case": text(case, "path"), "outcome": kind, "message": one_line(message),
+                        });
+                        let _ = writeln!(file, "{line}");
+                    }
                     if let Ok(mut outcomes) = outcomes.lock() {
                         outcomes.insert(text(case, "name"), outcome);
                     }
@@ -121,23 +160,7 @@ fn main() -> Result<(), String> {
     }
     let outcomes = outcomes.lock().map_err(|e| e.to_string())?.clone();
     summary(&cases, &outcomes, &options, other.len(), start.elapsed());
-    if let Some(path) = &options.json {
-        let rows: Vec<Value> = cases.iter().map(|case| row(case, &outcomes)).collect();
-        std::fs::write(path, Value::from(rows).to_string()).map_err(|e| e.to_string())?;
-    }
     Ok(())
-}
-
-fn row(case: &Value, outcomes: &BTreeMap<String, Outcome>) -> Value {
-    let reason = match outcomes.get(&text(case, "name")) {
-        Some(Outcome::Passed) => None,
-        Some(Outcome::Failed(reason)) => Some(reason.clone()),
-        None => Some("not run".into()),
-    };
-    serde_json::json!({
-        "name": text(case, "name"), "group": text(case, "group"), "operators": case["operators"],
-        "opset": case["opset"], "passed": reason.is_none(), "reason": reason,
-    })
 }
 
 #[expect(clippy::print_stdout, reason = "a command's output")]
@@ -155,14 +178,17 @@ fn summary(
         let group = groups.entry(text(case, "group")).or_default();
         group.1 += 1;
         match outcomes.get(&name) {
-            Some(Outcome::Passed) => {
+            Some(Outcome::Pass) => {
                 passed += 1;
                 group.0 += 1;
                 if options.verbose {
                     println!("ok   {name}");
                 }
             }
-            Some(Outcome::Failed(reason)) => println!("FAIL {name}: {}", one_line(reason)),
+            Some(other) => {
+                let (kind, message) = other.parts();
+                println!("FAIL {name}: {kind}: {}", one_line(message));
+            }
             None => println!("FAIL {name}: not run"),
         }
     }
@@ -198,28 +224,28 @@ fn within(case: &Value, options: &Arc<Options>) -> Outcome {
     let worker = std::thread::Builder::new().stack_size(64 << 20).spawn(move || {
         let result = catch_unwind(AssertUnwindSafe(|| run(&case, &options)));
         let outcome = match result {
-            Ok(Ok(())) => Outcome::Passed,
-            Ok(Err(reason)) => Outcome::Failed(reason),
+            Ok(Ok(())) => Outcome::Pass,
+            Ok(Err(outcome)) => outcome,
             Err(panic) => {
                 let message = panic
                     .downcast_ref::<String>()
                     .map(String::as_str)
                     .or_else(|| panic.downcast_ref::<&str>().copied())
                     .unwrap_or("no message");
-                Outcome::Failed(format!("panic: {message}"))
+                Outcome::Panic(message.to_string())
             }
         };
         let _ = sender.send(outcome);
     });
     if worker.is_err() {
-        return Outcome::Failed("no thread".into());
+        return Outcome::Panic("no thread".into());
     }
     receiver
         .recv_timeout(timeout)
-        .unwrap_or_else(|_| Outcome::Failed(format!("timeout after {} s", timeout.as_secs())))
+        .unwrap_or_else(|_| Outcome::Timeout(format!("after {} s", timeout.as_secs())))
 }
 
-fn run(case: &Value, options: &Options) -> Result<(), String> {
+fn run(case: &Value, options: &Options) -> Result<(), Outcome> {
     let folder = options.folder.join(text(case, "path"));
     let path = folder.join("model.onnx");
     let names: Vec<String> = case["inputs"]
@@ -228,40 +254,57 @@ fn run(case: &Value, options: &Options) -> Result<(), String> {
         .unwrap_or_default();
     for set in case["data_sets"].as_array().cloned().unwrap_or_default() {
         let files = folder.join(text(&set, "folder"));
-        let read = |key: &str| -> Result<Vec<Tensor>, String> {
+        let read = |key: &str| -> Result<Vec<Tensor>, Outcome> {
             let list = set[key].as_array().cloned().unwrap_or_default();
             list.iter()
                 .map(|file| {
                     let file = files.join(file.as_str().unwrap_or_default());
-                    let data = std::fs::read(&file).map_err(|e| e.to_string())?;
-                    tensor_from_bytes(data.into()).map_err(|e| format!("{}: {e}", file.display()))
+                    let data = std::fs::read(&file).map_err(|e| Outcome::Fail(e.to_string()))?;
+                    tensor_from_bytes(data.into())
+                        .map_err(|e| Outcome::Refused(format!("{}: {e}", file.display())))
                 })
                 .collect()
         };
         let (inputs, expected) = (read("inputs")?, read("outputs")?);
-        let given: BTreeMap<String, Tensor> = names.iter().cloned().zip(inputs).collect();
-        let model = open(&path, &given).map_err(|e| format!("import: {e}"))?;
+        let given: Arrays = names.iter().cloned().zip(inputs).collect();
+        let model = Model::load_for(&path, &given).map_err(|e| Outcome::Refused(e.to_string()))?;
         let graph = match options.round_trip {
-            Some(opset) => round_trip(&model.graph, opset, options, &text(case, "name"))?,
-            None => model.graph,
+            Some(opset) => {
+                round_trip(model.graph(), opset, options, &text(case, "name")).map_err(Outcome::Fail)?
+            }
+            None => model.graph().clone(),
         };
         let operands: Vec<Tensor> = graph
             .inputs()
             .iter()
             .map(|&v| {
                 let name = graph.value_name(v).unwrap_or_default();
-                given.get(name).cloned().ok_or(format!("no data for input {name}"))
+                given.get(name).cloned().ok_or(Outcome::Fail(format!("no data for input {name}")))
             })
             .collect::<Result<_, _>>()?;
-        let outputs = evaluate(&graph, &operands).map_err(|e| format!("run: {e}"))?;
+        let outputs = match &options.target {
+            None => evaluate(&graph, &operands).map_err(|e| Outcome::Refused(e.to_string()))?,
+            Some(chip) => on_target(&graph, chip, &operands)?,
+        };
         if outputs.len() != expected.len() {
-            return Err(format!("{} outputs, expected {}", outputs.len(), expected.len()));
+            return Err(Outcome::Fail(format!("{} outputs, expected {}", outputs.len(), expected.len())));
         }
         for (i, (output, expected)) in outputs.iter().zip(&expected).enumerate() {
-            compare(case, output, expected).map_err(|e| format!("output {i}: {e}"))?;
+            compare(case, output, expected).map_err(|e| Outcome::Fail(format!("output {i}: {e}")))?;
         }
     }
     Ok(())
+}
+
+/// As `anychip run` does it: every pass, then the target that runs the chip here.
+fn on_target(graph: &Graph, chip: &str, operands: &[Tensor]) -> Result<Vec<Tensor>, Outcome> {
+    let refused = |e: anychip::Error| Outcome::Refused(e.to_string());
+    let (graph, _) = optimize(graph).map_err(refused)?;
+    // One thread a case: the cases themselves run side by side.
+    let options = CompileOptions { threads: Some(1), ..CompileOptions::default() };
+    let chip = local_chip(chip).map_err(refused)?;
+    let mut engine = Engine::new(&graph, &chip, &options).map_err(refused)?;
+    Ok(engine.run(operands).map_err(refused)?.0)
 }
 
 /// Writes a graph as a model and reads it. Types that are newer than the opset ask for the newest.
@@ -280,37 +323,6 @@ fn round_trip(graph: &Graph, opset: i64, options: &Options, name: &str) -> Resul
     let model = from_bytes(data.into(), None, &ImportOptions::default())
         .map_err(|e| format!("import of what was exported: {e}"))?;
     Ok(model.graph)
-}
-
-/// Imports a model; what cannot be decided without them is told of the inputs, step by step.
-fn open(path: &Path, given: &BTreeMap<String, Tensor>) -> Result<Model, Diagnostics> {
-    let mut options = ImportOptions::default();
-    let mut result = load(path, &options);
-    for _ in 0..4 {
-        let Err(problems) = &result else { break };
-        let needed = problems.needs_values();
-        let before = (options.bind.len(), options.input_types.len());
-        for name in needed {
-            if let Some(tensor) = given.get(&name) {
-                options.bind.insert(name, tensor.clone());
-            }
-        }
-        if before.0 == options.bind.len() {
-            for (name, tensor) in given {
-                if !options.bind.contains_key(name) {
-                    options.input_types.insert(name.clone(), TensorType::of(tensor));
-                }
-            }
-        }
-        if before == (options.bind.len(), options.input_types.len()) {
-            break;
-        }
-        for name in options.bind.keys() {
-            options.input_types.remove(name);
-        }
-        result = load(path, &options);
-    }
-    result
 }
 
 /// As the standard's runner: element type and shape exactly, then `|out − ref| ≤ atol + rtol · |ref|`.

@@ -1,0 +1,188 @@
+//! The commands as a user calls them: what they print, and with which status they end.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn anychip(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_anychip"))
+        .args(arguments)
+        .current_dir(root())
+        .env("COLUMNS", "140")
+        .output()
+        .expect("the binary starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[track_caller]
+fn succeeds(arguments: &[&str]) -> String {
+    let output = anychip(arguments);
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{arguments:?}\n{out}\n{err}");
+    out
+}
+
+#[track_caller]
+fn fails(arguments: &[&str], status: i32) -> String {
+    let output = anychip(arguments);
+    let err = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(status), "{arguments:?}\n{}\n{err}", text(&output.stdout));
+    assert!(!err.contains("panicked"), "{err}");
+    err
+}
+
+/// A folder of its own for each test, removed at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let path = std::env::temp_dir().join(format!("anychip-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a temporary folder");
+        Folder(path)
+    }
+
+    fn file(&self, name: &str, contents: &[u8]) -> String {
+        let path = self.0.join(name);
+        std::fs::write(&path, contents).expect("a temporary file");
+        path.to_string_lossy().into_owned()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn the_digits_models_are_as_accurate_as_their_training_said() {
+    for (model, least) in [("digits-cnn", 95.0), ("digits-transformer", 93.0), ("digits-rnn", 93.0)] {
+        let (onnx, npz) = (format!("models/{model}.onnx"), format!("models/{model}.npz"));
+        let out = succeeds(&["run", &onnx, "--input", &npz]);
+        let line = out.lines().find(|l| l.starts_with("accuracy ")).expect("an accuracy");
+        let percent: f64 = line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number");
+        assert!(percent >= least, "{model}: {line}");
+        let plain = succeeds(&["run", &onnx, "--input", &npz, "--no-optimize"]);
+        assert!(plain.contains(line), "the passes changed the accuracy of {model}: {plain}");
+    }
+}
+
+#[test]
+fn compare_measures_what_is_here_and_estimates_or_refuses_the_rest() {
+    let out = succeeds(&["compare", "models/digits-cnn.onnx", "--json"]);
+    let records = anychip_record::read_json_lines(&out).expect("records");
+    let find = |chip: &str| records.iter().find(|r| r.chip == chip).unwrap_or_else(|| panic!("no {chip}"));
+    let basis = |chip: &str| find(chip).latency_s.as_ref().map(|f| f.basis());
+    assert_eq!(basis("cpu"), Some(anychip_units::Basis::Measured));
+    assert_eq!(basis("nvidia-a100-sxm4-80gb"), Some(anychip_units::Basis::Estimated));
+    assert!(find("ibm-truenorth").why_not.as_ref().is_some_and(|why| why.contains("spik")));
+    let table = succeeds(&["compare", "models/digits-cnn.onnx", "--estimate", "--chips", "nvidia-t4,google-tpu-v4"]);
+    assert!(table.contains("nvidia-t4") && table.contains("google-tpu-v4"), "{table}");
+}
+
+#[test]
+fn optimize_writes_a_model_that_runs_the_same() {
+    let folder = Folder::new("optimize");
+    let out = folder.0.join("out.onnx").to_string_lossy().into_owned();
+    succeeds(&["optimize", "models/digits-transformer.onnx", "-o", &out]);
+    let before = succeeds(&["run", "models/digits-transformer.onnx", "--input", "models/digits-transformer.npz"]);
+    let after = succeeds(&["run", &out, "--input", "models/digits-transformer.npz"]);
+    let accuracy = |text: &str| text.lines().find(|l| l.starts_with("accuracy")).map(str::to_string);
+    assert_eq!(accuracy(&before), accuracy(&after));
+}
+
+#[test]
+fn inspect_and_explain_tell_about_a_model() {
+    let out = succeeds(&["inspect", "models/digits-cnn.onnx", "--layers"]);
+    for word in ["parameters", "MACs", "cpu: all of it", "convolution"] {
+        assert!(out.contains(word), "no {word} in {out}");
+    }
+    let out = succeeds(&["explain", "models/digits-cnn.onnx", "--equations"]);
+    assert!(out.contains("fold-batch-norm") && out.contains("nodes on `cpu`"), "{out}");
+}
+
+#[test]
+fn a_chip_is_added_by_one_file() {
+    let folder = Folder::new("chip");
+    let file = folder.file(
+        "acme-one.toml",
+        br#"
+id = "acme-one"
+name = "Acme One"
+vendor = "Acme"
+family = "asic"
+stacks = ["acme"]
+
+[sources]
+sheet = "a data sheet made up for this test"
+
+[compute.peaks.f32]
+dense = { value = 1e12, source = "sheet" }
+
+[[compute.memory]]
+name = "DRAM"
+off_chip = true
+bytes = { value = 8e9, source = "sheet" }
+bytes_per_second = { value = 50e9, source = "sheet" }
+"#,
+    );
+    let page = succeeds(&["chips", "acme-one", "--catalog", &file]);
+    assert!(page.contains("Acme One") && page.contains("a data sheet made up"), "{page}");
+    let table = succeeds(&["compare", "models/digits-cnn.onnx", "--chips", "acme-one", "--catalog", &file]);
+    assert!(table.contains("acme-one"), "{table}");
+}
+
+#[test]
+fn files_that_are_no_models_are_named_for_what_they_are() {
+    let folder = Folder::new("bad");
+    let empty = folder.file("empty.onnx", b"");
+    let jpeg = folder.file("photo.onnx", b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01\x01");
+    let text_file = folder.file("notes.onnx", b"this is not a model at all, only some words\n");
+    for file in [&empty, &jpeg, &text_file] {
+        let err = fails(&["inspect", file], 1);
+        assert!(err.contains(file.as_str()), "{err}");
+    }
+    assert!(fails(&["inspect", &empty], 1).contains("empty"), "an empty file is called empty");
+    assert!(fails(&["inspect", &jpeg], 1).to_lowercase().contains("jpeg"));
+    assert!(fails(&["inspect", "models/none.onnx"], 1).contains("models/none.onnx"));
+}
+
+#[test]
+fn arrays_that_do_not_fit_are_told_apart() {
+    let err = fails(&["run", "models/digits-cnn.onnx", "--input", "models/digits-cnn.onnx"], 1);
+    assert!(err.contains("expected a NumPy archive"), "{err}");
+    let err = fails(&["run", "models/digits-transformer.onnx", "--input", "models/missing.npz"], 1);
+    assert!(err.contains("models/missing.npz"), "{err}");
+}
+
+#[test]
+fn wrong_usage_ends_with_status_two() {
+    fails(&["compare"], 2);
+    fails(&["frobnicate"], 2);
+    fails(&["bench", "models/digits-cnn.onnx", "--threads", "0"], 2);
+    fails(&["inspect", "models/digits-cnn.onnx", "--dim", "sequence"], 2);
+}
+
+#[test]
+fn an_unknown_chip_gets_a_suggestion() {
+    let err = fails(&["compare", "models/digits-cnn.onnx", "--chips", "nvidia-t5"], 1);
+    assert!(err.contains("nvidia-t4"), "{err}");
+    let err = fails(&["run", "models/digits-cnn.onnx", "--input", "models/digits-cnn.npz", "--on", "nvidia-t4"], 1);
+    assert!(err.contains("only be estimated"), "{err}");
+}
+
+#[test]
+fn doctor_chips_and_completions_answer() {
+    assert!(succeeds(&["doctor"]).contains("chip `cpu`"));
+    assert!(succeeds(&["chips", "--family", "neuromorphic"]).contains("truenorth"));
+    assert!(succeeds(&["completions", "bash"]).contains("_anychip"));
+    for line in succeeds(&["chips", "--json"]).lines() {
+        assert!(line.starts_with('{'), "{line}");
+    }
+}

@@ -1,0 +1,154 @@
+//! Runs cases on a target and tells what came of each.
+
+use std::fmt;
+
+use anychip_chips::{Catalog, Chip};
+use anychip_ir::evaluate;
+use anychip_target::{CompileOptions, Target, legalise};
+use anychip_tensor::{Tensor, TensorView};
+
+use crate::{Case, Family, compare};
+
+/// How a target is held to the suite.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Settings<'a> {
+    /// Cases (or beginnings of their names) that the target is excused from, and why.
+    pub skip: &'a [(&'a str, &'a str)],
+    /// Thread counts to run each case with; the machine's when empty.
+    pub threads: &'a [Option<usize>],
+    /// A case whose operators the target refuses is no failure.
+    pub refusals_allowed: bool,
+}
+
+/// What came of a case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The results are the reference's.
+    Passed,
+    /// The target refuses an operator of it.
+    Refused(String),
+    /// They are not, or it failed on the way.
+    Failed(String),
+}
+
+/// What came of a family.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    passed: usize,
+    refused: Vec<String>,
+    skipped: usize,
+    failures: Vec<String>,
+}
+
+impl Report {
+    /// Whether nothing failed.
+    pub fn is_success(&self) -> bool {
+        self.failures.is_empty()
+    }
+
+    /// How many cases passed.
+    pub fn passed(&self) -> usize {
+        self.passed
+    }
+
+    /// How many cases the target refused.
+    pub fn refused(&self) -> usize {
+        self.refused.len()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} passed, {} refused, {} skipped, {} failed",
+            self.passed,
+            self.refused.len(),
+            self.skipped,
+            self.failures.len()
+        )?;
+        self.failures.iter().try_for_each(|failure| writeln!(f, "  {failure}"))
+    }
+}
+
+/// Runs every case of a family on a target.
+pub fn run(target: &dyn Target, family: Family, settings: &Settings<'_>) -> Report {
+    let mut report = Report::default();
+    let chip = some_chip();
+    let default_threads = [None];
+    let threads = if settings.threads.is_empty() { &default_threads[..] } else { settings.threads };
+    let mut passing_skips: Vec<(usize, bool, bool)> = (0..settings.skip.len()).map(|i| (i, false, true)).collect();
+    for case in family.cases() {
+        let skip = settings.skip.iter().position(|(name, _)| case.name.starts_with(name));
+        let mut worst = Outcome::Passed;
+        for &threads in threads {
+            let options = CompileOptions { threads, ..CompileOptions::default() };
+            worst = run_case(target, &chip, &options, &case);
+            if worst != Outcome::Passed {
+                break;
+            }
+        }
+        match (worst, skip) {
+            (outcome, Some(skip)) => {
+                report.skipped += 1;
+                passing_skips[skip].1 = true;
+                passing_skips[skip].2 &= outcome == Outcome::Passed;
+            }
+            (Outcome::Passed, None) => report.passed += 1,
+            (Outcome::Refused(why), None) if settings.refusals_allowed => report.refused.push(why),
+            (Outcome::Refused(why) | Outcome::Failed(why), None) => {
+                report.failures.push(format!("{} (seed {:#x}): {why}", case.name, case.seed));
+            }
+        }
+    }
+    for (i, met, passes) in passing_skips {
+        let (name, reason) = settings.skip[i];
+        if met && passes {
+            report.failures.push(format!("{name} passes; it need not be skipped any more ({reason})"));
+        } else if !met && !Family::ALL.iter().any(|f| f.cases().iter().any(|c| c.name.starts_with(name))) {
+            report.failures.push(format!("{name} is skipped ({reason}) and no case begins so"));
+        }
+    }
+    report
+}
+
+/// Runs one case: all its operand sets, each twice, through one session.
+pub fn run_case(target: &dyn Target, chip: &Chip, options: &CompileOptions, case: &Case) -> Outcome {
+    let legal = match legalise(target, &case.graph) {
+        Ok(legal) => legal,
+        Err(refusals) => {
+            let why: Vec<String> = refusals.iter().map(|r| format!("{}: {}", r.op, r.refused.reason)).collect();
+            return Outcome::Refused(why.join("; "));
+        }
+    };
+    let run = || -> Result<(), String> {
+        let program = target.compile(&legal, chip, options).map_err(|e| format!("compile: {e}"))?;
+        let place = target.places().into_iter().next().ok_or("the target has no place to run at")?;
+        let mut session = program.open(&place).map_err(|e| format!("open: {e}"))?;
+        for inputs in &case.inputs {
+            let expected = evaluate(&case.graph, inputs).map_err(|e| format!("the reference itself: {e}"))?;
+            let views: Vec<TensorView<'_>> = inputs.iter().map(Tensor::view).collect();
+            // Twice, because a session may keep what the first run left.
+            for _ in 0..2 {
+                let found = session.run(&views).map_err(|e| format!("run: {e}"))?.outputs;
+                if found.len() != expected.len() {
+                    return Err(format!("{} outputs, expected {}", found.len(), expected.len()));
+                }
+                for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                    compare(found, expected, case.slack).map_err(|m| format!("output {i} {m}"))?;
+                }
+            }
+        }
+        Ok(())
+    };
+    match run() {
+        Ok(()) => Outcome::Passed,
+        Err(why) => Outcome::Failed(why),
+    }
+}
+
+/// A chip to compile for where the target takes any.
+fn some_chip() -> Chip {
+    let catalog = Catalog::builtin().expect("the catalog is checked by its own tests");
+    catalog.chips().next().cloned().expect("the catalog has rows")
+}

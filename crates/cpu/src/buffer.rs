@@ -1,0 +1,102 @@
+//! Memory that a run writes to: aligned to a cache line, asked for politely, never aborting.
+#![allow(unsafe_code, reason = "aligned allocation through `std::alloc`; every block states its contract")]
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::ptr::NonNull;
+
+/// Alignment of every buffer and of everything placed in one: a cache line, and the widest vector.
+pub(crate) const ALIGNMENT: usize = 64;
+
+/// Zeroed bytes, aligned to [`ALIGNMENT`].
+pub(crate) struct Buffer {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: plain memory that is owned alone.
+unsafe impl Send for Buffer {}
+// SAFETY: shared only to be read.
+unsafe impl Sync for Buffer {}
+
+impl Buffer {
+    /// `None` when the system does not give that much.
+    pub(crate) fn new(len: usize) -> Option<Buffer> {
+        if len == 0 {
+            // An address that is aligned and never read.
+            return Some(Buffer { start: NonNull::<Line>::dangling().cast(), len });
+        }
+        let layout = Layout::from_size_align(len, ALIGNMENT).ok()?;
+        // SAFETY: the layout is not empty.
+        let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+        Some(Buffer { start, len })
+    }
+
+    pub(crate) fn raw(&self) -> Raw {
+        Raw { start: self.start.as_ptr(), len: self.len }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+}
+
+#[repr(align(64))]
+struct Line;
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if self.len > 0 {
+            // SAFETY: allocated in `new` with this layout, which was valid there.
+            unsafe { dealloc(self.start.as_ptr(), Layout::from_size_align_unchecked(self.len, ALIGNMENT)) };
+        }
+    }
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: `len` initialised bytes (zeroed at birth) that nobody writes while this is borrowed: a run's
+        // writes end before its results are handed out.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+}
+
+/// A pointer and a length: one of the memories that a run's steps address.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Raw {
+    pub(crate) start: *mut u8,
+    pub(crate) len: usize,
+}
+
+// SAFETY: an address; who reads or writes through it says why that is sound.
+unsafe impl Send for Raw {}
+// SAFETY: as above.
+unsafe impl Sync for Raw {}
+
+impl Raw {
+    pub(crate) const EMPTY: Raw = Raw { start: std::ptr::dangling_mut::<Line>().cast(), len: 0 };
+
+    /// Memory that is only ever read.
+    pub(crate) fn of(bytes: &[u8]) -> Raw {
+        Raw { start: bytes.as_ptr().cast_mut(), len: bytes.len() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_are_aligned_and_zeroed() {
+        for len in [0, 1, 63, 64, 1000] {
+            let buffer = Buffer::new(len).expect("little memory");
+            assert_eq!(buffer.raw().start as usize % ALIGNMENT, 0);
+            assert_eq!(buffer.as_ref(), vec![0u8; len]);
+        }
+    }
+
+    #[test]
+    fn absurd_sizes_are_refused() {
+        assert!(Buffer::new(usize::MAX).is_none());
+        assert!(Buffer::new(isize::MAX as usize - 64).is_none());
+    }
+}

@@ -1,0 +1,218 @@
+//! From an operator at known shapes to a prepared kernel: one file a kernel, one row an operator.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anychip_ir::{Graph, Node, Op, Prim, ValueId};
+use anychip_tensor::{DType, Tensor};
+
+use crate::executable::Shared;
+use crate::fusion::Group;
+use crate::step::Kernel;
+
+mod attention;
+mod convolution;
+mod dot_general;
+pub(crate) mod elementwise;
+mod index;
+mod movement;
+mod normalize;
+mod recurrent;
+mod reduce;
+mod tail;
+mod typed;
+mod view;
+mod window;
+
+pub(crate) use view::view;
+
+/// What a lowering may look at: the graph at its shapes, and what the program shares.
+#[derive(Clone, Copy)]
+pub(crate) struct Cx<'a> {
+    pub(crate) graph: &'a Graph,
+    pub(crate) shared: &'a Shared,
+    pub(crate) shapes: &'a [Option<Vec<usize>>],
+}
+
+impl<'a> Cx<'a> {
+    /// The shape of a value that a step reads or writes: always known there.
+    pub(crate) fn shape(&self, v: ValueId) -> &'a [usize] {
+        self.shapes[v.index()].as_deref().expect("values of a step have known shapes")
+    }
+
+    /// Whether all shapes around a node are known.
+    pub(crate) fn is_sized(&self, node: &Node) -> bool {
+        node.inputs.iter().chain(&node.outputs).all(|v| self.shapes[v.index()].is_some())
+    }
+
+    pub(crate) fn len(&self, v: ValueId) -> usize {
+        self.shape(v).iter().product()
+    }
+
+    pub(crate) fn dtype(&self, v: ValueId) -> DType {
+        self.graph.ty(v).dtype
+    }
+
+    pub(crate) fn constant(&self, v: ValueId) -> Option<&'a Tensor> {
+        self.graph.constant(v)
+    }
+
+    pub(crate) fn integers(&self, v: ValueId) -> Option<Vec<i64>> {
+        self.graph.constant_integers(v)
+    }
+
+    pub(crate) fn threads(&self) -> usize {
+        self.shared.pool.threads()
+    }
+}
+
+/// A kernel prepared for one node.
+pub(crate) struct Lowered {
+    /// Its name, for `explain`.
+    pub(crate) name: &'static str,
+    /// What was chosen, for `explain`; may be empty.
+    pub(crate) detail: String,
+    pub(crate) kernel: Box<dyn Kernel>,
+    /// The values it reads, in the order in which it counts them.
+    pub(crate) operands: Vec<ValueId>,
+    /// Bytes of scratch memory.
+    pub(crate) scratch: usize,
+    /// Operands (by position) whose memory its first result may take over.
+    pub(crate) in_place: Vec<usize>,
+}
+
+impl Lowered {
+    pub(crate) fn new(name: &'static str, kernel: impl Kernel + 'static, operands: &[ValueId]) -> Lowered {
+        Lowered {
+            name,
+            detail: String::new(),
+            kernel: Box::new(kernel),
+            operands: operands.to_vec(),
+            scratch: 0,
+            in_place: Vec::new(),
+        }
+    }
+}
+
+/// Prepares a kernel, or says that it has none for these types and shapes.
+type Factory = fn(&Cx<'_>, &Node) -> Option<Lowered>;
+
+/// The kernel for a node; `None` leaves it to the reference evaluator.
+pub(crate) fn lower(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
+    match &node.op {
+        Op::Prim(prim) => primitive(prim)?(cx, node),
+        Op::Composite(composite) => {
+            let (_, factory) = COMPOSITES.iter().find(|(name, _)| *name == composite.name())?;
+            factory(cx, node)
+        }
+    }
+}
+
+/// The kernel for a group; `None` when its operators must run one by one.
+pub(crate) fn lower_group(cx: &Cx<'_>, group: &Group<'_>) -> Option<Lowered> {
+    match group {
+        Group::Chain(nodes) => elementwise::lower_chain(cx, nodes),
+        Group::Heads(heads) => attention::lower_heads(cx, heads),
+        Group::Tail(tail) => match tail.anchor.op.prim()? {
+            Prim::Convolution(..) => convolution::lower_tail(cx, tail),
+            _ => dot_general::lower_tail(cx, tail),
+        },
+    }
+}
+
+/// Composites with a kernel of their own.
+pub(crate) const COMPOSITES: &[(&str, Factory)] = &[
+    ("attention", attention::lower),
+    ("average-pool", window::lower_average),
+    ("gelu", elementwise::lower),
+    ("group-norm", normalize::lower_group_norm),
+    ("gru", recurrent::lower),
+    ("layer-norm", normalize::lower_layer_norm),
+    ("log-softmax", normalize::lower_softmax),
+    ("lstm", recurrent::lower),
+    ("rms-norm", normalize::lower_layer_norm),
+    ("rnn", recurrent::lower),
+    ("silu", elementwise::lower),
+    ("softmax", normalize::lower_softmax),
+];
+
+/// The kernel of each primitive.
+fn primitive(prim: &Prim) -> Option<Factory> {
+    Some(match prim {
+        Prim::DotGeneral(..) => dot_general::lower,
+        Prim::Convolution(..) => convolution::lower,
+        Prim::Unary(_) | Prim::Binary(_) => |cx, node| elementwise::lower(cx, node).or_else(|| typed::lower(cx, node)),
+        Prim::Compare(_) | Prim::Select | Prim::Cast { .. } => typed::lower,
+        Prim::Transpose { .. } | Prim::Broadcast | Prim::Slice { .. } | Prim::Concat { .. } | Prim::Pad => movement::lower,
+        Prim::Reduce { .. } => reduce::lower,
+        Prim::ArgReduce { .. } | Prim::Cumulative { .. } => reduce::lower_lines,
+        Prim::ReduceWindow { .. } => window::lower_max,
+        Prim::Take { .. }
+        | Prim::TakeAlong { .. }
+        | Prim::GatherNd { .. }
+        | Prim::ScatterAlong { .. }
+        | Prim::ScatterNd { .. } => index::lower,
+        Prim::TopK { .. } => index::lower_top_k,
+        Prim::Iota => index::lower_iota,
+        Prim::Constant(_)
+        | Prim::Random { .. }
+        | Prim::BitCast { .. }
+        | Prim::ShapeOf
+        | Prim::Reshape
+        | Prim::NonZero
+        | Prim::Quantize { .. }
+        | Prim::Dequantize { .. }
+        | Prim::Requantize { .. }
+        | Prim::If
+        | Prim::Loop { .. } => return None,
+    })
+}
+
+/// Weights as kernels want them, made once and shared by all plans of a program.
+#[derive(Default)]
+pub(crate) struct Weights(Mutex<BTreeMap<WeightKey, Packed>>);
+
+/// Which constant, packed how.
+type WeightKey = (usize, usize, &'static str, Vec<usize>);
+
+struct Packed {
+    /// Keeps the address in the key from being given to another constant.
+    _source: Tensor,
+    packed: Arc<dyn Any + Send + Sync>,
+}
+
+impl Weights {
+    /// What `pack` makes of a constant, made now or found. `kind` and `settings` tell packings apart.
+    pub(crate) fn packed<T: Send + Sync + 'static>(
+        &self,
+        source: &Tensor,
+        kind: &'static str,
+        settings: &[usize],
+        pack: impl FnOnce() -> T,
+    ) -> Arc<T> {
+        let key = (source.bytes().as_ptr() as usize, source.bytes().len(), kind, settings.to_vec());
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = all.get(&key)
+            && let Ok(found) = Arc::clone(&found.packed).downcast::<T>()
+        {
+            return found;
+        }
+        let packed = Arc::new(pack());
+        // The file's own copy has been read for the last time, most likely.
+        anychip_tensor::release_mapped(source.bytes());
+        all.insert(key, Packed { _source: source.clone(), packed: Arc::clone(&packed) as Arc<dyn Any + Send + Sync> });
+        packed
+    }
+}
+
+/// Whether a composite has a kernel for these element types and settings, so that it need not be expanded.
+pub(crate) fn claims(node: &Node, graph: &Graph) -> bool {
+    let floats = node.inputs.iter().all(|&v| graph.ty(v).dtype == DType::F32);
+    let settings = match node.op.name() {
+        "attention" => node.op.composite::<anychip_ops::Attention>().is_some_and(attention::claims),
+        "gru" | "lstm" | "rnn" => recurrent::claims(node),
+        _ => true,
+    };
+    floats && settings && COMPOSITES.iter().any(|(name, _)| *name == node.op.name())
+}

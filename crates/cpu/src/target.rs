@@ -1,0 +1,125 @@
+//! The `cpu` target: this machine's processor.
+
+use std::sync::{Arc, OnceLock};
+
+use anychip_chips::Chip;
+use anychip_ir::{Graph, Node, Op};
+use anychip_target::{
+    CompileError, CompileOptions, Counters, LegalGraph, OpenError, Place, Program, Run, RunError, Session, Support, Target,
+};
+use anychip_tensor::TensorView;
+
+use crate::detect::Simd;
+use crate::executable::{Executable, Shared};
+use crate::lower::{self, Weights};
+use crate::pool::Pool;
+use crate::specialize::fold_constants;
+
+/// Catalogue name of the machine's own processor.
+const CHIP: &str = "cpu";
+
+/// Compiles for the processor it runs on.
+#[derive(Clone, Debug)]
+pub struct CpuTarget {
+    simd: Simd,
+}
+
+impl Default for CpuTarget {
+    fn default() -> CpuTarget {
+        CpuTarget::new()
+    }
+}
+
+impl CpuTarget {
+    /// For the widest instruction set that this processor has.
+    pub fn new() -> CpuTarget {
+        CpuTarget { simd: Simd::detect() }
+    }
+
+    /// For a given instruction set, or the widest there is where this processor lacks it.
+    pub fn with_simd(simd: Simd) -> CpuTarget {
+        CpuTarget { simd: simd.at_most() }
+    }
+}
+
+impl Target for CpuTarget {
+    fn id(&self) -> &'static str {
+        CHIP
+    }
+
+    fn support(&self, node: &Node, graph: &Graph) -> Support {
+        match &node.op {
+            Op::Prim(_) => Support::Native,
+            Op::Composite(_) if lower::claims(node, graph) => Support::Native,
+            Op::Composite(_) => Support::Expand,
+        }
+    }
+
+    fn compile(
+        &self,
+        graph: &LegalGraph,
+        _chip: &Chip,
+        options: &CompileOptions,
+    ) -> Result<Box<dyn Program>, CompileError> {
+        let graph = fold_constants(graph.graph())?;
+        let threads = options.threads.unwrap_or_else(crate::machine::threads);
+        Ok(Box::new(CpuProgram { graph, simd: self.simd, threads: threads.max(1), opened: OnceLock::new() }))
+    }
+
+    fn places(&self) -> Vec<Place> {
+        vec![Place::Device { chip: CHIP.to_string(), ordinal: 0 }]
+    }
+}
+
+struct CpuProgram {
+    graph: Graph,
+    simd: Simd,
+    threads: usize,
+    /// Threads, packed weights and plans: made by the first session, shared by all.
+    opened: OnceLock<Arc<Executable>>,
+}
+
+impl CpuProgram {
+    fn executable(&self) -> &Arc<Executable> {
+        self.opened.get_or_init(|| {
+            let shared = Shared {
+                simd: self.simd,
+                pool: Pool::new(self.threads),
+                weights: Weights::default(),
+                memory_limit: crate::machine::memory_limit(),
+            };
+            Arc::new(Executable::new(self.graph.clone(), Arc::new(shared)))
+        })
+    }
+}
+
+impl Program for CpuProgram {
+    fn open(&self, place: &Place) -> Result<Box<dyn Session>, OpenError> {
+        match place {
+            Place::Device { chip, ordinal: 0 } if chip == CHIP => {
+                Ok(Box::new(CpuSession { executable: Arc::clone(self.executable()) }))
+            }
+            Place::Device { .. } | Place::Simulator { .. } => {
+                Err(OpenError::WrongPlace { target: CHIP, place: place.to_string() })
+            }
+        }
+    }
+
+    fn explain(&self) -> Vec<String> {
+        let executable = self.executable();
+        let mut lines = vec![format!("{} threads, {}", executable.shared().pool.threads(), self.simd.name())];
+        lines.extend(executable.explain());
+        lines
+    }
+}
+
+struct CpuSession {
+    executable: Arc<Executable>,
+}
+
+impl Session for CpuSession {
+    fn run(&mut self, inputs: &[TensorView<'_>]) -> Result<Run, RunError> {
+        let (outputs, bytes) = self.executable.run(inputs)?;
+        Ok(Run { outputs, counters: Counters { cycles: None, peak_bytes: Some(bytes) } })
+    }
+}
