@@ -471,7 +471,7 @@ fn depth_to_space(call: &mut Call<'_>) -> Results {
     let block = block(call)?;
     let [n, c, h, w] = picture(call, x)?;
     let size = Dim::Fixed(block);
-    let depth = c.floor_div(&Dim::Fixed(block * block));
+    let depth = c.floor_div(&(size.clone() * size.clone()));
     let (split, permutation) = match call.string("mode", "DCR").as_str() {
         "DCR" => (
             [n.clone(), size.clone(), size.clone(), depth.clone(), h.clone(), w.clone()],

@@ -82,7 +82,9 @@ impl Windows {
         match auto.as_str() {
             "NOTSET" | "" => {
                 if let Some(pads) = call.ints("pads") {
-                    if pads.len() != 2 * spatial || pads.iter().any(|p| p.abs() > LARGEST) {
+                    if pads.len() != 2 * spatial
+                        || pads.iter().any(|p| !(-LARGEST..=LARGEST).contains(p))
+                    {
                         return Err(
                             call.bad_attribute("pads", "needs two numbers for each spatial dim")
                         );
