@@ -43,11 +43,11 @@ pub fn release_mapped(bytes: &[u8]) {
     let Some(map) = found else { return };
     #[cfg(unix)]
     {
-        // Whole pages inside the bytes only: their neighbours may be in use.
+        // Every page that the bytes touch: neighbours on it that are still wanted are read again.
         let page = page_size();
-        let offset = (start - map.as_ptr() as usize).next_multiple_of(page);
-        let end = start - map.as_ptr() as usize + bytes.len();
-        let end = end - end % page;
+        let offset = start - map.as_ptr() as usize;
+        let end = (offset + bytes.len()).next_multiple_of(page).min(map.len());
+        let offset = offset - offset % page;
         if end > offset {
             // SAFETY: dropping clean pages of a read-only file mapping does not change what reading them gives.
             let advised = unsafe {

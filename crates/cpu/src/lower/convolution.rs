@@ -25,10 +25,15 @@ pub(crate) fn lower_tail(cx: &Cx<'_>, tail: &Tail<'_>) -> Option<Lowered> {
     let shape = shape(dims, cx.shape(x), cx.shape(w))?;
     let (simd, threads) = (cx.shared.simd, cx.threads());
     let weights = cx.constant(w)?;
-    let elements = weights.elements::<f32>()?;
+    if weights.len() != shape.weights_len() {
+        return None;
+    }
     let settings = [shape.filters, shape.channels, shape.groups, shape.taps()];
     let packed = cx.shared.weights.packed(weights, "convolution", &settings, || {
-        ConvWeights::new(simd, &shape, &elements, false)
+        ConvWeights::from_runs(simd, &shape, &|run, out| {
+            let bytes: &mut [u8] = bytemuck::cast_slice_mut(out);
+            bytes.copy_from_slice(&weights.bytes()[run.start * 4..run.end * 4]);
+        })
     });
     let conv = Conv::with_weights(simd, threads, &shape, packed);
     let scratch = conv.scratch_len() * 4;

@@ -70,6 +70,21 @@ impl ConvWeights {
         Self::Packed((0..shape.groups).map(group).collect())
     }
 
+    /// As [`ConvWeights::new`] of weights that are not transposed and that `read` gives in runs of elements.
+    pub fn from_runs(simd: Simd, shape: &ConvShape, read: &dyn Fn(std::ops::Range<usize>, &mut [f32])) -> Self {
+        if is_depthwise(shape) {
+            let mut weights = vec![0.0; shape.weights_len()];
+            read(0..weights.len(), &mut weights);
+            return Self::Plain(weights);
+        }
+        let (filters, k) = (shape.filters / shape.groups, shape.channels / shape.groups * shape.taps());
+        let group = |g: usize| {
+            let start = g * filters * k;
+            PackedA::from_runs(simd, filters, k, &|run, out| read(start + run.start..start + run.end, out))
+        };
+        Self::Packed((0..shape.groups).map(group).collect())
+    }
+
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         match self {
