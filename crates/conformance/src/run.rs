@@ -1,6 +1,7 @@
 //! Runs cases on a target and tells what came of each.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use anychip_chips::{Catalog, Chip};
 use anychip_ir::evaluate;
@@ -141,9 +142,15 @@ pub fn run_case(target: &dyn Target, chip: &Chip, options: &CompileOptions, case
         }
         Ok(())
     };
-    match run() {
-        Ok(()) => Outcome::Passed,
-        Err(why) => Outcome::Failed(why),
+    // A panic is a failure of this case, not of the suite.
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(Ok(())) => Outcome::Passed,
+        Ok(Err(why)) => Outcome::Failed(why),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            Outcome::Failed(format!("panicked: {}", text.unwrap_or("no message")))
+        }
     }
 }
 
