@@ -8,8 +8,8 @@
 //! (ran, wrong answer), `refused` (a diagnostic), `panic`, `timeout`.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -68,7 +68,11 @@ fn options() -> Result<Options, String> {
                 options.target = match value()?.as_str() {
                     "reference" => None,
                     "cpu" => Some("cpu".into()),
-                    other => return Err(format!("unknown target `{other}`; there are reference and cpu")),
+                    other => {
+                        return Err(format!(
+                            "unknown target `{other}`; there are reference and cpu"
+                        ));
+                    }
                 }
             }
             folder => options.folder = folder.into(),
@@ -119,13 +123,17 @@ fn main() -> Result<(), String> {
         .collect();
     let (numeric, other): (Vec<Value>, Vec<Value>) =
         chosen.into_iter().partition(|case| case["numeric"].as_bool() == Some(true));
-    if std::env::var_os("SHOW").is_none() { std::panic::set_hook(Box::new(|_| {})); }
+    if std::env::var_os("SHOW").is_none() {
+        std::panic::set_hook(Box::new(|_| {}));
+    }
     let start = Instant::now();
     let cases = Arc::new(numeric);
     let next = Arc::new(AtomicUsize::new(0));
     let outcomes = Arc::new(Mutex::new(BTreeMap::new()));
     let log = match &options.json {
-        Some(path) => Some(std::fs::File::create(path).map_err(|e| format!("{}: {e}", path.display()))?),
+        Some(path) => {
+            Some(std::fs::File::create(path).map_err(|e| format!("{}: {e}", path.display()))?)
+        }
         None => None,
     };
     let log = Arc::new(Mutex::new(log));
@@ -269,9 +277,8 @@ fn run(case: &Value, options: &Options) -> Result<(), Outcome> {
         let given: Arrays = names.iter().cloned().zip(inputs).collect();
         let model = Model::load_for(&path, &given).map_err(|e| Outcome::Refused(e.to_string()))?;
         let graph = match options.round_trip {
-            Some(opset) => {
-                round_trip(model.graph(), opset, options, &text(case, "name")).map_err(Outcome::Fail)?
-            }
+            Some(opset) => round_trip(model.graph(), opset, options, &text(case, "name"))
+                .map_err(Outcome::Fail)?,
             None => model.graph().clone(),
         };
         let operands: Vec<Tensor> = graph
@@ -287,10 +294,15 @@ fn run(case: &Value, options: &Options) -> Result<(), Outcome> {
             Some(chip) => on_target(&graph, chip, &operands)?,
         };
         if outputs.len() != expected.len() {
-            return Err(Outcome::Fail(format!("{} outputs, expected {}", outputs.len(), expected.len())));
+            return Err(Outcome::Fail(format!(
+                "{} outputs, expected {}",
+                outputs.len(),
+                expected.len()
+            )));
         }
         for (i, (output, expected)) in outputs.iter().zip(&expected).enumerate() {
-            compare(case, output, expected).map_err(|e| Outcome::Fail(format!("output {i}: {e}")))?;
+            compare(case, output, expected)
+                .map_err(|e| Outcome::Fail(format!("output {i}: {e}")))?;
         }
     }
     Ok(())

@@ -41,14 +41,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // … and every target runs it: one that has no kernel of its own for it expands it.
     let target = CpuTarget::new();
     let legal = legalise(&target, &graph).map_err(|refusals| format!("{refusals:?}"))?;
-    let program = target.compile(&legal, &anychip::local_chip("cpu")?, &CompileOptions::default())?;
+    let program =
+        target.compile(&legal, &anychip::local_chip("cpu")?, &CompileOptions::default())?;
     let mut session = program.open(&target.places()[0])?;
     let found = session.run(&[input.view()])?.outputs;
     for line in program.explain() {
         println!("{line}");
     }
     println!("reference {:?}\ncpu       {:?}", expected[0], found[0]);
-    anychip_conformance::compare(&found[0], &expected[0], 1.0).map_err(|mismatch| mismatch.to_string().into())
+    anychip_conformance::compare(&found[0], &expected[0], 1.0)
+        .map_err(|mismatch| mismatch.to_string().into())
 }
 
 #[test]

@@ -7,7 +7,8 @@ use anychip_chips::Chip;
 use anychip_conformance::{Family, Settings, run};
 use anychip_ir::{Binary, Graph, Node, Op, Prim, ValueId};
 use anychip_target::{
-    CompileError, CompileOptions, LegalGraph, OpenError, Place, Program, Refused, Run, RunError, Session, Support, Target,
+    CompileError, CompileOptions, LegalGraph, OpenError, Place, Program, Refused, Run, RunError,
+    Session, Support, Target,
 };
 use anychip_tensor::{DType, Tensor, TensorView};
 
@@ -20,9 +21,16 @@ impl Target for Adder {
 
     fn support(&self, node: &Node, graph: &Graph) -> Support {
         let shape = |v: &ValueId| graph.ty(*v).clone();
-        let plain = node.inputs.iter().all(|v| shape(v).dtype == DType::F32 && shape(v) == shape(&node.inputs[0]));
+        let plain = node
+            .inputs
+            .iter()
+            .all(|v| shape(v).dtype == DType::F32 && shape(v) == shape(&node.inputs[0]));
         match &node.op {
-            Op::Prim(Prim::Constant(_) | Prim::Binary(Binary::Add | Binary::Sub | Binary::Mul)) if plain => Support::Native,
+            Op::Prim(Prim::Constant(_) | Prim::Binary(Binary::Add | Binary::Sub | Binary::Mul))
+                if plain =>
+            {
+                Support::Native
+            }
             Op::Prim(prim) => Support::Refuse(Refused {
                 reason: format!("an adder has no {}", prim.name()),
                 help: Some("use a target with more operators".to_string()),
@@ -31,7 +39,12 @@ impl Target for Adder {
         }
     }
 
-    fn compile(&self, graph: &LegalGraph, _: &Chip, _: &CompileOptions) -> Result<Box<dyn Program>, CompileError> {
+    fn compile(
+        &self,
+        graph: &LegalGraph,
+        _: &Chip,
+        _: &CompileOptions,
+    ) -> Result<Box<dyn Program>, CompileError> {
         Ok(Box::new(Sums(graph.graph().clone())))
     }
 
@@ -57,8 +70,11 @@ impl Session for Sums {
         }
         let mut run = Run::default();
         for node in self.0.nodes() {
-            let numbers: Vec<Vec<f64>> =
-                node.inputs.iter().map(|v| values[v.index()].as_ref().map_or(Vec::new(), Tensor::to_f64)).collect();
+            let numbers: Vec<Vec<f64>> = node
+                .inputs
+                .iter()
+                .map(|v| values[v.index()].as_ref().map_or(Vec::new(), Tensor::to_f64))
+                .collect();
             let f: fn(f64, f64) -> f64 = match &node.op {
                 Op::Prim(Prim::Constant(tensor)) => {
                     values[node.outputs[0].index()] = Some(tensor.clone());
@@ -68,9 +84,12 @@ impl Session for Sums {
                 Op::Prim(Prim::Binary(Binary::Sub)) => |a, b| a - b,
                 _ => |a, b| a * b,
             };
-            let result: Vec<f64> = numbers[0].iter().zip(&numbers[1]).map(|(&a, &b)| f(a, b)).collect();
-            let shape = values[node.inputs[0].index()].as_ref().map_or(Vec::new(), |t| t.shape().to_vec());
-            let tensor = Tensor::from_f64(DType::F32, shape, &result).map_err(anychip_ir::IrError::from)?;
+            let result: Vec<f64> =
+                numbers[0].iter().zip(&numbers[1]).map(|(&a, &b)| f(a, b)).collect();
+            let shape =
+                values[node.inputs[0].index()].as_ref().map_or(Vec::new(), |t| t.shape().to_vec());
+            let tensor =
+                Tensor::from_f64(DType::F32, shape, &result).map_err(anychip_ir::IrError::from)?;
             values[node.outputs[0].index()] = Some(tensor);
             // One addition a cycle: what makes its figures simulated.
             run.counters.cycles = Some(run.counters.cycles.unwrap_or(0) + result.len() as u64);

@@ -6,7 +6,11 @@ use anychip_tensor::Tensor;
 /// are ignored), `labels` holds one integer a row. `None` where the shapes do not go together.
 pub fn accuracy(scores: &Tensor, labels: &Tensor) -> Option<(usize, usize)> {
     let rows = labels.len();
-    if rows == 0 || scores.is_empty() || !scores.len().is_multiple_of(rows) || scores.shape().first() != Some(&rows) {
+    if rows == 0
+        || scores.is_empty()
+        || !scores.len().is_multiple_of(rows)
+        || scores.shape().first() != Some(&rows)
+    {
         return None;
     }
     let classes = scores.len() / rows;
@@ -16,10 +20,9 @@ pub fn accuracy(scores: &Tensor, labels: &Tensor) -> Option<(usize, usize)> {
         .iter()
         .zip(values.chunks(classes))
         .filter(|(label, row)| {
-            let best = row
-                .iter()
-                .enumerate()
-                .fold((0, f64::NEG_INFINITY), |best, (i, &score)| if score > best.1 { (i, score) } else { best });
+            let best = row.iter().enumerate().fold((0, f64::NEG_INFINITY), |best, (i, &score)| {
+                if score > best.1 { (i, score) } else { best }
+            });
             i64::try_from(best.0) == Ok(**label)
         })
         .count();

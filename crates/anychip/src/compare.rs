@@ -52,11 +52,13 @@ pub fn compare(
     progress: &mut dyn FnMut(&str),
 ) -> Result<Vec<Record>, Error> {
     let sha256 = model.sha256()?;
-    let subject = Subject { model: model.name(), model_sha256: &sha256, graph, batch: options.batch };
+    let subject =
+        Subject { model: model.name(), model_sha256: &sha256, graph, batch: options.batch };
     let mut records = Vec::new();
     for chip in chips {
         progress(&chip.id);
-        let own_format = options.precision.is_none_or(|p| p == anychip_predict::model_precision(graph));
+        let own_format =
+            options.precision.is_none_or(|p| p == anychip_predict::model_precision(graph));
         let here = crate::targets::find_place(&chip.id).is_some();
         // A run is in the model's own format by anychip's own stack; anything else asked for is an estimate.
         let asked_for_this = own_format && options.stack.as_ref().is_none_or(|s| s == "anychip");
@@ -77,7 +79,11 @@ pub fn compare(
 }
 
 /// Estimates the subject on a chip, with the catalogue's prices and sizes.
-pub fn estimate(subject: &Subject<'_>, chip: &Chip, options: &CompareOptions) -> Result<Record, Error> {
+pub fn estimate(
+    subject: &Subject<'_>,
+    chip: &Chip,
+    options: &CompareOptions,
+) -> Result<Record, Error> {
     let request = Request {
         model: subject.model,
         model_sha256: subject.model_sha256,

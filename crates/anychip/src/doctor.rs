@@ -44,14 +44,30 @@ pub fn doctor() -> Vec<Finding> {
         findings.push(Finding {
             what: format!("target `{}`", target.id()),
             here: !places.is_empty(),
-            detail: if places.is_empty() { "no place to run".to_string() } else { format!("runs at {}", places.join(", ")) },
+            detail: if places.is_empty() {
+                "no place to run".to_string()
+            } else {
+                format!("runs at {}", places.join(", "))
+            },
             gives: "programs for its chips".to_string(),
         });
     }
-    findings.push(meter("instruction counter", &mut Instructions::find(), "instructions per second in `bench`"));
-    findings.push(meter("energy counter", &mut PackageEnergy::find(), "watts and joules in `bench` and `compare`"));
-    findings.push(tool("NVIDIA GPU", "nvidia-smi", &["--query-gpu=name", "--format=csv,noheader"],
-        "measured figures of the GPU, once the target `pjrt` is built"));
+    findings.push(meter(
+        "instruction counter",
+        &mut Instructions::find(),
+        "instructions per second in `bench`",
+    ));
+    findings.push(meter(
+        "energy counter",
+        &mut PackageEnergy::find(),
+        "watts and joules in `bench` and `compare`",
+    ));
+    findings.push(tool(
+        "NVIDIA GPU",
+        "nvidia-smi",
+        &["--query-gpu=name", "--format=csv,noheader"],
+        "measured figures of the GPU, once the target `pjrt` is built",
+    ));
     findings
 }
 

@@ -49,7 +49,9 @@ pub enum Error {
     #[error(transparent)]
     Run(#[from] RunError),
     /// A size that has a name and no number.
-    #[error("the size `{name}` of input `{input}` is not known\n  help: give it with --dim {name}=SIZE")]
+    #[error(
+        "the size `{name}` of input `{input}` is not known\n  help: give it with --dim {name}=SIZE"
+    )]
     UnknownDim {
         /// The name.
         name: String,
@@ -57,7 +59,9 @@ pub enum Error {
         input: String,
     },
     /// A chip without a target that runs here.
-    #[error("`{chip}` cannot run anything on this machine, only be estimated\n  help: `anychip compare MODEL --chips {chip}` estimates it; `anychip doctor` lists what runs here")]
+    #[error(
+        "`{chip}` cannot run anything on this machine, only be estimated\n  help: `anychip compare MODEL --chips {chip}` estimates it; `anychip doctor` lists what runs here"
+    )]
     NotHere {
         /// The chip.
         chip: String,
@@ -92,7 +96,8 @@ fn lines(problems: &[String]) -> String {
 fn refusal_lines(all: &[Refusal]) -> String {
     all.iter()
         .map(|r| {
-            let help = r.refused.help.as_ref().map(|h| format!("\n    help: {h}")).unwrap_or_default();
+            let help =
+                r.refused.help.as_ref().map(|h| format!("\n    help: {h}")).unwrap_or_default();
             format!("  {} ({}): {}{help}", r.node, r.op, r.refused.reason)
         })
         .collect::<Vec<_>>()

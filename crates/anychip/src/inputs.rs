@@ -31,7 +31,11 @@ pub fn arrange(graph: &Graph, arrays: &Arrays) -> Result<Vec<Tensor>, Error> {
             ));
         }
         if found.rank() != ty.rank() {
-            problems.push(format!("input `{name}` is {found}, expected {ty}: {} dims instead of {}", found.rank(), ty.rank()));
+            problems.push(format!(
+                "input `{name}` is {found}, expected {ty}: {} dims instead of {}",
+                found.rank(),
+                ty.rank()
+            ));
         } else {
             for (axis, (dim, &size)) in ty.shape.iter().zip(tensor.shape()).enumerate() {
                 match dim {
@@ -88,7 +92,12 @@ pub fn made_up(graph: &Graph) -> Result<Vec<Tensor>, Error> {
     let mut tensors = Vec::new();
     for (name, value, ty) in input_types(graph) {
         let shape = ty.fixed_shape().ok_or_else(|| Error::UnknownDim {
-            name: ty.shape.iter().find(|d| d.fixed().is_none()).map(ToString::to_string).unwrap_or_default(),
+            name: ty
+                .shape
+                .iter()
+                .find(|d| d.fixed().is_none())
+                .map(ToString::to_string)
+                .unwrap_or_default(),
             input: name.to_string(),
         })?;
         let count: usize = shape.iter().product();
@@ -105,7 +114,8 @@ pub fn made_up(graph: &Graph) -> Result<Vec<Tensor>, Error> {
                 }
             })
             .collect();
-        tensors.push(Tensor::from_f64(ty.dtype, shape, &values).map_err(anychip_ir::IrError::from)?);
+        tensors
+            .push(Tensor::from_f64(ty.dtype, shape, &values).map_err(anychip_ir::IrError::from)?);
     }
     Ok(tensors)
 }
@@ -133,7 +143,11 @@ fn index_bound(graph: &Graph, value: ValueId) -> Option<usize> {
         }
         let keeps_values = matches!(
             prim,
-            Prim::Cast { .. } | Prim::Reshape | Prim::Broadcast | Prim::Transpose { .. } | Prim::Slice { .. }
+            Prim::Cast { .. }
+                | Prim::Reshape
+                | Prim::Broadcast
+                | Prim::Transpose { .. }
+                | Prim::Slice { .. }
         );
         if keeps_values && same.contains(&node.inputs[0]) {
             same.push(node.outputs[0]);

@@ -59,8 +59,10 @@ pub fn inspect(model: &Model, optimized: &Graph) -> Result<Facts, Error> {
             let verdict = match legalise(target.as_ref(), optimized) {
                 Ok(_) => "all of it".to_string(),
                 Err(refusals) => {
-                    let list: Vec<String> =
-                        refusals.iter().map(|r| format!("{} ({})", r.node, r.refused.reason)).collect();
+                    let list: Vec<String> = refusals
+                        .iter()
+                        .map(|r| format!("{} ({})", r.node, r.refused.reason))
+                        .collect();
                     format!("not {}", list.join(", "))
                 }
             };
@@ -70,7 +72,10 @@ pub fn inspect(model: &Model, optimized: &Graph) -> Result<Facts, Error> {
     Ok(Facts {
         origin: format!("{}, opset {}", model.imported().producer, model.imported().opset),
         inputs: named(graph.inputs(), input_names.collect()),
-        outputs: named(graph.outputs(), graph.output_names().iter().map(ToString::to_string).collect()),
+        outputs: named(
+            graph.outputs(),
+            graph.output_names().iter().map(ToString::to_string).collect(),
+        ),
         parameters,
         weight_bytes,
         macs: work.groups.iter().map(|g| g.macs).sum(),

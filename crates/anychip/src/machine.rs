@@ -31,9 +31,11 @@ pub fn this_cpu(measure: bool, threads: Option<usize>) -> Chip {
     memory.bytes = cpu.memory.map(|bytes| Spec::measured(bytes as f64, read));
     if measure {
         let peaks = Peaks::measure(cpu.simd, &Pool::new(threads));
-        let source = format!("micro-benchmark on this machine, {threads} threads, {}", cpu.simd.name());
+        let source =
+            format!("micro-benchmark on this machine, {threads} threads, {}", cpu.simd.name());
         memory.bytes_per_second = Some(Spec::measured(peaks.read_bandwidth, source.clone()));
-        let peak = Peak { dense: Some(Spec::measured(peaks.flops_all_cores, source)), ..Peak::default() };
+        let peak =
+            Peak { dense: Some(Spec::measured(peaks.flops_all_cores, source)), ..Peak::default() };
         compute.peaks.insert(Precision::F32, peak);
     }
     compute.memory.push(memory);

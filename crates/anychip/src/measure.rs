@@ -84,7 +84,9 @@ pub fn measure(
     let start = Instant::now();
     energy.start();
     instructions.start();
-    while (latencies.len() < options.runs || start.elapsed() < options.duration) && latencies.len() < MOST_RUNS {
+    while (latencies.len() < options.runs || start.elapsed() < options.duration)
+        && latencies.len() < MOST_RUNS
+    {
         let before = Instant::now();
         engine.run(inputs)?;
         latencies.push(before.elapsed().as_secs_f64());
@@ -118,22 +120,31 @@ pub fn measure(
     }
     match chip.compute().and_then(|c| c.peak(precision)) {
         Some(peak) => record.set_utilization(&peak.figure()?)?,
-        None => record.mark_absent([Field::Utilization], format!("no {precision} peak of {}", chip.id)),
+        None => {
+            record.mark_absent([Field::Utilization], format!("no {precision} peak of {}", chip.id))
+        }
     }
     match instructions {
-        Ok(count) => record.ips = Some(Figure::measured(count / seconds, "instructions retired / clock")?),
+        Ok(count) => {
+            record.ips = Some(Figure::measured(count / seconds, "instructions retired / clock")?)
+        }
         Err(reason) => record.mark_absent([Field::Ips], reason),
     }
     match joules {
         Ok(joules) if joules > 0.0 => {
-            record.set_power(Figure::measured(joules / seconds, "package energy counter / clock")?)?;
+            record
+                .set_power(Figure::measured(joules / seconds, "package energy counter / clock")?)?;
         }
-        Ok(_) => record.mark_absent([Field::Power, Field::Energy], "the energy counter did not move"),
+        Ok(_) => {
+            record.mark_absent([Field::Power, Field::Energy], "the energy counter did not move")
+        }
         Err(reason) => record.mark_absent([Field::Power, Field::Energy], reason),
     }
     if let Some(bytes) = counters.peak_bytes {
-        record.peak_memory_bytes =
-            Some(Figure::measured(bytes as f64, "activations at the peak, as allocated, weights excluded")?);
+        record.peak_memory_bytes = Some(Figure::measured(
+            bytes as f64,
+            "activations at the peak, as allocated, weights excluded",
+        )?);
     }
     add_chip_facts(&mut record, chip)?;
     record.mark_absent([Field::PeakMemory], "the target does not count it");
@@ -160,4 +171,3 @@ fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
-

@@ -27,7 +27,9 @@ impl PackageEnergy {
     pub fn find() -> PackageEnergy {
         let folder = Path::new("/sys/class/powercap");
         let mut zones = Vec::new();
-        let mut reason = "no energy counter on this machine (/sys/class/powercap has no package zone)".to_string();
+        let mut reason =
+            "no energy counter on this machine (/sys/class/powercap has no package zone)"
+                .to_string();
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
         for entry in entries {
             let path = entry.path();
@@ -38,8 +40,12 @@ impl PackageEnergy {
                 continue;
             }
             match std::fs::read_to_string(path.join("energy_uj")) {
-                Ok(_) => zones.push(Zone { counter: path.join("energy_uj"), wraps_at, start: None }),
-                Err(error) => reason = format!("the energy counter cannot be read ({error}); it needs root"),
+                Ok(_) => {
+                    zones.push(Zone { counter: path.join("energy_uj"), wraps_at, start: None })
+                }
+                Err(error) => {
+                    reason = format!("the energy counter cannot be read ({error}); it needs root")
+                }
             }
         }
         PackageEnergy { zones, reason }

@@ -59,7 +59,8 @@ impl Model {
     pub fn load_with(path: &Path, options: &ImportOptions) -> Result<Model, Error> {
         let imported = anychip_onnx::load(path, options)
             .map_err(|problems| Error::Model { path: path.to_path_buf(), problems })?;
-        let name = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+        let name =
+            path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
         Ok(Model { path: path.to_path_buf(), name, imported })
     }
 
@@ -153,7 +154,11 @@ const USUAL_LENGTH: usize = 128;
 
 /// Chooses a number for every named size: as given; the batch for the first dim of inputs; and where a name
 /// says it is a length, the usual one, which is reported as assumed.
-pub fn choose_sizes(graph: &Graph, given: &BTreeMap<String, usize>, batch: usize) -> Result<Sizes, Error> {
+pub fn choose_sizes(
+    graph: &Graph,
+    given: &BTreeMap<String, usize>,
+    batch: usize,
+) -> Result<Sizes, Error> {
     let mut sizes = Sizes { numbers: given.clone(), assumed: Vec::new() };
     for (name, _, ty) in input_types(graph) {
         for (axis, dim) in ty.shape.iter().enumerate() {
@@ -168,7 +173,10 @@ pub fn choose_sizes(graph: &Graph, given: &BTreeMap<String, usize>, batch: usize
                 } else if lower.contains("past") || lower.contains("cache") {
                     sizes.assumed.push((symbol.clone(), 0));
                     sizes.numbers.insert(symbol, 0);
-                } else if ["seq", "length", "token", "time", "frames"].iter().any(|w| lower.contains(w)) {
+                } else if ["seq", "length", "token", "time", "frames"]
+                    .iter()
+                    .any(|w| lower.contains(w))
+                {
                     sizes.assumed.push((symbol.clone(), USUAL_LENGTH));
                     sizes.numbers.insert(symbol, USUAL_LENGTH);
                 } else {

@@ -7,13 +7,18 @@ use clap_complete::Shell;
 
 /// One trained model in, any accelerator out: run it here, estimate it everywhere else, with the basis of each number.
 #[derive(Debug, Parser)]
-#[command(name = "anychip", version, about, after_help = "Examples:
+#[command(
+    name = "anychip",
+    version,
+    about,
+    after_help = "Examples:
   anychip compare models/digits-cnn.onnx
   anychip run models/digits-cnn.onnx --input models/digits-cnn.npz
   anychip bench model.onnx --batch 8 --threads 2
   anychip chips nvidia-a100-sxm4-80gb
 
-Exit status: 0 done, 1 the model or data cannot be processed, 2 wrong usage.")]
+Exit status: 0 done, 1 the model or data cannot be processed, 2 wrong usage."
+)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -96,12 +101,14 @@ pub(crate) struct Compare {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "The archive's keys are the model's input names; `anychip inspect MODEL` lists them. An array called
+#[command(
+    after_help = "The archive's keys are the model's input names; `anychip inspect MODEL` lists them. An array called
 `labels` is compared with the largest output of each row, and the accuracy printed.
 
 Examples:
   anychip run models/digits-cnn.onnx --input models/digits-cnn.npz
-  anychip run model.onnx --input x.npz --output y.npz --threads 1")]
+  anychip run model.onnx --input x.npz --output y.npz --threads 1"
+)]
 pub(crate) struct Run {
     /// An ONNX file
     #[arg(value_hint = ValueHint::FilePath)]

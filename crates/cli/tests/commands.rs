@@ -32,7 +32,12 @@ fn succeeds(arguments: &[&str]) -> String {
 fn fails(arguments: &[&str], status: i32) -> String {
     let output = anychip(arguments);
     let err = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(status), "{arguments:?}\n{}\n{err}", text(&output.stdout));
+    assert_eq!(
+        output.status.code(),
+        Some(status),
+        "{arguments:?}\n{}\n{err}",
+        text(&output.stdout)
+    );
     assert!(!err.contains("panicked"), "{err}");
     err
 }
@@ -62,11 +67,13 @@ impl Drop for Folder {
 
 #[test]
 fn the_digits_models_are_as_accurate_as_their_training_said() {
-    for (model, least) in [("digits-cnn", 95.0), ("digits-transformer", 93.0), ("digits-rnn", 93.0)] {
+    for (model, least) in [("digits-cnn", 95.0), ("digits-transformer", 93.0), ("digits-rnn", 93.0)]
+    {
         let (onnx, npz) = (format!("models/{model}.onnx"), format!("models/{model}.npz"));
         let out = succeeds(&["run", &onnx, "--input", &npz]);
         let line = out.lines().find(|l| l.starts_with("accuracy ")).expect("an accuracy");
-        let percent: f64 = line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number");
+        let percent: f64 =
+            line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number");
         assert!(percent >= least, "{model}: {line}");
         let plain = succeeds(&["run", &onnx, "--input", &npz, "--no-optimize"]);
         assert!(plain.contains(line), "the passes changed the accuracy of {model}: {plain}");
@@ -77,12 +84,19 @@ fn the_digits_models_are_as_accurate_as_their_training_said() {
 fn compare_measures_what_is_here_and_estimates_or_refuses_the_rest() {
     let out = succeeds(&["compare", "models/digits-cnn.onnx", "--json"]);
     let records = anychip_record::read_json_lines(&out).expect("records");
-    let find = |chip: &str| records.iter().find(|r| r.chip == chip).unwrap_or_else(|| panic!("no {chip}"));
+    let find =
+        |chip: &str| records.iter().find(|r| r.chip == chip).unwrap_or_else(|| panic!("no {chip}"));
     let basis = |chip: &str| find(chip).latency_s.as_ref().map(|f| f.basis());
     assert_eq!(basis("cpu"), Some(anychip_units::Basis::Measured));
     assert_eq!(basis("nvidia-a100-sxm4-80gb"), Some(anychip_units::Basis::Estimated));
     assert!(find("ibm-truenorth").why_not.as_ref().is_some_and(|why| why.contains("spik")));
-    let table = succeeds(&["compare", "models/digits-cnn.onnx", "--estimate", "--chips", "nvidia-t4,google-tpu-v4"]);
+    let table = succeeds(&[
+        "compare",
+        "models/digits-cnn.onnx",
+        "--estimate",
+        "--chips",
+        "nvidia-t4,google-tpu-v4",
+    ]);
     assert!(table.contains("nvidia-t4") && table.contains("google-tpu-v4"), "{table}");
 }
 
@@ -91,9 +105,15 @@ fn optimize_writes_a_model_that_runs_the_same() {
     let folder = Folder::new("optimize");
     let out = folder.0.join("out.onnx").to_string_lossy().into_owned();
     succeeds(&["optimize", "models/digits-transformer.onnx", "-o", &out]);
-    let before = succeeds(&["run", "models/digits-transformer.onnx", "--input", "models/digits-transformer.npz"]);
+    let before = succeeds(&[
+        "run",
+        "models/digits-transformer.onnx",
+        "--input",
+        "models/digits-transformer.npz",
+    ]);
     let after = succeeds(&["run", &out, "--input", "models/digits-transformer.npz"]);
-    let accuracy = |text: &str| text.lines().find(|l| l.starts_with("accuracy")).map(str::to_string);
+    let accuracy =
+        |text: &str| text.lines().find(|l| l.starts_with("accuracy")).map(str::to_string);
     assert_eq!(accuracy(&before), accuracy(&after));
 }
 
@@ -134,7 +154,8 @@ bytes_per_second = { value = 50e9, source = "sheet" }
     );
     let page = succeeds(&["chips", "acme-one", "--catalog", &file]);
     assert!(page.contains("Acme One") && page.contains("a data sheet made up"), "{page}");
-    let table = succeeds(&["compare", "models/digits-cnn.onnx", "--chips", "acme-one", "--catalog", &file]);
+    let table =
+        succeeds(&["compare", "models/digits-cnn.onnx", "--chips", "acme-one", "--catalog", &file]);
     assert!(table.contains("acme-one"), "{table}");
 }
 
@@ -173,7 +194,10 @@ fn wrong_usage_ends_with_status_two() {
 fn an_unknown_chip_gets_a_suggestion() {
     let err = fails(&["compare", "models/digits-cnn.onnx", "--chips", "nvidia-t5"], 1);
     assert!(err.contains("nvidia-t4"), "{err}");
-    let err = fails(&["run", "models/digits-cnn.onnx", "--input", "models/digits-cnn.npz", "--on", "nvidia-t4"], 1);
+    let err = fails(
+        &["run", "models/digits-cnn.onnx", "--input", "models/digits-cnn.npz", "--on", "nvidia-t4"],
+        1,
+    );
     assert!(err.contains("only be estimated"), "{err}");
 }
 

@@ -34,7 +34,10 @@ impl fmt::Display for Mismatch {
         match self {
             Mismatch::Type { found, expected } => write!(f, "is {found}, expected {expected}"),
             Mismatch::Elements { count, of, at, found, expected } => {
-                write!(f, "{count} of {of} elements differ, most at {at}: {found:e}, expected {expected:e}")
+                write!(
+                    f,
+                    "{count} of {of} elements differ, most at {at}: {found:e}, expected {expected:e}"
+                )
             }
         }
     }
@@ -92,9 +95,13 @@ pub fn compare(found: &Tensor, expected: &Tensor, factor: f64) -> Result<(), Mis
     let wrong: Vec<usize> = (0..a.len()).filter(|&i| excess(i) > 1.0).collect();
     match wrong.iter().copied().max_by(|&i, &j| excess(i).total_cmp(&excess(j))) {
         None => Ok(()),
-        Some(at) => {
-            Err(Mismatch::Elements { count: wrong.len(), of: a.len(), at, found: a[at], expected: b[at] })
-        }
+        Some(at) => Err(Mismatch::Elements {
+            count: wrong.len(),
+            of: a.len(),
+            at,
+            found: a[at],
+            expected: b[at],
+        }),
     }
 }
 
@@ -105,8 +112,11 @@ mod tests {
     #[test]
     fn what_differs_is_told() {
         let floats = |v: [f32; 3]| Tensor::from_vec([3], v.to_vec()).unwrap();
-        assert!(compare(&floats([1.0, 2.0, f32::NAN]), &floats([1.0, 2.000_01, f32::NAN]), 1.0).is_ok());
-        let wrong = compare(&floats([1.0, 2.0, 3.0]), &floats([1.0, 2.1, f32::INFINITY]), 1.0).unwrap_err();
+        assert!(
+            compare(&floats([1.0, 2.0, f32::NAN]), &floats([1.0, 2.000_01, f32::NAN]), 1.0).is_ok()
+        );
+        let wrong =
+            compare(&floats([1.0, 2.0, 3.0]), &floats([1.0, 2.1, f32::INFINITY]), 1.0).unwrap_err();
         assert!(matches!(wrong, Mismatch::Elements { count: 2, at: 2, .. }), "{wrong}");
         let (a, b) = (Tensor::from_i64s(&[1, 2]), Tensor::from_i64s(&[1, 3]));
         assert!(compare(&a, &b, 1e9).is_err());

@@ -17,11 +17,14 @@ impl Random {
     /// A seed from a case's name, so that a case has the same operands whatever runs before it.
     pub fn seed_of(name: &str) -> u64 {
         // FNV-1a, 64 bits.
-        name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+        name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+        })
     }
 
     fn bits(&mut self) -> u32 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 32) as u32
     }
 
@@ -37,7 +40,8 @@ impl Random {
 
     /// A tensor whose elements lie in `low..high`, rounded to the type.
     pub fn tensor(&mut self, dtype: DType, shape: &[usize], low: f64, high: f64) -> Tensor {
-        let values: Vec<f64> = (0..shape.iter().product::<usize>()).map(|_| self.between(low, high)).collect();
+        let values: Vec<f64> =
+            (0..shape.iter().product::<usize>()).map(|_| self.between(low, high)).collect();
         Tensor::from_f64(dtype, shape, &values).expect("test shapes are small")
     }
 
@@ -45,7 +49,8 @@ impl Random {
     pub fn suitable(&mut self, dtype: DType, shape: &[usize]) -> Tensor {
         match dtype {
             DType::Bool => {
-                let values: Vec<bool> = (0..shape.iter().product::<usize>()).map(|_| self.below(2) == 1).collect();
+                let values: Vec<bool> =
+                    (0..shape.iter().product::<usize>()).map(|_| self.below(2) == 1).collect();
                 Tensor::from_bools(shape, values).expect("test shapes are small")
             }
             float if float.is_float() => self.tensor(dtype, shape, -2.0, 2.0),
@@ -57,7 +62,8 @@ impl Random {
     /// Indices into a dim of `size`, some of them negative.
     pub fn indices(&mut self, shape: &[usize], size: usize) -> Tensor {
         let n = size as f64;
-        let values: Vec<f64> = (0..shape.iter().product::<usize>()).map(|_| self.between(-n, n).floor()).collect();
+        let values: Vec<f64> =
+            (0..shape.iter().product::<usize>()).map(|_| self.between(-n, n).floor()).collect();
         Tensor::from_f64(DType::I64, shape, &values).expect("test shapes are small")
     }
 }

@@ -78,7 +78,8 @@ pub fn run(target: &dyn Target, family: Family, settings: &Settings<'_>) -> Repo
     let chip = some_chip();
     let default_threads = [None];
     let threads = if settings.threads.is_empty() { &default_threads[..] } else { settings.threads };
-    let mut passing_skips: Vec<(usize, bool, bool)> = (0..settings.skip.len()).map(|i| (i, false, true)).collect();
+    let mut passing_skips: Vec<(usize, bool, bool)> =
+        (0..settings.skip.len()).map(|i| (i, false, true)).collect();
     for case in family.cases() {
         let skip = settings.skip.iter().position(|(name, _)| case.name.starts_with(name));
         let mut worst = Outcome::Passed;
@@ -105,8 +106,12 @@ pub fn run(target: &dyn Target, family: Family, settings: &Settings<'_>) -> Repo
     for (i, met, passes) in passing_skips {
         let (name, reason) = settings.skip[i];
         if met && passes {
-            report.failures.push(format!("{name} passes; it need not be skipped any more ({reason})"));
-        } else if !met && !Family::ALL.iter().any(|f| f.cases().iter().any(|c| c.name.starts_with(name))) {
+            report
+                .failures
+                .push(format!("{name} passes; it need not be skipped any more ({reason})"));
+        } else if !met
+            && !Family::ALL.iter().any(|f| f.cases().iter().any(|c| c.name.starts_with(name)))
+        {
             report.failures.push(format!("{name} is skipped ({reason}) and no case begins so"));
         }
     }
@@ -114,20 +119,28 @@ pub fn run(target: &dyn Target, family: Family, settings: &Settings<'_>) -> Repo
 }
 
 /// Runs one case: all its operand sets, each twice, through one session.
-pub fn run_case(target: &dyn Target, chip: &Chip, options: &CompileOptions, case: &Case) -> Outcome {
+pub fn run_case(
+    target: &dyn Target,
+    chip: &Chip,
+    options: &CompileOptions,
+    case: &Case,
+) -> Outcome {
     let legal = match legalise(target, &case.graph) {
         Ok(legal) => legal,
         Err(refusals) => {
-            let why: Vec<String> = refusals.iter().map(|r| format!("{}: {}", r.op, r.refused.reason)).collect();
+            let why: Vec<String> =
+                refusals.iter().map(|r| format!("{}: {}", r.op, r.refused.reason)).collect();
             return Outcome::Refused(why.join("; "));
         }
     };
     let run = || -> Result<(), String> {
         let program = target.compile(&legal, chip, options).map_err(|e| format!("compile: {e}"))?;
-        let place = target.places().into_iter().next().ok_or("the target has no place to run at")?;
+        let place =
+            target.places().into_iter().next().ok_or("the target has no place to run at")?;
         let mut session = program.open(&place).map_err(|e| format!("open: {e}"))?;
         for inputs in &case.inputs {
-            let expected = evaluate(&case.graph, inputs).map_err(|e| format!("the reference itself: {e}"))?;
+            let expected =
+                evaluate(&case.graph, inputs).map_err(|e| format!("the reference itself: {e}"))?;
             let views: Vec<TensorView<'_>> = inputs.iter().map(Tensor::view).collect();
             // Twice, because a session may keep what the first run left.
             for _ in 0..2 {

@@ -1,5 +1,8 @@
 //! Memory that a run writes to: aligned to a cache line, asked for politely, never aborting.
-#![allow(unsafe_code, reason = "aligned allocation through `std::alloc`; every block states its contract")]
+#![allow(
+    unsafe_code,
+    reason = "aligned allocation through `std::alloc`; every block states its contract"
+)]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
@@ -47,7 +50,9 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         if self.len > 0 {
             // SAFETY: allocated in `new` with this layout, which was valid there.
-            unsafe { dealloc(self.start.as_ptr(), Layout::from_size_align_unchecked(self.len, ALIGNMENT)) };
+            unsafe {
+                dealloc(self.start.as_ptr(), Layout::from_size_align_unchecked(self.len, ALIGNMENT))
+            };
         }
     }
 }

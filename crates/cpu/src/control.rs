@@ -13,15 +13,23 @@ use crate::step::Barrier;
 pub(crate) fn lower(node: &Node, shared: &Arc<Shared>) -> Option<Box<dyn Barrier>> {
     let nested = |graph: &Graph| Executable::nested(graph.clone(), Arc::clone(shared));
     match (node.op.prim()?, node.regions.as_slice()) {
-        (Prim::If, [then, otherwise]) => Some(Box::new(Branch { then: nested(then), otherwise: nested(otherwise) })),
-        (Prim::Loop { carried }, [body]) => Some(Box::new(Repeat { carried: *carried, body: nested(body) })),
+        (Prim::If, [then, otherwise]) => {
+            Some(Box::new(Branch { then: nested(then), otherwise: nested(otherwise) }))
+        }
+        (Prim::Loop { carried }, [body]) => {
+            Some(Box::new(Repeat { carried: *carried, body: nested(body) }))
+        }
         _ => None,
     }
 }
 
 /// A claimed composite whose kernel does not do this form of it: its expansion as a graph of its own. `None` where
 /// expanding fails, which the reference evaluator then reports.
-pub(crate) fn expanded(node: &Node, graph: &Graph, shared: &Arc<Shared>) -> Option<Box<dyn Barrier>> {
+pub(crate) fn expanded(
+    node: &Node,
+    graph: &Graph,
+    shared: &Arc<Shared>,
+) -> Option<Box<dyn Barrier>> {
     let Op::Composite(composite) = &node.op else { return None };
     let mut b = Builder::new(composite.name());
     let mut operands = Vec::new();

@@ -49,7 +49,11 @@ struct Key {
 impl Key {
     fn matches(&self, inputs: &[TensorView<'_>]) -> bool {
         self.shapes.iter().zip(inputs).all(|(shape, input)| shape == input.shape)
-            && self.values.iter().zip(inputs).all(|(value, input)| value.as_ref().is_none_or(|v| v == input.data))
+            && self
+                .values
+                .iter()
+                .zip(inputs)
+                .all(|(value, input)| value.as_ref().is_none_or(|v| v == input.data))
     }
 }
 
@@ -70,7 +74,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Executable {
     pub(crate) fn new(graph: Graph, shared: Arc<Shared>) -> Executable {
         let holds_sizes = inputs_that_hold_sizes(&graph);
-        Executable { graph, shared, is_nested: false, holds_sizes, plans: Mutex::default(), idle: Mutex::default() }
+        Executable {
+            graph,
+            shared,
+            is_nested: false,
+            holds_sizes,
+            plans: Mutex::default(),
+            idle: Mutex::default(),
+        }
     }
 
     /// A graph that a step of another runs.
@@ -104,8 +115,15 @@ impl Executable {
         {
             let mut plans = lock(&self.plans);
             // A plan that fits was checked against the element types when it was made; they cannot differ by key.
-            let same_types = self.graph.inputs().iter().zip(inputs).all(|(&v, i)| self.graph.ty(v).dtype == i.dtype);
-            if let Some(position) = plans.iter().position(|(key, _)| same_types && key.matches(inputs)) {
+            let same_types = self
+                .graph
+                .inputs()
+                .iter()
+                .zip(inputs)
+                .all(|(&v, i)| self.graph.ty(v).dtype == i.dtype);
+            if let Some(position) =
+                plans.iter().position(|(key, _)| same_types && key.matches(inputs))
+            {
                 let last = plans.len() - 1;
                 plans[position..=last].rotate_left(1);
                 return Ok(Arc::clone(&plans[last].1));
@@ -137,7 +155,11 @@ impl Executable {
 
     fn check_count(&self, found: usize) -> Result<(), IrError> {
         let expected = self.graph.inputs().len();
-        if found == expected { Ok(()) } else { Err(IrError::OperandCount { op: "graph", expected, found }) }
+        if found == expected {
+            Ok(())
+        } else {
+            Err(IrError::OperandCount { op: "graph", expected, found })
+        }
     }
 
     /// Element types, ranks, fixed sizes, and that a name means one size throughout.
@@ -147,7 +169,11 @@ impl Executable {
             let v = self.graph.inputs()[i];
             let found = TensorType::new(inputs[i].dtype, inputs[i].shape.iter().copied());
             IrError::Input {
-                name: self.graph.value_name(v).filter(|n| !n.is_empty()).map_or(format!("#{i}"), str::to_string),
+                name: self
+                    .graph
+                    .value_name(v)
+                    .filter(|n| !n.is_empty())
+                    .map_or(format!("#{i}"), str::to_string),
                 found: found.to_string(),
                 expected: self.graph.ty(v).to_string(),
             }
@@ -160,13 +186,18 @@ impl Executable {
             for (dim, &size) in ty.shape.iter().zip(input.shape) {
                 match dim {
                     Dim::Fixed(n) if *n != size => return Err(wrong(i)),
-                    Dim::Sym(name) if !self.is_nested && *sizes.entry(name).or_insert(size) != size => return Err(wrong(i)),
+                    Dim::Sym(name)
+                        if !self.is_nested && *sizes.entry(name).or_insert(size) != size =>
+                    {
+                        return Err(wrong(i));
+                    }
                     Dim::Fixed(_) | Dim::Sym(_) | Dim::Expr(_) => {}
                 }
             }
         }
         for (i, input) in inputs.iter().enumerate().filter(|_| !self.is_nested) {
-            for (dim, &size) in self.graph.ty(self.graph.inputs()[i]).shape.iter().zip(input.shape) {
+            for (dim, &size) in self.graph.ty(self.graph.inputs()[i]).shape.iter().zip(input.shape)
+            {
                 if let Dim::Expr(_) = dim
                     && dim.evaluate(&|name| sizes.get(name).copied()).is_some_and(|n| n != size)
                 {
@@ -184,7 +215,10 @@ impl Executable {
         for &v in self.graph.inputs() {
             let ty = self.graph.ty(v);
             if let Some(dim) = ty.shape.iter().find(|d| d.fixed().is_none()) {
-                lines.push(format!("{}: {dim} is taken as 1", self.graph.value_name(v).unwrap_or("an input")));
+                lines.push(format!(
+                    "{}: {dim} is taken as 1",
+                    self.graph.value_name(v).unwrap_or("an input")
+                ));
             }
             let shape = ty.shape.iter().map(|d| d.evaluate(&|_| Some(1)).unwrap_or(1)).collect();
             bindings.push(Binding { shape, value: None });
@@ -192,7 +226,11 @@ impl Executable {
         match Plan::new(&self.graph, &bindings, &self.shared) {
             Ok(plan) => {
                 lines.extend(plan.lines.iter().cloned());
-                lines.push(format!("arena: {} bytes, with results {} bytes", plan.arena_bytes(), plan.peak_bytes()));
+                lines.push(format!(
+                    "arena: {} bytes, with results {} bytes",
+                    plan.arena_bytes(),
+                    plan.peak_bytes()
+                ));
             }
             Err(error) => lines.push(format!("no plan for these sizes: {error}")),
         }

@@ -53,7 +53,13 @@ pub(crate) struct Tail<'a> {
 impl<'a> Tail<'a> {
     /// The anchor alone.
     pub(crate) fn alone(anchor: &'a Node) -> Tail<'a> {
-        Tail { anchor, absorbed: Vec::new(), bias: None, residual: None, activation: Activation::None }
+        Tail {
+            anchor,
+            absorbed: Vec::new(),
+            bias: None,
+            residual: None,
+            activation: Activation::None,
+        }
     }
 
     /// What was absorbed, for `explain`.
@@ -90,7 +96,11 @@ impl<'a> Groups<'a> {
     /// Forms the groups of the live nodes: tails first, then chains of what is left.
     pub(crate) fn form(cx: &Cx<'a>, live: &[bool]) -> Groups<'a> {
         let graph = cx.graph;
-        let mut uses = Uses { graph, users: vec![Vec::new(); graph.value_count()], is_output: vec![false; graph.value_count()] };
+        let mut uses = Uses {
+            graph,
+            users: vec![Vec::new(); graph.value_count()],
+            is_output: vec![false; graph.value_count()],
+        };
         for (id, node) in graph.iter().filter(|(id, _)| live[id.index()]) {
             node.inputs.iter().for_each(|v| uses.users[v.index()].push(id));
         }
@@ -104,7 +114,11 @@ impl<'a> Groups<'a> {
             if is_anchor && cx.is_sized(node) {
                 let (tail, ids) = follow(cx, &uses, &all, node);
                 if let Some(&last) = ids.last() {
-                    all.add(Group::Tail(tail), std::iter::once(id).chain(ids.iter().copied()), last);
+                    all.add(
+                        Group::Tail(tail),
+                        std::iter::once(id).chain(ids.iter().copied()),
+                        last,
+                    );
                 }
             }
         }
@@ -117,7 +131,8 @@ impl<'a> Groups<'a> {
                 }
             }
         }
-        let backwards: Vec<(NodeId, &Node)> = graph.iter().filter(|(id, _)| live[id.index()]).collect();
+        let backwards: Vec<(NodeId, &Node)> =
+            graph.iter().filter(|(id, _)| live[id.index()]).collect();
         for &(id, node) in backwards.iter().rev() {
             if all.group_of[id.index()].is_none() && cx.is_sized(node) && is_step(cx, node) {
                 let ids = chain(cx, &uses, &all, id);
@@ -161,11 +176,17 @@ impl<'a> Uses<'a> {
 
 /// Whether a node swaps the two middle ones of four dims.
 fn swaps_heads(cx: &Cx<'_>, node: &Node) -> bool {
-    cx.is_sized(node) && matches!(node.op.prim(), Some(Prim::Transpose { permutation }) if permutation == &[0, 2, 1, 3])
+    cx.is_sized(node)
+        && matches!(node.op.prim(), Some(Prim::Transpose { permutation }) if permutation == &[0, 2, 1, 3])
 }
 
 /// The transposes around an attention that nothing else uses.
-fn surround<'a>(cx: &Cx<'a>, uses: &Uses<'a>, id: NodeId, node: &'a Node) -> (Heads<'a>, Vec<NodeId>) {
+fn surround<'a>(
+    cx: &Cx<'a>,
+    uses: &Uses<'a>,
+    id: NodeId,
+    node: &'a Node,
+) -> (Heads<'a>, Vec<NodeId>) {
     let mut heads = Heads::alone(node);
     let mut ids = vec![id];
     for i in 0..3 {
@@ -195,13 +216,22 @@ fn surround<'a>(cx: &Cx<'a>, uses: &Uses<'a>, id: NodeId, node: &'a Node) -> (He
 }
 
 /// What of the anchor's surroundings its kernel can do as it writes the result.
-fn follow<'a>(cx: &Cx<'a>, uses: &Uses<'a>, taken: &Groups<'_>, anchor: &'a Node) -> (Tail<'a>, Vec<NodeId>) {
+fn follow<'a>(
+    cx: &Cx<'a>,
+    uses: &Uses<'a>,
+    taken: &Groups<'_>,
+    anchor: &'a Node,
+) -> (Tail<'a>, Vec<NodeId>) {
     let mut tail = Tail::alone(anchor);
     let mut ids = Vec::new();
     let mut v = anchor.outputs[0];
     let is_free = |id: NodeId| taken.group_of[id.index()].is_none();
     let shape = cx.shape(v);
-    let channel = if matches!(anchor.op.prim(), Some(Prim::Convolution(..))) { 1 } else { shape.len().saturating_sub(1) };
+    let channel = if matches!(anchor.op.prim(), Some(Prim::Convolution(..))) {
+        1
+    } else {
+        shape.len().saturating_sub(1)
+    };
     loop {
         if let Some((found, nodes, result)) = match_activation(cx, uses, v)
             && nodes.iter().all(|&id| is_free(id) && cx.is_sized(uses.graph.node(id)))
@@ -212,12 +242,18 @@ fn follow<'a>(cx: &Cx<'a>, uses: &Uses<'a>, taken: &Groups<'_>, anchor: &'a Node
             break;
         }
         let Some((id, node)) = uses.only(v) else { break };
-        let (Some(Prim::Binary(Binary::Add)), &[a, b]) = (node.op.prim(), node.inputs.as_slice()) else { break };
+        let (Some(Prim::Binary(Binary::Add)), &[a, b]) = (node.op.prim(), node.inputs.as_slice())
+        else {
+            break;
+        };
         let other = if a == v { b } else { a };
         if other == v || !is_free(id) || !cx.is_sized(node) || cx.shape(node.outputs[0]) != shape {
             break;
         }
-        if tail.bias.is_none() && tail.residual.is_none() && is_bias(cx.shape(other), shape, channel) {
+        if tail.bias.is_none()
+            && tail.residual.is_none()
+            && is_bias(cx.shape(other), shape, channel)
+        {
             tail.bias = Some(other);
         } else if tail.residual.is_none() && cx.shape(other) == shape {
             tail.residual = Some(other);
@@ -246,7 +282,9 @@ fn number(cx: &Cx<'_>, v: ValueId) -> Option<f32> {
 
 /// `node` as `op(v, number)`, in either order where `op` commutes.
 fn with_number(cx: &Cx<'_>, node: &Node, op: Binary, v: ValueId) -> Option<f32> {
-    let (Some(Prim::Binary(found)), &[a, b]) = (node.op.prim(), node.inputs.as_slice()) else { return None };
+    let (Some(Prim::Binary(found)), &[a, b]) = (node.op.prim(), node.inputs.as_slice()) else {
+        return None;
+    };
     if *found != op {
         return None;
     }
@@ -280,7 +318,9 @@ fn match_activation(cx: &Cx<'_>, uses: &Uses<'_>, v: ValueId) -> Option<Found> {
         &[first, second] => {
             let (gate_first, last) = (uses.graph.node(first), uses.graph.node(second));
             // x · sigmoid(x)
-            if activation(&gate_first.op) == Some(Activation::Sigmoid) && is_product(last, v, gate_first.outputs[0]) {
+            if activation(&gate_first.op) == Some(Activation::Sigmoid)
+                && is_product(last, v, gate_first.outputs[0])
+            {
                 let only = uses.only(gate_first.outputs[0])?.0 == second;
                 return only.then(|| (Activation::Silu, vec![first, second], last.outputs[0]));
             }
@@ -294,27 +334,40 @@ fn match_activation(cx: &Cx<'_>, uses: &Uses<'_>, v: ValueId) -> Option<Found> {
         &[first, second, third] => {
             // x < 0 ? slope·x : x
             let ids = [first, second, third];
-            let find = |f: &dyn Fn(&Node) -> bool| ids.into_iter().find(|&id| f(uses.graph.node(id)));
+            let find =
+                |f: &dyn Fn(&Node) -> bool| ids.into_iter().find(|&id| f(uses.graph.node(id)));
             let below = find(&|n| {
-                matches!(n.op.prim(), Some(Prim::Compare(Compare::Lt))) && n.inputs[0] == v && number(cx, n.inputs[1]) == Some(0.0)
+                matches!(n.op.prim(), Some(Prim::Compare(Compare::Lt)))
+                    && n.inputs[0] == v
+                    && number(cx, n.inputs[1]) == Some(0.0)
             })?;
             let scaled = find(&|n| with_number(cx, n, Binary::Mul, v).is_some())?;
             let choice = find(&|n| {
                 matches!(n.op.prim(), Some(Prim::Select))
-                    && n.inputs == [uses.graph.node(below).outputs[0], uses.graph.node(scaled).outputs[0], v]
+                    && n.inputs
+                        == [
+                            uses.graph.node(below).outputs[0],
+                            uses.graph.node(scaled).outputs[0],
+                            v,
+                        ]
             })?;
             let slope = with_number(cx, uses.graph.node(scaled), Binary::Mul, v)?;
-            let alone = [below, scaled].into_iter().all(|id| uses.only(uses.graph.node(id).outputs[0]).is_some());
+            let alone = [below, scaled]
+                .into_iter()
+                .all(|id| uses.only(uses.graph.node(id).outputs[0]).is_some());
             let mut nodes = vec![below, scaled, choice];
             nodes.sort_unstable();
-            alone.then(|| (Activation::LeakyRelu { slope }, nodes, uses.graph.node(choice).outputs[0]))
+            alone.then(|| {
+                (Activation::LeakyRelu { slope }, nodes, uses.graph.node(choice).outputs[0])
+            })
         }
         _ => None,
     }
 }
 
 fn is_product(node: &Node, a: ValueId, b: ValueId) -> bool {
-    matches!(node.op.prim(), Some(Prim::Binary(Binary::Mul))) && (node.inputs == [a, b] || node.inputs == [b, a])
+    matches!(node.op.prim(), Some(Prim::Binary(Binary::Mul)))
+        && (node.inputs == [a, b] || node.inputs == [b, a])
 }
 
 /// A maximum with a number, a minimum with one, or both.
@@ -329,7 +382,11 @@ fn match_clamp(cx: &Cx<'_>, uses: &Uses<'_>, v: ValueId, id: NodeId) -> Option<F
         {
             return Some((Activation::Clip { low, high }, vec![id, next_id], next.outputs[0]));
         }
-        let found = if low == 0.0 { Activation::Relu } else { Activation::Clip { low, high: f32::INFINITY } };
+        let found = if low == 0.0 {
+            Activation::Relu
+        } else {
+            Activation::Clip { low, high: f32::INFINITY }
+        };
         return Some((found, vec![id], result));
     }
     let high = with_number(cx, node, Binary::Min, v)?;
@@ -343,7 +400,12 @@ fn match_clamp(cx: &Cx<'_>, uses: &Uses<'_>, v: ValueId, id: NodeId) -> Option<F
 }
 
 /// `min(max(alpha·v + beta, 0), 1)` from `id` on, the clamp in either order.
-fn match_gate(cx: &Cx<'_>, uses: &Uses<'_>, v: ValueId, id: NodeId) -> Option<(f32, f32, Vec<NodeId>, ValueId)> {
+fn match_gate(
+    cx: &Cx<'_>,
+    uses: &Uses<'_>,
+    v: ValueId,
+    id: NodeId,
+) -> Option<(f32, f32, Vec<NodeId>, ValueId)> {
     let scaled = uses.graph.node(id);
     let alpha = with_number(cx, scaled, Binary::Mul, v)?;
     let (moved_id, moved) = uses.only(scaled.outputs[0])?;

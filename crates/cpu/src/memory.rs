@@ -15,7 +15,8 @@ pub(crate) struct Temporary {
 
 /// The offset of each temporary, and the bytes of the arena; `None` when they do not fit a `usize`.
 pub(crate) fn place(temporaries: &[Temporary]) -> Option<(Vec<usize>, usize)> {
-    let mut order: Vec<usize> = (0..temporaries.len()).filter(|&i| temporaries[i].bytes > 0).collect();
+    let mut order: Vec<usize> =
+        (0..temporaries.len()).filter(|&i| temporaries[i].bytes > 0).collect();
     order.sort_by_key(|&i| (std::cmp::Reverse(temporaries[i].bytes), i));
     let mut offsets = vec![0; temporaries.len()];
     // Those placed, by offset.
@@ -65,7 +66,8 @@ mod tests {
                 assert!(offsets[i] + a.bytes <= total && offsets[i] % ALIGNMENT == 0);
                 for (j, b) in temporaries.iter().enumerate().take(i) {
                     let together = a.first <= b.last && b.first <= a.last;
-                    let apart = offsets[i] + a.bytes <= offsets[j] || offsets[j] + b.bytes <= offsets[i];
+                    let apart =
+                        offsets[i] + a.bytes <= offsets[j] || offsets[j] + b.bytes <= offsets[i];
                     assert!(!together || apart, "{a:?} {b:?}");
                 }
             }
@@ -74,7 +76,8 @@ mod tests {
 
     #[test]
     fn a_chain_needs_room_for_two() {
-        let chain: Vec<Temporary> = (0..10).map(|i| Temporary { bytes: 640, first: i, last: i + 1 }).collect();
+        let chain: Vec<Temporary> =
+            (0..10).map(|i| Temporary { bytes: 640, first: i, last: i + 1 }).collect();
         assert_eq!(place(&chain).expect("small").1, 1280);
     }
 

@@ -67,7 +67,13 @@ struct HeapResult {
 /// Where an output of the graph comes from.
 enum Source {
     /// A part of an output buffer.
-    Buffer { buffer: usize, offset: usize, len: usize, dtype: DType, shape: Vec<usize> },
+    Buffer {
+        buffer: usize,
+        offset: usize,
+        len: usize,
+        dtype: DType,
+        shape: Vec<usize>,
+    },
     Constant(Tensor),
     /// Copied from memory that is not the run's own.
     Copied(Dressed),
@@ -121,7 +127,11 @@ struct Planner<'a> {
 }
 
 impl Plan {
-    pub(crate) fn new(graph: &Graph, bindings: &[Binding], shared: &Arc<Shared>) -> Result<Plan, RunError> {
+    pub(crate) fn new(
+        graph: &Graph,
+        bindings: &[Binding],
+        shared: &Arc<Shared>,
+    ) -> Result<Plan, RunError> {
         let graph = specialize(graph, bindings)?;
         let shapes: Vec<Option<Vec<usize>>> = graph.values().map(|v| fixed(graph.ty(v))).collect();
         let cx = Cx { graph: &graph, shared, shapes: &shapes };
@@ -230,7 +240,8 @@ impl Plan {
                 }
                 Action::Barrier { barrier, operands, results } => {
                     let tensors = {
-                        let views: Vec<TensorView<'_>> = operands.iter().map(|o| o.view(memories)).collect();
+                        let views: Vec<TensorView<'_>> =
+                            operands.iter().map(|o| o.view(memories)).collect();
                         barrier.run(&views).map_err(|error| match error {
                             RunError::Graph(error) => RunError::Graph(error.at(&step.name)),
                             memory @ RunError::Memory { .. } => memory,
@@ -252,7 +263,8 @@ impl Plan {
         }
         let rest = match &self.rest {
             Some(rest) => {
-                let views: Vec<TensorView<'_>> = rest.inputs.iter().map(|i| i.view(memories)).collect();
+                let views: Vec<TensorView<'_>> =
+                    rest.inputs.iter().map(|i| i.view(memories)).collect();
                 rest.executable.run(&views)?.0
             }
             None => Vec::new(),
@@ -265,10 +277,16 @@ impl Plan {
             .results
             .iter()
             .map(|source| match source {
-                Source::Copied(dressed) => Some(match dressed.slot.and_then(|slot| memories.heap[slot].clone()) {
-                    Some(tensor) if dressed.shape.as_ref().is_none_or(|s| s == tensor.shape()) => tensor,
-                    _ => dressed.view(memories).to_tensor(),
-                }),
+                Source::Copied(dressed) => {
+                    Some(match dressed.slot.and_then(|slot| memories.heap[slot].clone()) {
+                        Some(tensor)
+                            if dressed.shape.as_ref().is_none_or(|s| s == tensor.shape()) =>
+                        {
+                            tensor
+                        }
+                        _ => dressed.view(memories).to_tensor(),
+                    })
+                }
                 Source::Buffer { .. } | Source::Constant(_) | Source::Rest(_) => None,
             })
             .collect();
@@ -291,7 +309,11 @@ impl Plan {
     }
 
     fn too_large(&self, shared: &Shared) -> RunError {
-        RunError::Memory { node: self.largest.clone(), needed: self.peak_bytes(), limit: shared.memory_limit }
+        RunError::Memory {
+            node: self.largest.clone(),
+            needed: self.peak_bytes(),
+            limit: shared.memory_limit,
+        }
     }
 }
 
@@ -321,7 +343,11 @@ impl HeapResult {
         Err(IrError::Input {
             name: "result".to_string(),
             found: anychip_ir::TensorType::of(tensor).to_string(),
-            expected: anychip_ir::TensorType::new(self.dtype, self.shape.clone().unwrap_or_default()).to_string(),
+            expected: anychip_ir::TensorType::new(
+                self.dtype,
+                self.shape.clone().unwrap_or_default(),
+            )
+            .to_string(),
         })
     }
 }
@@ -351,7 +377,9 @@ fn live_nodes(graph: &Graph) -> Vec<bool> {
 
 impl<'a> Planner<'a> {
     fn add(&mut self, node: &'a Node, shared: &Arc<Shared>) -> Result<(), RunError> {
-        let in_rest = |v: &ValueId| self.homes[v.index()] == Home::Rest || self.cx.shapes[v.index()].is_none();
+        let in_rest = |v: &ValueId| {
+            self.homes[v.index()] == Home::Rest || self.cx.shapes[v.index()].is_none()
+        };
         let sized = node.outputs.iter().all(|v| self.cx.shapes[v.index()].is_some());
         let prim = node.op.prim();
         if matches!(prim, Some(Prim::Constant(_))) {
@@ -360,7 +388,10 @@ impl<'a> Planner<'a> {
         }
         // Sizes that are still to be computed: what they size is planned when they are there.
         let waits = prim.is_some_and(|prim| {
-            !sized && size_operands(prim).iter().any(|&i| self.cx.graph.constant(node.inputs[i]).is_none())
+            !sized
+                && size_operands(prim)
+                    .iter()
+                    .any(|&i| self.cx.graph.constant(node.inputs[i]).is_none())
         });
         if waits || node.inputs.iter().any(in_rest) {
             node.outputs.iter().for_each(|v| self.homes[v.index()] = Home::Rest);
@@ -397,7 +428,9 @@ impl<'a> Planner<'a> {
     fn add_group(&mut self, group: &Group<'a>, shared: &Arc<Shared>) -> Result<(), RunError> {
         let nodes: Vec<&'a Node> = match group {
             Group::Chain(nodes) => nodes.clone(),
-            Group::Tail(tail) => std::iter::once(tail.anchor).chain(tail.absorbed.iter().copied()).collect(),
+            Group::Tail(tail) => {
+                std::iter::once(tail.anchor).chain(tail.absorbed.iter().copied()).collect()
+            }
             Group::Heads(heads) => {
                 heads.split.iter().copied().chain([heads.attention]).chain(heads.joined).collect()
             }
@@ -454,23 +487,34 @@ impl<'a> Planner<'a> {
     }
 
     fn line(&mut self, node: &Node, kernel: &str, detail: &str) {
-        let types: Vec<String> = node.outputs.iter().map(|&v| self.cx.graph.ty(v).to_string()).collect();
+        let types: Vec<String> =
+            node.outputs.iter().map(|&v| self.cx.graph.ty(v).to_string()).collect();
         let detail = if detail.is_empty() { String::new() } else { format!(" ({detail})") };
-        self.lines.push(format!("{}  {} -> {}: {kernel}{detail}", node.name, node.op.name(), types.join(", ")));
+        self.lines.push(format!(
+            "{}  {} -> {}: {kernel}{detail}",
+            node.name,
+            node.op.name(),
+            types.join(", ")
+        ));
     }
 
     /// Bytes of a value whose shape is known.
     fn bytes(&self, v: ValueId) -> Result<usize, RunError> {
         let ty = self.cx.graph.ty(v);
         let shape = self.cx.shapes[v.index()].as_deref().unwrap_or_default();
-        let elements =
-            if shape.contains(&0) { Some(0) } else { shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)) };
+        let elements = if shape.contains(&0) {
+            Some(0)
+        } else {
+            shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))
+        };
         elements
             .and_then(|n| ty.dtype.bytes_for(n))
             .filter(|&n| n as u64 <= self.cx.shared.memory_limit)
             .ok_or_else(|| RunError::Memory {
                 node: ty.to_string(),
-                needed: elements.map_or(u64::MAX, |n| (n as u64).saturating_mul(ty.dtype.storage_bits() as u64) / 8),
+                needed: elements.map_or(u64::MAX, |n| {
+                    (n as u64).saturating_mul(ty.dtype.storage_bits() as u64) / 8
+                }),
                 limit: self.cx.shared.memory_limit,
             })
     }
@@ -537,7 +581,13 @@ impl<'a> Planner<'a> {
         let largest = (0..self.temporaries.len())
             .max_by_key(|&t| self.temporaries[t].bytes)
             .and_then(|t| graph.producer(self.made_for[t]))
-            .map(|node| if node.name.is_empty() { node.op.name().to_string() } else { node.name.to_string() })
+            .map(|node| {
+                if node.name.is_empty() {
+                    node.op.name().to_string()
+                } else {
+                    node.name.to_string()
+                }
+            })
             .unwrap_or_default();
         let outputs_total = output_bytes.iter().fold(0usize, |a, &b| a.saturating_add(b));
         let (offsets, arena_bytes) = memory::place(&in_arena).unwrap_or((Vec::new(), usize::MAX));
@@ -570,7 +620,9 @@ impl<'a> Planner<'a> {
                 Home::Input(i) => (table.input(i), 0),
                 Home::Heap(slot) => (table.heap_slot(slot), 0),
                 Home::Constant => (table.constant(graph, root), 0),
-                Home::Nowhere | Home::View(..) | Home::Rest => unreachable!("a step's operand has a place"),
+                Home::Nowhere | Home::View(..) | Home::Rest => {
+                    unreachable!("a step's operand has a place")
+                }
             };
             Ok(Location { memory, offset: base + offset, len })
         };
@@ -585,13 +637,20 @@ impl<'a> Planner<'a> {
         };
         let mut finished = Vec::with_capacity(steps);
         for (i, draft) in drafts.into_iter().enumerate() {
-            let operands =
-                draft.operands.iter().map(|&v| locate(v, &mut table)).collect::<Result<Vec<_>, _>>()?;
-            let scratch = Location { memory: 0, offset: offsets[first_scratch + i], len: draft.scratch };
+            let operands = draft
+                .operands
+                .iter()
+                .map(|&v| locate(v, &mut table))
+                .collect::<Result<Vec<_>, _>>()?;
+            let scratch =
+                Location { memory: 0, offset: offsets[first_scratch + i], len: draft.scratch };
             let (action, operands, results) = match (draft.kernel, draft.barrier) {
                 (Some(kernel), _) => {
-                    let results =
-                        draft.results.iter().map(|&v| locate(v, &mut table)).collect::<Result<Vec<_>, _>>()?;
+                    let results = draft
+                        .results
+                        .iter()
+                        .map(|&v| locate(v, &mut table))
+                        .collect::<Result<Vec<_>, _>>()?;
                     (Action::Kernel(kernel), operands, results)
                 }
                 (None, Some(barrier)) => {
@@ -609,7 +668,11 @@ impl<'a> Planner<'a> {
                             shape: self.cx.shapes[v.index()].clone(),
                         })
                         .collect();
-                    (Action::Barrier { barrier, operands: dressed, results }, Vec::new(), Vec::new())
+                    (
+                        Action::Barrier { barrier, operands: dressed, results },
+                        Vec::new(),
+                        Vec::new(),
+                    )
                 }
                 (None, None) => unreachable!("a step has a kernel or is a barrier"),
             };
@@ -636,15 +699,20 @@ impl<'a> Planner<'a> {
                     dtype: graph.ty(v).dtype,
                     shape: self.cx.shapes[v.index()].clone().unwrap_or_default(),
                 },
-                Home::Constant if root == v => Source::Constant(graph.constant(v).cloned().expect("a constant")),
-                Home::Input(_) | Home::Heap(_) | Home::Constant => Source::Copied(dress(v, locate(v, &mut table)?)),
+                Home::Constant if root == v => {
+                    Source::Constant(graph.constant(v).cloned().expect("a constant"))
+                }
+                Home::Input(_) | Home::Heap(_) | Home::Constant => {
+                    Source::Copied(dress(v, locate(v, &mut table)?))
+                }
                 Home::Rest => Source::Rest(
                     rest_outputs.iter().position(|&r| r == v).expect("the rest gives its outputs"),
                 ),
                 Home::Nowhere | Home::View(..) => unreachable!("an output has a place"),
             });
         }
-        let input_bytes = graph.inputs().iter().map(|&v| self.bytes(v)).collect::<Result<Vec<_>, _>>()?;
+        let input_bytes =
+            graph.inputs().iter().map(|&v| self.bytes(v)).collect::<Result<Vec<_>, _>>()?;
         if let Some(rest) = &rest {
             self.lines.push(format!(
                 "{} nodes wait for sizes that the steps above tell",
@@ -678,11 +746,17 @@ impl<'a> Planner<'a> {
                 let v = draft.operands[candidate];
                 let Some(t) = self.own(v) else { continue };
                 let owner = shares[t];
-                let alone = draft.operands.iter().filter(|&&o| self.own(o).is_some_and(|o| shares[o] == owner)).count() == 1;
+                let alone = draft
+                    .operands
+                    .iter()
+                    .filter(|&&o| self.own(o).is_some_and(|o| shares[o] == owner))
+                    .count()
+                    == 1;
                 let fits = self.root(v).1 == 0
                     && self.temporaries[t].bytes == self.temporaries[result].bytes
                     && self.temporaries[owner].bytes >= self.temporaries[result].bytes;
-                if alone && fits && buffer_of[owner].is_none() && self.temporaries[owner].last == i {
+                if alone && fits && buffer_of[owner].is_none() && self.temporaries[owner].last == i
+                {
                     self.temporaries[owner].last = self.temporaries[result].last.max(i);
                     shares[result] = owner;
                     break;
@@ -710,7 +784,8 @@ impl<'a> Planner<'a> {
         }
         let mut b = Builder::new(graph.name());
         b.reserve_symbols(1 << 33);
-        let mut map: std::collections::BTreeMap<ValueId, ValueId> = std::collections::BTreeMap::new();
+        let mut map: std::collections::BTreeMap<ValueId, ValueId> =
+            std::collections::BTreeMap::new();
         let mut inputs = Vec::new();
         for node in &self.rest {
             for &v in &node.inputs {
@@ -727,7 +802,9 @@ impl<'a> Planner<'a> {
             }
             let operands: Vec<ValueId> = node.inputs.iter().map(|v| map[v]).collect();
             b.set_scope(&node.name);
-            let results = b.node(node.op.clone(), &operands, node.regions.clone()).map_err(|e| e.at(&node.name))?;
+            let results = b
+                .node(node.op.clone(), &operands, node.regions.clone())
+                .map_err(|e| e.at(&node.name))?;
             for (&old, new) in node.outputs.iter().zip(results) {
                 map.insert(old, new);
             }
@@ -772,7 +849,11 @@ impl Table {
                     Definition::Input(_) => unreachable!("an input is no constant"),
                 };
                 // Used where it is in the file when the file has it aligned.
-                let aligned = tensor.bytes().as_ptr().align_offset((tensor.dtype().storage_bits() / 8).max(1)) == 0;
+                let aligned = tensor
+                    .bytes()
+                    .as_ptr()
+                    .align_offset((tensor.dtype().storage_bits() / 8).max(1))
+                    == 0;
                 constants.push(if aligned { tensor.clone() } else { tensor.view().to_tensor() });
                 constants.len() - 1
             })

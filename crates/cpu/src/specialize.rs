@@ -28,7 +28,9 @@ pub(crate) fn specialize(graph: &Graph, bindings: &[Binding]) -> Result<Graph, I
             None => input,
         });
     }
-    let outputs = inline_with(&mut b, graph, &inputs, &mut |b, node, operands| fold(b, node, operands, LARGEST_FOLDED))?;
+    let outputs = inline_with(&mut b, graph, &inputs, &mut |b, node, operands| {
+        fold(b, node, operands, LARGEST_FOLDED)
+    })?;
     let named: Vec<_> = graph.output_names().iter().cloned().zip(outputs).collect();
     Ok(b.finish_named(&named))
 }
@@ -39,7 +41,12 @@ pub(crate) fn fold_constants(graph: &Graph) -> Result<Graph, IrError> {
     anychip_ir::rewrite(graph, &mut |b, node, operands| fold(b, node, operands, usize::MAX))
 }
 
-fn fold(b: &mut Builder, node: &Node, operands: &[ValueId], largest: usize) -> Result<Option<Vec<ValueId>>, IrError> {
+fn fold(
+    b: &mut Builder,
+    node: &Node,
+    operands: &[ValueId],
+    largest: usize,
+) -> Result<Option<Vec<ValueId>>, IrError> {
     let results = b.node(node.op.clone(), operands, node.regions.clone())?;
     if matches!(&node.op, Op::Prim(Prim::Constant(_) | Prim::Random { .. })) {
         return Ok(Some(results));
@@ -53,12 +60,16 @@ fn fold(b: &mut Builder, node: &Node, operands: &[ValueId], largest: usize) -> R
         return Ok(Some(vec![b.constant(Tensor::from_integers(b.dtype(result), shape, &values)?)]));
     }
     let small = results.iter().all(|&v| {
-        b.ty(v).fixed_shape().is_some_and(|s| s.iter().fold(1usize, |n, &d| n.saturating_mul(d)) <= largest)
+        b.ty(v)
+            .fixed_shape()
+            .is_some_and(|s| s.iter().fold(1usize, |n, &d| n.saturating_mul(d)) <= largest)
     });
     if !small || operands.is_empty() || !node.regions.is_empty() {
         return Ok(Some(results));
     }
-    let Some(constants) = operands.iter().map(|&v| b.graph().constant(v).cloned()).collect::<Option<Vec<Tensor>>>() else {
+    let Some(constants) =
+        operands.iter().map(|&v| b.graph().constant(v).cloned()).collect::<Option<Vec<Tensor>>>()
+    else {
         return Ok(Some(results));
     };
     // Something tiny made huge (a broadcast zero) is better made again each time than kept.
@@ -128,7 +139,8 @@ pub(crate) fn inputs_that_hold_sizes(graph: &Graph) -> Vec<bool> {
                 }
             }
         }
-        let spreads = node.outputs.iter().any(|v| decides[v.index()]) && !matches!(node.op, Op::Prim(Prim::ShapeOf));
+        let spreads = node.outputs.iter().any(|v| decides[v.index()])
+            && !matches!(node.op, Op::Prim(Prim::ShapeOf));
         if spreads {
             for &v in &node.inputs {
                 if is_small_integer(graph.ty(v)) {

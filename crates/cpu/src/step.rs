@@ -1,5 +1,8 @@
 //! One step of a plan, and what its kernel sees when it runs.
-#![allow(unsafe_code, reason = "operands and results are addresses in planned memory; every block states its contract")]
+#![allow(
+    unsafe_code,
+    reason = "operands and results are addresses in planned memory; every block states its contract"
+)]
 
 use anychip_ir::IrError;
 use anychip_target::RunError;
@@ -49,7 +52,10 @@ pub(crate) struct Io<'a> {
 impl<'a> Io<'a> {
     fn raw(&self, location: Location) -> Raw {
         let memory = self.memories[location.memory];
-        assert!(location.offset + location.len <= memory.len, "a plan addresses what its memories hold");
+        assert!(
+            location.offset + location.len <= memory.len,
+            "a plan addresses what its memories hold"
+        );
         Raw { start: memory.start.wrapping_add(location.offset), len: location.len }
     }
 
@@ -77,7 +83,10 @@ impl<'a> Io<'a> {
     }
 
     /// The bytes of result `i`.
-    #[allow(clippy::mut_from_ref, reason = "the memory is the plan's, not this struct's; see the type's contract")]
+    #[allow(
+        clippy::mut_from_ref,
+        reason = "the memory is the plan's, not this struct's; see the type's contract"
+    )]
     pub(crate) fn result_bytes(&self, i: usize) -> &'a mut [u8] {
         let raw = self.raw(self.results[i]);
         // SAFETY: within a live memory (checked in `raw`); overlaps nothing else that is borrowed during this

@@ -5,7 +5,8 @@ use std::sync::{Arc, OnceLock};
 use anychip_chips::Chip;
 use anychip_ir::{Graph, Node, Op};
 use anychip_target::{
-    CompileError, CompileOptions, Counters, LegalGraph, OpenError, Place, Program, Run, RunError, Session, Support, Target,
+    CompileError, CompileOptions, Counters, LegalGraph, OpenError, Place, Program, Run, RunError,
+    Session, Support, Target,
 };
 use anychip_tensor::TensorView;
 
@@ -63,7 +64,12 @@ impl Target for CpuTarget {
     ) -> Result<Box<dyn Program>, CompileError> {
         let graph = fold_constants(graph.graph())?;
         let threads = options.threads.unwrap_or_else(crate::machine::threads);
-        Ok(Box::new(CpuProgram { graph, simd: self.simd, threads: threads.max(1), opened: OnceLock::new() }))
+        Ok(Box::new(CpuProgram {
+            graph,
+            simd: self.simd,
+            threads: threads.max(1),
+            opened: OnceLock::new(),
+        }))
     }
 
     fn places(&self) -> Vec<Place> {
@@ -107,7 +113,8 @@ impl Program for CpuProgram {
 
     fn explain(&self) -> Vec<String> {
         let executable = self.executable();
-        let mut lines = vec![format!("{} threads, {}", executable.shared().pool.threads(), self.simd.name())];
+        let mut lines =
+            vec![format!("{} threads, {}", executable.shared().pool.threads(), self.simd.name())];
         lines.extend(executable.explain());
         lines
     }

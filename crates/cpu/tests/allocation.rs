@@ -39,7 +39,9 @@ static COUNTING: Counting = Counting;
 fn network(blocks: usize) -> Graph {
     let mut b = Builder::new("deep");
     let mut x = b.input("x", TensorType::new(DType::F32, [Dim::sym("n"), Dim::Fixed(24)]));
-    let weights = Tensor::from_vec([24, 24], (0..576).map(|i| (i % 7) as f32 / 24.0 - 0.1).collect()).unwrap();
+    let weights =
+        Tensor::from_vec([24, 24], (0..576).map(|i| (i % 7) as f32 / 24.0 - 0.1).collect())
+            .unwrap();
     let ones = Tensor::from_vec([24], vec![1f32; 24]).unwrap();
     for _ in 0..blocks {
         let w = b.constant(weights.clone());

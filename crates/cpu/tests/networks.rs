@@ -9,7 +9,9 @@ use anychip_tensor::{DType, Dim, Tensor};
 fn random(shape: &[usize], seed: &mut u64) -> Tensor {
     let data: Vec<f32> = (0..shape.iter().product::<usize>())
         .map(|_| {
-            *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            *seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (*seed >> 40) as f32 / (1u64 << 23) as f32 - 1.0
         })
         .collect();
@@ -20,7 +22,8 @@ fn session(graph: &Graph, threads: usize) -> Box<dyn Session> {
     let target = CpuTarget::new();
     let legal = legalise(&target, graph).unwrap();
     let chip = chip();
-    let program = target.compile(&legal, &chip, &CompileOptions { threads: Some(threads) }).unwrap();
+    let program =
+        target.compile(&legal, &chip, &CompileOptions { threads: Some(threads) }).unwrap();
     let place = target.places().remove(0);
     program.open(&place).unwrap()
 }
@@ -77,28 +80,35 @@ fn a_perceptron_runs_at_several_batch_sizes() {
 fn a_convolutional_network_runs() {
     let mut seed = 2;
     let mut b = Builder::new("cnn");
-    let mut x = b.input("x", TensorType::new(DType::F32, [Dim::sym("n"), 3.into(), 17.into(), 17.into()]));
-    let conv = |b: &mut Builder, x, m: usize, c: usize, groups: usize, stride: usize, seed: &mut u64| {
-        let w = b.constant(random(&[m, c / groups, 3, 3], seed));
-        let bias = b.constant(random(&[m, 1, 1], seed));
-        let dims = ConvolutionDims {
-            strides: vec![stride; 2],
-            padding: vec![(1, 1); 2],
-            dilation: vec![1; 2],
-            input_dilation: vec![1; 2],
-            groups,
+    let mut x =
+        b.input("x", TensorType::new(DType::F32, [Dim::sym("n"), 3.into(), 17.into(), 17.into()]));
+    let conv =
+        |b: &mut Builder, x, m: usize, c: usize, groups: usize, stride: usize, seed: &mut u64| {
+            let w = b.constant(random(&[m, c / groups, 3, 3], seed));
+            let bias = b.constant(random(&[m, 1, 1], seed));
+            let dims = ConvolutionDims {
+                strides: vec![stride; 2],
+                padding: vec![(1, 1); 2],
+                dilation: vec![1; 2],
+                input_dilation: vec![1; 2],
+                groups,
+            };
+            let y = b.prim(Prim::Convolution(dims, DType::F32), &[x, w]).unwrap();
+            let y = b.add(y, bias).unwrap();
+            let zero = b.scalar(DType::F32, 0.0).unwrap();
+            b.max(y, zero).unwrap()
         };
-        let y = b.prim(Prim::Convolution(dims, DType::F32), &[x, w]).unwrap();
-        let y = b.add(y, bias).unwrap();
-        let zero = b.scalar(DType::F32, 0.0).unwrap();
-        b.max(y, zero).unwrap()
-    };
     x = conv(&mut b, x, 8, 3, 1, 2, &mut seed);
     let shortcut = x;
     x = conv(&mut b, x, 8, 8, 8, 1, &mut seed);
     x = conv(&mut b, x, 8, 8, 1, 1, &mut seed);
     x = b.add(x, shortcut).unwrap();
-    let window = Window { size: vec![3; 2], strides: vec![2; 2], dilation: vec![1; 2], padding: vec![(1, 1); 2] };
+    let window = Window {
+        size: vec![3; 2],
+        strides: vec![2; 2],
+        dilation: vec![1; 2],
+        padding: vec![(1, 1); 2],
+    };
     x = b.prim(Prim::ReduceWindow { kind: ReduceKind::Max, window }, &[x]).unwrap();
     x = b.mean(x, &[2, 3], false).unwrap();
     let w = b.constant(random(&[8, 10], &mut seed));

@@ -6,7 +6,8 @@
 use anychip_chips::Chip;
 use anychip_ir::{Graph, Node, Op, text};
 use anychip_target::{
-    CompileError, CompileOptions, File, LegalGraph, OpenError, Place, Program, Session, Support, Target,
+    CompileError, CompileOptions, File, LegalGraph, OpenError, Place, Program, Session, Support,
+    Target,
 };
 
 /// Names of the target, lower case: in `--target`, in Records, in `target =` of a chip's row.

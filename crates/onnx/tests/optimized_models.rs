@@ -32,7 +32,9 @@ fn inputs(graph: &Graph) -> Vec<Tensor> {
             let values: Vec<f64> = (0..shape.iter().product())
                 .map(|_| {
                     // Knuth's MMIX generator; the upper bits are the good ones.
-                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    state = state
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1_442_695_040_888_963_407);
                     (state >> 40) as f64 / (1u64 << 24) as f64
                 })
                 .collect();

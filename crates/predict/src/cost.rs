@@ -56,7 +56,11 @@ pub fn cost(graph: &Graph, float_bits: u32) -> Result<ModelCost, IrError> {
             continue;
         }
         let mut cost = GroupCost {
-            name: if root.name.is_empty() { root.op.name().to_string() } else { root.name.to_string() },
+            name: if root.name.is_empty() {
+                root.op.name().to_string()
+            } else {
+                root.name.to_string()
+            },
             op: root.op.name(),
             macs: 0.0,
             operations: 0.0,
@@ -78,7 +82,9 @@ pub fn cost(graph: &Graph, float_bits: u32) -> Result<ModelCost, IrError> {
             }
         }
         // A gather reads the rows it takes, not the table.
-        if let Some(Prim::Take { .. } | Prim::TakeAlong { .. } | Prim::GatherNd { .. }) = root.op.prim() {
+        if let Some(Prim::Take { .. } | Prim::TakeAlong { .. } | Prim::GatherNd { .. }) =
+            root.op.prim()
+        {
             let written: f64 = group.outputs.iter().map(|&v| value_bytes(graph, v)).sum();
             cost.float_bytes = cost.float_bytes.min(2.0 * written);
         }
@@ -99,7 +105,8 @@ fn moves_nothing(node: &anychip_ir::Node) -> bool {
 /// Bytes of a value; 0 where only a run can tell its size.
 fn value_bytes(graph: &Graph, value: ValueId) -> f64 {
     let ty = graph.ty(value);
-    ty.fixed_shape().and_then(|shape| ty.dtype.bytes_for(shape.iter().product())).unwrap_or(0) as f64
+    ty.fixed_shape().and_then(|shape| ty.dtype.bytes_for(shape.iter().product())).unwrap_or(0)
+        as f64
 }
 
 /// The most bytes alive at once when nodes run in order and values die after their last use.

@@ -89,7 +89,8 @@ pub fn predict(request: &Request<'_>, chip: &Chip) -> Result<Record, PredictErro
         }
     }
     let bandwidth = memory.and_then(|m| m.bytes_per_second.as_ref()).map(|b| b.value);
-    let vector = compute.peaks.get(&usable.precision).and_then(|p| p.vector.as_ref()).map(|v| v.value);
+    let vector =
+        compute.peaks.get(&usable.precision).and_then(|p| p.vector.as_ref()).map(|v| v.value);
     let time = roofline(&work, scale, peak.value(), vector, bandwidth, chip.family);
     let mut source = format!("predict/roofline, unfitted; {}", peak.source());
     if let Some(note) = usable.note {
@@ -117,8 +118,12 @@ pub fn predict(request: &Request<'_>, chip: &Chip) -> Result<Record, PredictErro
         None => record.mark_absent([Field::Power, Field::Energy], "no design power in the catalog"),
     }
     let needed = scale * (work.weight_bytes + work.peak_activation_bytes);
-    record.peak_memory_bytes =
-        Some(Figure::estimated(needed, needed, 2.0 * needed, "weights and live activations of the graph")?);
+    record.peak_memory_bytes = Some(Figure::estimated(
+        needed,
+        needed,
+        2.0 * needed,
+        "weights and live activations of the graph",
+    )?);
     record.mark_absent([Field::Ips], "instructions are not estimated");
     record.mark_absent(
         [Field::LatencyP50, Field::LatencyP90, Field::LatencyP99],
@@ -150,7 +155,8 @@ fn roofline(
     let (mut arithmetic_only, mut central) = (0.0, 0.0);
     for group in &work.groups {
         let arithmetic = 2.0 * group.macs / peak + group.operations / vector.unwrap_or(peak);
-        let traffic = bandwidth.map_or(0.0, |b| (group.float_bytes * scale + group.other_bytes) / b);
+        let traffic =
+            bandwidth.map_or(0.0, |b| (group.float_bytes * scale + group.other_bytes) / b);
         arithmetic_only += arithmetic;
         central += arithmetic.max(traffic) / SHARE + launch;
     }
@@ -178,7 +184,8 @@ mod tests {
 
     #[test]
     fn a_group_takes_the_longer_of_arithmetic_and_traffic() {
-        let work = |macs, bytes| ModelCost { groups: vec![group(macs, bytes)], ..ModelCost::default() };
+        let work =
+            |macs, bytes| ModelCost { groups: vec![group(macs, bytes)], ..ModelCost::default() };
         let compute = roofline(&work(1e9, 1.0), 1.0, 1e12, None, Some(1e12), Family::Cpu);
         assert!((compute.central - 2e-3 / SHARE).abs() < 1e-9);
         assert!((compute.low - 2e-3).abs() < 1e-9);

@@ -19,9 +19,11 @@ pub(crate) fn usable(chip: &Chip, precision: Precision) -> Result<(&Compute, Usa
             ));
         }
         Body::Spiking(_) => {
-            return Err("its cores exchange spikes: the network must first be converted to a spiking one, \
+            return Err(
+                "its cores exchange spikes: the network must first be converted to a spiking one, \
                 and no converter is built yet"
-                .to_string());
+                    .to_string(),
+            );
         }
         Body::Quantum(quantum) => {
             let qubits = quantum.qubits.as_ref().map_or(String::new(), |q| format!("{} ", q.value));
@@ -34,7 +36,10 @@ pub(crate) fn usable(chip: &Chip, precision: Precision) -> Result<(&Compute, Usa
     if has(precision) {
         return Ok((compute, UsablePeak { precision, note: None }));
     }
-    if precision == Precision::F32 && has(Precision::Bf16) && chip.family == anychip_chips::Family::Tpu {
+    if precision == Precision::F32
+        && has(Precision::Bf16)
+        && chip.family == anychip_chips::Family::Tpu
+    {
         let note = "f32 products are rounded to bf16, which is XLA's default on this chip";
         return Ok((compute, UsablePeak { precision: Precision::Bf16, note: Some(note) }));
     }

@@ -46,5 +46,8 @@ pub(crate) fn execute(args: &Bench) -> Result<()> {
     }
     let records = [record];
     let width = width();
-    print(&(anychip_report::bench_table(&records, width) + &anychip_report::absences(&records, width)))
+    print(
+        &(anychip_report::bench_table(&records, width)
+            + &anychip_report::absences(&records, width)),
+    )
 }

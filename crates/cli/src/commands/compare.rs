@@ -32,13 +32,10 @@ pub(crate) fn execute(args: &Compare) -> Result<()> {
         batch: args.model.batch,
     };
     let progress = Progress::start(chips.len() as u64, "comparing");
-    let records = anychip::compare(
-        &prepared.model,
-        &prepared.graph,
-        &chips,
-        &options,
-        &mut |chip| progress.step(chip),
-    )?;
+    let records =
+        anychip::compare(&prepared.model, &prepared.graph, &chips, &options, &mut |chip| {
+            progress.step(chip)
+        })?;
     drop(progress);
     if args.json {
         let mut lines = Vec::new();

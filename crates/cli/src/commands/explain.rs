@@ -12,7 +12,8 @@ pub(crate) fn execute(args: &Explain) -> Result<()> {
     let engine = Engine::new(&prepared.graph, &chip, &CompileOptions::default())?;
     let placed = engine.explain();
     if args.json {
-        let passes: Vec<serde_json::Value> = prepared.reports
+        let passes: Vec<serde_json::Value> = prepared
+            .reports
             .iter()
             .map(|r| {
                 serde_json::json!({
@@ -21,7 +22,8 @@ pub(crate) fn execute(args: &Explain) -> Result<()> {
                 })
             })
             .collect();
-        let value = serde_json::json!({"passes": passes, "target": engine.target(), "nodes": placed});
+        let value =
+            serde_json::json!({"passes": passes, "target": engine.target(), "nodes": placed});
         return print(&format!("{value}\n"));
     }
     let mut text = format!("passes on {}\n", prepared.model.name());

@@ -25,14 +25,18 @@ pub(crate) fn execute(args: &Inspect) -> Result<()> {
             text += &format!("  {label:<12} {name}: {ty}\n");
         }
     }
-    text += &format!("  parameters   {} in {}\n", grouped(facts.parameters), bytes(facts.weight_bytes));
+    text +=
+        &format!("  parameters   {} in {}\n", grouped(facts.parameters), bytes(facts.weight_bytes));
     text += &format!(
         "  work         {} MACs and {} other operations a run\n",
         grouped(facts.macs),
         grouped(facts.operations)
     );
     text += &format!("  activations  {} at the peak\n", bytes(facts.peak_activation_bytes));
-    text += &format!("  nodes        {} as imported, {} after the passes\n", facts.imported_nodes, facts.nodes);
+    text += &format!(
+        "  nodes        {} as imported, {} after the passes\n",
+        facts.imported_nodes, facts.nodes
+    );
     for (target, verdict) in &facts.targets {
         text += &format!("  runs on      {target}: {verdict}\n");
     }
@@ -41,9 +45,11 @@ pub(crate) fn execute(args: &Inspect) -> Result<()> {
         text += &format!("    {count:>5}  {op}\n");
     }
     if args.layers {
-        text += "\n  layer                                    operator          MACs          bytes\n";
+        text +=
+            "\n  layer                                    operator          MACs          bytes\n";
         for layer in &facts.layers {
-            let name: String = layer.name.chars().rev().take(40).collect::<Vec<_>>().into_iter().rev().collect();
+            let name: String =
+                layer.name.chars().rev().take(40).collect::<Vec<_>>().into_iter().rev().collect();
             text += &format!(
                 "  {name:<40} {:<16} {:>14} {:>12}\n",
                 layer.op,

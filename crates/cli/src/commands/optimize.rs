@@ -7,7 +7,8 @@ use crate::args::Optimize;
 use crate::commands::print;
 
 pub(crate) fn execute(args: &Optimize) -> Result<()> {
-    let options = ImportOptions { dims: args.dims.iter().cloned().collect(), ..ImportOptions::default() };
+    let options =
+        ImportOptions { dims: args.dims.iter().cloned().collect(), ..ImportOptions::default() };
     let model = Model::load_with(&args.model, &options)?;
     let (graph, reports) = model.optimized()?;
     anychip::export_to(&graph, &args.output, &ExportOptions::default())?;

@@ -11,7 +11,10 @@ use crate::Random;
 
 /// Shapes of the operands of composites that take others than usual; `f32` unless said.
 const OPERANDS: &[(&str, &[(&[usize], DType)])] = &[
-    ("attention", &[(&[2, 4, 5, 8], DType::F32), (&[2, 2, 7, 8], DType::F32), (&[2, 2, 7, 6], DType::F32)]),
+    (
+        "attention",
+        &[(&[2, 4, 5, 8], DType::F32), (&[2, 2, 7, 8], DType::F32), (&[2, 2, 7, 6], DType::F32)],
+    ),
     ("batch-norm", &[F(&[2, 3, 5, 5]), F(&[3]), F(&[3]), F(&[3]), F(&[3])]),
     ("conv-transpose", &[F(&[1, 3, 5, 6]), F(&[3, 4, 3, 3])]),
     ("deformable-conv", &[F(&[2, 3, 7, 7]), F(&[4, 3, 3, 3]), F(&[2, 18, 7, 7])]),
@@ -32,7 +35,10 @@ const OPERANDS: &[(&str, &[(&[usize], DType)])] = &[
             F(&[5, 2, 2, 1]),
         ],
     ),
-    ("lstm", &[F(&[6, 2, 5]), F(&[1, 16, 5]), F(&[1, 16, 4]), F(&[1, 32]), F(&[1, 2, 4]), F(&[1, 2, 4])]),
+    (
+        "lstm",
+        &[F(&[6, 2, 5]), F(&[1, 16, 5]), F(&[1, 16, 4]), F(&[1, 32]), F(&[1, 2, 4]), F(&[1, 2, 4])],
+    ),
     ("max-pool-indices", &[F(&[2, 3, 6, 8])]),
     ("non-max-suppression", &[F(&[2, 9, 4]), F(&[2, 3, 9]), (&[], DType::I64), F(&[]), F(&[])]),
     ("rms-norm", &[F(&[3, 33]), F(&[33])]),
@@ -74,11 +80,15 @@ pub(super) fn cases(all: &mut Vec<Case>) {
 fn build(row: &CompositeRow) -> Option<(Case, Option<Case>)> {
     let usual: Vec<Vec<(&[usize], DType)>> =
         USUAL.iter().map(|list| list.iter().map(|&shape| (shape, DType::F32)).collect()).collect();
-    let given = OPERANDS.iter().filter(|(name, _)| *name == row.name).map(|(_, operands)| operands.to_vec());
+    let given = OPERANDS
+        .iter()
+        .filter(|(name, _)| *name == row.name)
+        .map(|(_, operands)| operands.to_vec());
     for operands in given.chain(usual) {
         if let Some(case) = fixed(row, &operands) {
             let first = operands[0].0[0];
-            let shares: Vec<bool> = operands.iter().map(|(shape, _)| shape.len() > 2 && shape[0] == first).collect();
+            let shares: Vec<bool> =
+                operands.iter().map(|(shape, _)| shape.len() > 2 && shape[0] == first).collect();
             return Some((case, named(row, &operands, &shares)));
         }
     }
@@ -100,9 +110,14 @@ fn fixed(row: &CompositeRow, operands: &[(&[usize], DType)]) -> Option<Case> {
     let name = format!("{}/example", row.name);
     let seed = Random::seed_of(&name);
     let mut random = Random::new(seed);
-    let tensors: Vec<Tensor> = operands.iter().map(|&(shape, dtype)| operand(&mut random, shape, dtype)).collect();
+    let tensors: Vec<Tensor> =
+        operands.iter().map(|&(shape, dtype)| operand(&mut random, shape, dtype)).collect();
     let mut b = Builder::new(&name);
-    let values: Vec<_> = tensors.iter().enumerate().map(|(i, t)| b.input(&format!("x{i}"), TensorType::of(t))).collect();
+    let values: Vec<_> = tensors
+        .iter()
+        .enumerate()
+        .map(|(i, t)| b.input(&format!("x{i}"), TensorType::of(t)))
+        .collect();
     let results = b.node(Op::Composite((row.example)()), &values, Vec::new()).ok()?;
     let graph = b.finish(&results);
     // Some expansions only fail on values; those operands are not the right ones either.
@@ -147,5 +162,11 @@ fn named(row: &CompositeRow, operands: &[(&[usize], DType)], shares: &[bool]) ->
                 .collect()
         })
         .into();
-    inputs.iter().all(|set| anychip_ir::evaluate(&graph, set).is_ok()).then_some(Case { name, graph, inputs, slack: 10.0, seed })
+    inputs.iter().all(|set| anychip_ir::evaluate(&graph, set).is_ok()).then_some(Case {
+        name,
+        graph,
+        inputs,
+        slack: 10.0,
+        seed,
+    })
 }

@@ -11,28 +11,39 @@ pub(super) fn cases(all: &mut Vec<Case>) {
     let x = |name: &str, n: usize| Random::new(Random::seed_of(name)).suitable(DType::F32, &[n]);
     let flag = |value: bool| Tensor::from_bools([], [value]).expect("a scalar");
     let graphs: [(&str, Make, Vec<Vec<Tensor>>); 5] = [
-        (
-            "if/both ways",
-            branch,
-            vec![vec![flag(true), x("a", 5)], vec![flag(false), x("b", 5)]],
-        ),
+        ("if/both ways", branch, vec![vec![flag(true), x("a", 5)], vec![flag(false), x("b", 5)]]),
         (
             "if/sizes differ",
             sizes_differ,
             vec![vec![flag(true), x("c", 6)], vec![flag(false), x("d", 6)]],
         ),
-        ("loop/counted", counted, vec![vec![Tensor::scalar(4i64), x("e", 3)], vec![Tensor::scalar(0i64), x("f", 3)]]),
+        (
+            "loop/counted",
+            counted,
+            vec![vec![Tensor::scalar(4i64), x("e", 3)], vec![Tensor::scalar(0i64), x("f", 3)]],
+        ),
         ("loop/until", until, vec![vec![x("g", 3)], vec![x("h", 4)]]),
         (
             "non-zero/used",
             selected,
-            vec![vec![x("i", 9)], vec![x("j", 9)], vec![Tensor::zeros(DType::F32, [9]).expect("small")]],
+            vec![
+                vec![x("i", 9)],
+                vec![x("j", 9)],
+                vec![Tensor::zeros(DType::F32, [9]).expect("small")],
+            ],
         ),
     ];
     for (name, make, inputs) in graphs {
         let mut b = Builder::new(name);
-        let graph = make(&mut b).unwrap_or_else(|error| panic!("case {name} does not build: {error}"));
-        all.push(Case { name: name.to_string(), graph, inputs, slack: 1.0, seed: Random::seed_of(name) });
+        let graph =
+            make(&mut b).unwrap_or_else(|error| panic!("case {name} does not build: {error}"));
+        all.push(Case {
+            name: name.to_string(),
+            graph,
+            inputs,
+            slack: 1.0,
+            seed: Random::seed_of(name),
+        });
     }
 }
 

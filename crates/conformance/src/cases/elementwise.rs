@@ -34,10 +34,18 @@ pub(super) fn cases(all: &mut Vec<Case>) {
         }
     }
     for dtype in NUMBERS.into_iter().chain([DType::Bool, DType::F8E4M3FN, DType::I4]) {
-        for (condition, a, b) in [(&[3, 5][..], &[3, 5][..], &[3, 5][..]), (&[4, 1], &[1, 33], &[]), (&[], &[2, 3], &[3])] {
+        for (condition, a, b) in [
+            (&[3, 5][..], &[3, 5][..], &[3, 5][..]),
+            (&[4, 1], &[1, 33], &[]),
+            (&[], &[2, 3], &[3]),
+        ] {
             let name = format!("select/{dtype}/{condition:?} {a:?} {b:?}");
             let mut random = Random::new(Random::seed_of(&name));
-            let operands = [random.suitable(DType::Bool, condition), random.suitable(dtype, a), random.suitable(dtype, b)];
+            let operands = [
+                random.suitable(DType::Bool, condition),
+                random.suitable(dtype, a),
+                random.suitable(dtype, b),
+            ];
             add(all, name, Prim::Select, &operands, &[]);
         }
     }
@@ -70,7 +78,8 @@ fn unary(all: &mut Vec<Case>, op: Unary, name: &str) {
             add(all, name, Prim::Unary(op), &[x], &[]);
         }
         if dtype.is_float() {
-            let special = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, -0.0, 1.0, -1.0, 0.5, 2.5, -2.5];
+            let special =
+                [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, -0.0, 1.0, -1.0, 0.5, 2.5, -2.5];
             let x = Tensor::from_f64(dtype, [special.len()], &special).expect("a small vector");
             add(all, format!("{name}/{dtype}/special"), Prim::Unary(op), &[x], &[]);
         }
@@ -83,16 +92,29 @@ fn binary(all: &mut Vec<Case>, op: Binary, name: &str) {
             (NUMBERS[4..].iter().copied().chain([DType::Bool]).collect(), (-9.0, 9.0))
         }
         Binary::ShiftLeft | Binary::ShiftRight => (NUMBERS[4..].to_vec(), (0.0, 9.0)),
-        Binary::Max | Binary::Min => (NUMBERS.iter().copied().chain([DType::Bool]).collect(), (-9.0, 9.0)),
+        Binary::Max | Binary::Min => {
+            (NUMBERS.iter().copied().chain([DType::Bool]).collect(), (-9.0, 9.0))
+        }
         Binary::Pow => (NUMBERS.to_vec(), (0.1, 3.9)),
-        Binary::Add | Binary::Sub | Binary::Mul | Binary::Div | Binary::Rem => (NUMBERS.to_vec(), (-9.0, 9.0)),
+        Binary::Add | Binary::Sub | Binary::Mul | Binary::Div | Binary::Rem => {
+            (NUMBERS.to_vec(), (-9.0, 9.0))
+        }
     };
     for dtype in types {
         pairs(all, &format!("{name}/{dtype}"), Prim::Binary(op), dtype, dtype, range);
     }
     if op == Binary::Pow {
-        for (base, exponent) in [(DType::F32, DType::I64), (DType::I64, DType::F32), (DType::F32, DType::F64)] {
-            pairs(all, &format!("{name}/{base} {exponent}"), Prim::Binary(op), base, exponent, range);
+        for (base, exponent) in
+            [(DType::F32, DType::I64), (DType::I64, DType::F32), (DType::F32, DType::F64)]
+        {
+            pairs(
+                all,
+                &format!("{name}/{base} {exponent}"),
+                Prim::Binary(op),
+                base,
+                exponent,
+                range,
+            );
         }
     }
     if matches!(op, Binary::Max | Binary::Min | Binary::Div) {
@@ -125,7 +147,12 @@ fn pairs(all: &mut Vec<Case>, name: &str, prim: Prim, a: DType, b: DType, (low, 
             if dtype == DType::Bool {
                 random.suitable(dtype, shape)
             } else {
-                random.tensor(dtype, shape, if dtype.is_unsigned_integer() { low.max(0.0) } else { low }, high)
+                random.tensor(
+                    dtype,
+                    shape,
+                    if dtype.is_unsigned_integer() { low.max(0.0) } else { low },
+                    high,
+                )
             }
         };
         let operands = [make(a, left), make(b, right)];

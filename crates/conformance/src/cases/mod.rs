@@ -113,11 +113,23 @@ fn node_case(
         })
         .collect();
     let outputs = b.node(op, &values, Vec::new())?;
-    Ok(Case { seed: Random::seed_of(&name), name, graph: b.finish(&outputs), inputs: vec![inputs], slack: 1.0 })
+    Ok(Case {
+        seed: Random::seed_of(&name),
+        name,
+        graph: b.finish(&outputs),
+        inputs: vec![inputs],
+        slack: 1.0,
+    })
 }
 
 /// Adds a case that must build.
-fn add(all: &mut Vec<Case>, name: String, op: impl OpSpec, operands: &[Tensor], constants: &[usize]) {
+fn add(
+    all: &mut Vec<Case>,
+    name: String,
+    op: impl OpSpec,
+    operands: &[Tensor],
+    constants: &[usize],
+) {
     let case = node_case(name.clone(), op, operands, constants);
     all.push(case.unwrap_or_else(|error| panic!("case {name} does not build: {error}")));
 }

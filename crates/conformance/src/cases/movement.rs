@@ -14,7 +14,8 @@ fn integers(values: &[i64]) -> Tensor {
 
 pub(super) fn cases(all: &mut Vec<Case>) {
     for dtype in TYPES {
-        let operand = |name: &str, shape: &[usize]| Random::new(Random::seed_of(name)).suitable(dtype, shape);
+        let operand =
+            |name: &str, shape: &[usize]| Random::new(Random::seed_of(name)).suitable(dtype, shape);
         let transposes: [(&[usize], &[usize]); 7] = [
             (&[5, 7], &[1, 0]),
             (&[65, 33], &[1, 0]),
@@ -29,14 +30,22 @@ pub(super) fn cases(all: &mut Vec<Case>) {
             let x = operand(&name, shape);
             add(all, name, Prim::Transpose { permutation: permutation.to_vec() }, &[x], &[]);
         }
-        let broadcasts: [(&[usize], &[i64]); 6] =
-            [(&[], &[3, 4]), (&[5], &[3, 5]), (&[3, 1], &[3, 9]), (&[1, 4, 1], &[2, 4, 6]), (&[2, 3], &[2, 3]), (&[1], &[0])];
+        let broadcasts: [(&[usize], &[i64]); 6] = [
+            (&[], &[3, 4]),
+            (&[5], &[3, 5]),
+            (&[3, 1], &[3, 9]),
+            (&[1, 4, 1], &[2, 4, 6]),
+            (&[2, 3], &[2, 3]),
+            (&[1], &[0]),
+        ];
         for (shape, target) in broadcasts {
             let name = format!("broadcast/{dtype} {shape:?} to {target:?}");
             let x = operand(&name, shape);
             add(all, name, Prim::Broadcast, &[x, integers(target)], &[1]);
         }
-        for (shape, target) in [(&[4, 6][..], &[2, 12][..]), (&[1, 5], &[5]), (&[1], &[]), (&[0, 3], &[3, 0, 2])] {
+        for (shape, target) in
+            [(&[4, 6][..], &[2, 12][..]), (&[1, 5], &[5]), (&[1], &[]), (&[0, 3], &[3, 0, 2])]
+        {
             let name = format!("reshape/{dtype} {shape:?} to {target:?}");
             let x = operand(&name, shape);
             add(all, name, Prim::Reshape, &[x, integers(target)], &[1]);
@@ -65,7 +74,13 @@ pub(super) fn cases(all: &mut Vec<Case>) {
     add(all, name, Prim::Reshape, &[x.clone(), integers(&[3, 8])], &[]);
     let bounds = [integers(&[1, -4]), integers(&[i64::MAX, -1]), integers(&[2, 1])];
     let [starts, ends, steps] = bounds;
-    add(all, "slice/told".to_string(), Prim::Slice { axes: vec![0, 1] }, &[x, starts, ends, steps], &[]);
+    add(
+        all,
+        "slice/told".to_string(),
+        Prim::Slice { axes: vec![0, 1] },
+        &[x, starts, ends, steps],
+        &[],
+    );
     for shape in [&[][..], &[3], &[2, 0, 5]] {
         let name = format!("shape-of/{shape:?}");
         let x = Random::new(Random::seed_of(&name)).suitable(DType::F32, shape);
@@ -108,7 +123,12 @@ fn pads(all: &mut Vec<Case>, dtype: DType) {
     for (shape, low, high) in forms {
         let name = format!("pad/{dtype} {shape:?} {low:?} {high:?}");
         let mut random = Random::new(Random::seed_of(&name));
-        let operands = [random.suitable(dtype, shape), integers(low), integers(high), random.suitable(dtype, &[])];
+        let operands = [
+            random.suitable(dtype, shape),
+            integers(low),
+            integers(high),
+            random.suitable(dtype, &[]),
+        ];
         add(all, name, Prim::Pad, &operands, &[1, 2]);
     }
 }

@@ -1,6 +1,8 @@
 //! Whole graphs with a named batch, run at two sizes through one session.
 
-use anychip_ir::{Builder, ConvolutionDims, Graph, IrError, Prim, ReduceKind, TensorType, ValueId, Window};
+use anychip_ir::{
+    Builder, ConvolutionDims, Graph, IrError, Prim, ReduceKind, TensorType, ValueId, Window,
+};
 use anychip_ops::{Attention, Gelu, LayerNorm, Softmax};
 use anychip_tensor::{DType, Dim};
 
@@ -9,12 +11,16 @@ use crate::Random;
 
 pub(super) fn cases(all: &mut Vec<Case>) {
     type Make = fn(&mut Random) -> Result<Graph, IrError>;
-    let networks: [(&str, Make, &[usize]); 3] =
-        [("perceptron", perceptron, &[20]), ("convolutional", convolutional, &[3, 17, 17]), ("transformer", transformer, &[7, 16])];
+    let networks: [(&str, Make, &[usize]); 3] = [
+        ("perceptron", perceptron, &[20]),
+        ("convolutional", convolutional, &[3, 17, 17]),
+        ("transformer", transformer, &[7, 16]),
+    ];
     for (name, make, shape) in networks {
         let seed = Random::seed_of(name);
         let mut random = Random::new(seed);
-        let graph = make(&mut random).unwrap_or_else(|error| panic!("case {name} does not build: {error}"));
+        let graph =
+            make(&mut random).unwrap_or_else(|error| panic!("case {name} does not build: {error}"));
         let inputs = [1, 3, 1]
             .map(|n| {
                 let mut full = vec![n];
@@ -37,7 +43,13 @@ fn weight(b: &mut Builder, random: &mut Random, shape: &[usize]) -> ValueId {
     b.constant(random.tensor(DType::F32, shape, -spread, spread))
 }
 
-fn linear(b: &mut Builder, random: &mut Random, x: ValueId, from: usize, to: usize) -> Result<ValueId, IrError> {
+fn linear(
+    b: &mut Builder,
+    random: &mut Random,
+    x: ValueId,
+    from: usize,
+    to: usize,
+) -> Result<ValueId, IrError> {
     let w = weight(b, random, &[from, to]);
     let bias = weight(b, random, &[to]);
     let product = b.matmul(x, w, DType::F32)?;
@@ -66,7 +78,11 @@ fn perceptron(random: &mut Random) -> Result<Graph, IrError> {
 fn convolutional(random: &mut Random) -> Result<Graph, IrError> {
     let mut b = Builder::new("convolutional");
     let x = input(&mut b, &[3, 17, 17]);
-    let mut layer = |b: &mut Builder, x: ValueId, (c, m, k): (usize, usize, usize), stride: usize, groups: usize| {
+    let mut layer = |b: &mut Builder,
+                     x: ValueId,
+                     (c, m, k): (usize, usize, usize),
+                     stride: usize,
+                     groups: usize| {
         let w = weight(b, random, &[m, c / groups, k, k]);
         let bias = weight(b, random, &[m, 1, 1]);
         let pad = (k / 2) as i64;
@@ -96,7 +112,12 @@ fn convolutional(random: &mut Random) -> Result<Graph, IrError> {
     let y = b.mul(y, excited)?;
     let y = layer(&mut b, y, (16, 8, 1), 1, 1)?;
     let y = b.add(y, stem)?;
-    let window = Window { size: vec![3; 2], strides: vec![2; 2], dilation: vec![1; 2], padding: vec![(1, 1); 2] };
+    let window = Window {
+        size: vec![3; 2],
+        strides: vec![2; 2],
+        dilation: vec![1; 2],
+        padding: vec![(1, 1); 2],
+    };
     let y = b.prim(Prim::ReduceWindow { kind: ReduceKind::Max, window }, &[y])?;
     let y = b.mean(y, &[2, 3], false)?;
     let y = linear(&mut b, random, y, 8, 10)?;
@@ -120,7 +141,8 @@ fn transformer(random: &mut Random) -> Result<Graph, IrError> {
         let split = b.reshape(z, &[batch, 7.into(), 4.into(), 4.into()])?;
         heads.push(b.transpose(split, &[0, 2, 1, 3])?);
     }
-    let attention = Attention { scale: 0.5, causal: true, softcap: 0.0, softmax_type: None, scores: None };
+    let attention =
+        Attention { scale: 0.5, causal: true, softcap: 0.0, softmax_type: None, scores: None };
     let y = b.composite(attention, &heads)?;
     let y = b.transpose(y, &[0, 2, 1, 3])?;
     let batch = b.dims(y)[0].clone();

@@ -14,8 +14,11 @@ pub(super) fn cases(all: &mut Vec<Case>) {
             reduce(all, kind, name, dtype);
             windows(all, kind, name, dtype);
             for axis in 0..2 {
-                for (exclusive, reverse) in [(false, false), (true, false), (false, true), (true, true)] {
-                    let name = format!("cumulative/{name}/{dtype} axis {axis} {exclusive} {reverse}");
+                for (exclusive, reverse) in
+                    [(false, false), (true, false), (false, true), (true, true)]
+                {
+                    let name =
+                        format!("cumulative/{name}/{dtype} axis {axis} {exclusive} {reverse}");
                     let x = Random::new(Random::seed_of(&name)).suitable(dtype, &[3, 7]);
                     add(all, name, Prim::Cumulative { kind, axis, exclusive, reverse }, &[x], &[]);
                 }
@@ -30,14 +33,17 @@ pub(super) fn cases(all: &mut Vec<Case>) {
                 add(all, name, Prim::ArgReduce { kind, axis, last }, &[x], &[]);
             }
         }
-        let x = Tensor::from_f64(DType::F32, [6], &[1.0, f64::NAN, 5.0, f64::NAN, -2.0, 5.0]).expect("a small vector");
+        let x = Tensor::from_f64(DType::F32, [6], &[1.0, f64::NAN, 5.0, f64::NAN, -2.0, 5.0])
+            .expect("a small vector");
         for last in [false, true] {
             let name = format!("arg-reduce/{}/f32 special {last}", kind.name());
             add(all, name, Prim::ArgReduce { kind, axis: 0, last }, &[x.clone()], &[]);
         }
     }
     for dtype in [DType::F32, DType::F64, DType::I64, DType::I32, DType::F16] {
-        for (axis, k, largest) in [(1, 3, true), (1, 11, false), (0, 2, false), (2, 1, true), (1, 0, true)] {
+        for (axis, k, largest) in
+            [(1, 3, true), (1, 11, false), (0, 2, false), (2, 1, true), (1, 0, true)]
+        {
             let name = format!("top-k/{dtype} axis {axis} k {k} {largest}");
             // Few different values, so that there are equals to order.
             let x = Random::new(Random::seed_of(&name)).tensor(DType::I64, &[3, 11, 2], 0.0, 6.0);

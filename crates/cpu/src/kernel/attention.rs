@@ -219,7 +219,8 @@ impl Attention {
             if keys == 0 {
                 // No key at all: a sum of nothing.
                 for i in 0..b.queries {
-                    std::slice::from_raw_parts_mut(b.out.add(i * b.out_step), s.value_size).fill(0.0);
+                    std::slice::from_raw_parts_mut(b.out.add(i * b.out_step), s.value_size)
+                        .fill(0.0);
                 }
                 return;
             }

@@ -38,7 +38,11 @@ pub(crate) fn lower_heads(cx: &Cx<'_>, heads: &Heads<'_>) -> Option<Lowered> {
         causal_offset: settings.causal.then_some(0),
         soft_cap: (settings.softcap != 0.0).then_some(settings.softcap),
     };
-    if shape.key_heads == 0 || shape.heads % shape.key_heads != 0 || k[0] != q[0] || v[..3] != k[..3] {
+    if shape.key_heads == 0
+        || shape.heads % shape.key_heads != 0
+        || k[0] != q[0]
+        || v[..3] != k[..3]
+    {
         return None;
     }
     let mut operands: Vec<ValueId> = Vec::new();
@@ -68,9 +72,17 @@ pub(crate) fn lower_heads(cx: &Cx<'_>, heads: &Heads<'_>) -> Option<Lowered> {
         None => None,
     };
     let result = if heads.joined.is_some() {
-        [shape.queries * shape.heads * shape.value_size, shape.value_size, shape.heads * shape.value_size]
+        [
+            shape.queries * shape.heads * shape.value_size,
+            shape.value_size,
+            shape.heads * shape.value_size,
+        ]
     } else {
-        [shape.heads * shape.queries * shape.value_size, shape.queries * shape.value_size, shape.value_size]
+        [
+            shape.heads * shape.queries * shape.value_size,
+            shape.queries * shape.value_size,
+            shape.value_size,
+        ]
     };
     let prepared = kernel::Attention::new(cx.shared.simd, cx.threads(), shape);
     let detail = format!(
@@ -79,7 +91,11 @@ pub(crate) fn lower_heads(cx: &Cx<'_>, heads: &Heads<'_>) -> Option<Lowered> {
         shape.heads,
         shape.queries,
         shape.keys,
-        if heads.joined.is_some() || heads.sources.iter().any(Option::is_some) { ", transposes absorbed" } else { "" }
+        if heads.joined.is_some() || heads.sources.iter().any(Option::is_some) {
+            ", transposes absorbed"
+        } else {
+            ""
+        }
     );
     Some(Lowered {
         detail,
@@ -99,7 +115,13 @@ impl Kernel for AttentionKernel {
     fn run(&self, io: &Io<'_>) -> Result<(), IrError> {
         let heads = |i: usize| kernel::Heads { data: io.operand(i), strides: self.strides[i] };
         let mask = self.mask.map(|strides| kernel::Mask { data: io.operand(3), strides });
-        self.prepared.run((heads(0), heads(1), heads(2)), mask, (io.result(0), self.result), io.scratch(), io.pool);
+        self.prepared.run(
+            (heads(0), heads(1), heads(2)),
+            mask,
+            (io.result(0), self.result),
+            io.scratch(),
+            io.pool,
+        );
         Ok(())
     }
 }

@@ -57,7 +57,8 @@ fn shape(dims: &ConvolutionDims, x: &[usize], w: &[usize]) -> Option<ConvShape> 
     let low: Vec<isize> = dims.padding.iter().map(|p| p.0 as isize).collect();
     let high: Vec<isize> = dims.padding.iter().map(|p| p.1 as isize).collect();
     let sizes = (x[0], x[1], w[0], dims.groups);
-    let mut shape = ConvShape::new(sizes, &stretched, &w[2..], &dims.strides, &dims.dilation, (&low, &high))?;
+    let mut shape =
+        ConvShape::new(sizes, &stretched, &w[2..], &dims.strides, &dims.dilation, (&low, &high))?;
     for i in 0..spatial {
         shape.input[3 - spatial + i] = x[2 + i];
         shape.input_step[3 - spatial + i] = dims.input_dilation[i];

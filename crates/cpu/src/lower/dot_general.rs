@@ -59,7 +59,9 @@ fn collapse<const N: usize>(dims: impl IntoIterator<Item = Strided<N>>) -> Vec<S
             continue;
         }
         match joined.last_mut() {
-            Some((outer, outer_strides)) if (0..N).all(|i| outer_strides[i] == size * strides[i]) => {
+            Some((outer, outer_strides))
+                if (0..N).all(|i| outer_strides[i] == size * strides[i]) =>
+            {
                 *outer *= size;
                 *outer_strides = strides;
             }
@@ -105,10 +107,16 @@ impl Layout {
         let mut rows =
             collapse(lhs_free.iter().enumerate().map(|(i, &d)| (lhs[d], [ls[d], os[batches + i]])));
         let mut columns = collapse(
-            rhs_free.iter().enumerate().map(|(i, &d)| (rhs[d], [rs[d], os[batches + lhs_free.len() + i]])),
+            rhs_free
+                .iter()
+                .enumerate()
+                .map(|(i, &d)| (rhs[d], [rs[d], os[batches + lhs_free.len() + i]])),
         );
         let sums = collapse(
-            dims.lhs_contract.iter().zip(&dims.rhs_contract).map(|(&l, &r)| (lhs[l], [ls[l], rs[r]])),
+            dims.lhs_contract
+                .iter()
+                .zip(&dims.rhs_contract)
+                .map(|(&l, &r)| (lhs[l], [ls[l], rs[r]])),
         );
         let (k, [ak, bk]) = match sums.as_slice() {
             [] => (1, [1, 1]),
@@ -124,19 +132,41 @@ impl Layout {
             batch = batch
                 .iter()
                 .flat_map(|at| {
-                    (0..size).map(move |i| Offsets { a: at.a + i * a, b: at.b + i * b, c: at.c + i * c })
+                    (0..size).map(move |i| Offsets {
+                        a: at.a + i * a,
+                        b: at.b + i * b,
+                        c: at.c + i * c,
+                    })
                 })
                 .collect();
         }
         if n == 1 && m > 1 && cm == 1 {
             // A column: computed as the row `bᵀ aᵀ`, so that vectors run along it.
             let batch = batch.into_iter().map(|o| Offsets { a: o.b, b: o.a, c: o.c }).collect();
-            return Some(Layout { m: 1, n: m, k, a: (k, bk), b: (ak, am), c_stride: m, batch, swapped: true });
+            return Some(Layout {
+                m: 1,
+                n: m,
+                k,
+                a: (k, bk),
+                b: (ak, am),
+                c_stride: m,
+                batch,
+                swapped: true,
+            });
         }
         if cm < n && m > 1 {
             return None;
         }
-        Some(Layout { m, n, k, a: (am, ak), b: (bk, bn), c_stride: cm.max(n), batch, swapped: false })
+        Some(Layout {
+            m,
+            n,
+            k,
+            a: (am, ak),
+            b: (bk, bn),
+            c_stride: cm.max(n),
+            batch,
+            swapped: false,
+        })
     }
 }
 
@@ -154,18 +184,27 @@ fn product(cx: &Cx<'_>, layout: &Layout, lhs: ValueId, rhs: ValueId, tail: &Tail
     let (left, right) = if layout.swapped { (rhs, lhs) } else { (lhs, rhs) };
     let Layout { m, n, k, .. } = *layout;
     let simd = cx.shared.simd;
-    let constant = |v: ValueId, unbatched: bool| cx.constant(v).filter(|t| unbatched && !t.is_empty());
+    let constant =
+        |v: ValueId, unbatched: bool| cx.constant(v).filter(|t| unbatched && !t.is_empty());
     let packed_a = constant(left, layout.batch.iter().all(|o| o.a == 0)).and_then(|t| {
         let elements = t.elements::<f32>()?;
         let matrix = Matrix { data: &elements, row_stride: layout.a.0, column_stride: layout.a.1 };
         let settings = [m, k, layout.a.0, layout.a.1];
-        Some(cx.shared.weights.packed(t, "product-left", &settings, || PackedA::new(simd, m, k, &matrix)))
+        Some(
+            cx.shared
+                .weights
+                .packed(t, "product-left", &settings, || PackedA::new(simd, m, k, &matrix)),
+        )
     });
     let packed_b = constant(right, layout.batch.iter().all(|o| o.b == 0)).and_then(|t| {
         let elements = t.elements::<f32>()?;
         let matrix = Matrix { data: &elements, row_stride: layout.b.0, column_stride: layout.b.1 };
         let settings = [k, n, layout.b.0, layout.b.1];
-        Some(cx.shared.weights.packed(t, "product-right", &settings, || PackedB::new(simd, k, n, &matrix)))
+        Some(
+            cx.shared
+                .weights
+                .packed(t, "product-right", &settings, || PackedB::new(simd, k, n, &matrix)),
+        )
     });
     let shape = GemmShape { m, n, k, a_packed: packed_a.is_some(), b_packed: packed_b.is_some() };
     let gemm = Gemm::batched(simd, cx.threads(), shape, layout.batch.clone());
@@ -190,7 +229,15 @@ fn product(cx: &Cx<'_>, layout: &Layout, lhs: ValueId, rhs: ValueId, tail: &Tail
     );
     let scratch = gemm.scratch_len() * 4;
     let written = Written::new(tail, &mut operands);
-    let kernel = Product { gemm, written, a: layout.a, b: layout.b, c_stride: layout.c_stride, packed_a, packed_b };
+    let kernel = Product {
+        gemm,
+        written,
+        a: layout.a,
+        b: layout.b,
+        c_stride: layout.c_stride,
+        packed_a,
+        packed_b,
+    };
     Lowered { detail, scratch, ..Lowered::new("matrix-product", kernel, &operands) }
 }
 

@@ -66,9 +66,10 @@ pub(crate) fn lower_chain(cx: &Cx<'_>, nodes: &[&Node]) -> Option<Lowered> {
             .collect();
         steps.push(match (&node.op, operands.as_slice()) {
             (Op::Prim(Prim::Unary(op)), &[x]) => Step::Unary(unary(*op)?, x),
-            (Op::Prim(Prim::Binary(Binary::Max)), &[x, Operand::Constant(0.0)] | &[Operand::Constant(0.0), x]) => {
-                Step::Unary(chain::Unary::Activation(Activation::Relu), x)
-            }
+            (
+                Op::Prim(Prim::Binary(Binary::Max)),
+                &[x, Operand::Constant(0.0)] | &[Operand::Constant(0.0), x],
+            ) => Step::Unary(chain::Unary::Activation(Activation::Relu), x),
             (Op::Prim(Prim::Binary(op)), &[a, b]) => Step::Binary(binary(*op)?, a, b),
             (op, &[x]) => Step::Unary(chain::Unary::Activation(activation(op)?), x),
             _ => return None,
@@ -168,6 +169,11 @@ fn binary(op: Binary) -> Option<chain::Binary> {
         Binary::Max => chain::Binary::Max,
         Binary::Min => chain::Binary::Min,
         Binary::Pow => chain::Binary::Pow,
-        Binary::Rem | Binary::And | Binary::Or | Binary::Xor | Binary::ShiftLeft | Binary::ShiftRight => return None,
+        Binary::Rem
+        | Binary::And
+        | Binary::Or
+        | Binary::Xor
+        | Binary::ShiftLeft
+        | Binary::ShiftRight => return None,
     })
 }

@@ -28,10 +28,17 @@ impl Indices {
 
     /// The `i`-th as a place in a dim of `size`; negative ones count from the end.
     fn place(self, io: &Io<'_>, i: usize, op: &'static str, size: usize) -> Result<usize, IrError> {
-        let index =
-            if self.wide { io.operand::<i64>(self.operand)[i] } else { io.operand::<i32>(self.operand)[i].into() };
+        let index = if self.wide {
+            io.operand::<i64>(self.operand)[i]
+        } else {
+            io.operand::<i32>(self.operand)[i].into()
+        };
         let wrapped = if index < 0 { index.saturating_add(size as i64) } else { index };
-        usize::try_from(wrapped).ok().filter(|&p| p < size).ok_or(IrError::IndexOutOfRange { op, index, size })
+        usize::try_from(wrapped).ok().filter(|&p| p < size).ok_or(IrError::IndexOutOfRange {
+            op,
+            index,
+            size,
+        })
     }
 }
 
@@ -46,7 +53,11 @@ pub(crate) fn lower(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
         Prim::Take { axis } => {
             let block = shape[axis + 1..].iter().product::<usize>() * width;
             let outer = shape[..*axis].iter().product();
-            Lowered::new("gather", Take { indices, outer, size: shape[*axis], count, block }, &node.inputs)
+            Lowered::new(
+                "gather",
+                Take { indices, outer, size: shape[*axis], count, block },
+                &node.inputs,
+            )
         }
         Prim::TakeAlong { axis } => {
             let along = Along::new(indices, *axis, shape, cx.shape(node.inputs[1]), "take-along")?;
@@ -60,7 +71,8 @@ pub(crate) fn lower(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
             if cx.shape(node.inputs[1]) != cx.shape(node.inputs[2]) {
                 return None;
             }
-            let along = Along::new(indices, *axis, shape, cx.shape(node.inputs[1]), "scatter-along")?;
+            let along =
+                Along::new(indices, *axis, shape, cx.shape(node.inputs[1]), "scatter-along")?;
             let write = Write::new(*combine, cx.dtype(x), width)?;
             Lowered {
                 in_place: vec![0],
@@ -73,7 +85,10 @@ pub(crate) fn lower(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
                 return None;
             }
             let write = Write::new(*combine, cx.dtype(x), width)?;
-            Lowered { in_place: vec![0], ..Lowered::new("scatter-nd", ScatterNd { rows, write }, &node.inputs) }
+            Lowered {
+                in_place: vec![0],
+                ..Lowered::new("scatter-nd", ScatterNd { rows, write }, &node.inputs)
+            }
         }
         _ => return None,
     })
@@ -117,7 +132,13 @@ struct Along {
 }
 
 impl Along {
-    fn new(indices: Indices, axis: usize, data: &[usize], shape: &[usize], op: &'static str) -> Option<Along> {
+    fn new(
+        indices: Indices,
+        axis: usize,
+        data: &[usize],
+        shape: &[usize],
+        op: &'static str,
+    ) -> Option<Along> {
         let count = shape.iter().product();
         let fits = shape.iter().zip(data).enumerate().all(|(d, (a, b))| d == axis || a <= b);
         (fits || count == 0).then(|| Along {
@@ -176,7 +197,13 @@ struct Rows {
 }
 
 impl Rows {
-    fn new(indices: Indices, batch: usize, data: &[usize], shape: &[usize], op: &'static str) -> Rows {
+    fn new(
+        indices: Indices,
+        batch: usize,
+        data: &[usize],
+        shape: &[usize],
+        op: &'static str,
+    ) -> Rows {
         let depth = shape[shape.len() - 1];
         let strides = row_major(data);
         Rows {
@@ -184,7 +211,11 @@ impl Rows {
             indices,
             count: shape[..shape.len() - 1].iter().product(),
             depth,
-            rows_a_batch: if batch == 0 { usize::MAX } else { shape[batch..shape.len() - 1].iter().product::<usize>().max(1) },
+            rows_a_batch: if batch == 0 {
+                usize::MAX
+            } else {
+                shape[batch..shape.len() - 1].iter().product::<usize>().max(1)
+            },
             batch_size: data[batch..].iter().product(),
             addressed: (batch..batch + depth).map(|d| (data[d], strides[d])).collect(),
             block: data[batch + depth..].iter().product(),
@@ -247,7 +278,14 @@ impl Write {
 
     /// Writes updates `from..from + n` to elements `to..to + n` of the result.
     fn write(self, io: &Io<'_>, result: &mut [u8], to: usize, from: usize, n: usize) {
-        fn each<T: Element>(io: &Io<'_>, result: &mut [u8], to: usize, from: usize, n: usize, f: fn(T, T) -> T) {
+        fn each<T: Element>(
+            io: &Io<'_>,
+            result: &mut [u8],
+            to: usize,
+            from: usize,
+            n: usize,
+            f: fn(T, T) -> T,
+        ) {
             let target = &mut bytemuck::cast_slice_mut::<u8, T>(result)[to..to + n];
             for (own, &update) in target.iter_mut().zip(&io.operand::<T>(2)[from..from + n]) {
                 *own = f(*own, update);
@@ -255,29 +293,51 @@ impl Write {
         }
         match self {
             Write::Set(w) => {
-                result[to * w..(to + n) * w].copy_from_slice(&io.bytes(2)[from * w..(from + n) * w]);
+                result[to * w..(to + n) * w]
+                    .copy_from_slice(&io.bytes(2)[from * w..(from + n) * w]);
             }
-            Write::F32(combine) => each::<f32>(io, result, to, from, n, match combine {
-                Combine::Set => |_, u| u,
-                Combine::Add => |a, u| a + u,
-                Combine::Mul => |a, u| a * u,
-                Combine::Max => |a, u| if a.is_nan() || a > u { a } else { u },
-                Combine::Min => |a, u| if a.is_nan() || a < u { a } else { u },
-            }),
-            Write::I64(combine) => each::<i64>(io, result, to, from, n, match combine {
-                Combine::Set => |_, u| u,
-                Combine::Add => i64::wrapping_add,
-                Combine::Mul => i64::wrapping_mul,
-                Combine::Max => i64::max,
-                Combine::Min => i64::min,
-            }),
-            Write::I32(combine) => each::<i32>(io, result, to, from, n, match combine {
-                Combine::Set => |_, u| u,
-                Combine::Add => i32::wrapping_add,
-                Combine::Mul => i32::wrapping_mul,
-                Combine::Max => i32::max,
-                Combine::Min => i32::min,
-            }),
+            Write::F32(combine) => each::<f32>(
+                io,
+                result,
+                to,
+                from,
+                n,
+                match combine {
+                    Combine::Set => |_, u| u,
+                    Combine::Add => |a, u| a + u,
+                    Combine::Mul => |a, u| a * u,
+                    Combine::Max => |a, u| if a.is_nan() || a > u { a } else { u },
+                    Combine::Min => |a, u| if a.is_nan() || a < u { a } else { u },
+                },
+            ),
+            Write::I64(combine) => each::<i64>(
+                io,
+                result,
+                to,
+                from,
+                n,
+                match combine {
+                    Combine::Set => |_, u| u,
+                    Combine::Add => i64::wrapping_add,
+                    Combine::Mul => i64::wrapping_mul,
+                    Combine::Max => i64::max,
+                    Combine::Min => i64::min,
+                },
+            ),
+            Write::I32(combine) => each::<i32>(
+                io,
+                result,
+                to,
+                from,
+                n,
+                match combine {
+                    Combine::Set => |_, u| u,
+                    Combine::Add => i32::wrapping_add,
+                    Combine::Mul => i32::wrapping_mul,
+                    Combine::Max => i32::max,
+                    Combine::Min => i32::min,
+                },
+            ),
         }
     }
 }
@@ -340,7 +400,10 @@ pub(crate) fn lower_top_k(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
         largest: *largest,
         dtype: cx.dtype(x),
     };
-    let known = matches!(lines.dtype, DType::F32 | DType::F64 | DType::I64 | DType::I32 | DType::U8 | DType::I8);
+    let known = matches!(
+        lines.dtype,
+        DType::F32 | DType::F64 | DType::I64 | DType::I32 | DType::U8 | DType::I8
+    );
     let scratch = lines.n * 8;
     known.then(|| Lowered { scratch, ..Lowered::new("top-k", lines, &[x]) })
 }

@@ -83,7 +83,11 @@ pub(crate) struct Lowered {
 }
 
 impl Lowered {
-    pub(crate) fn new(name: &'static str, kernel: impl Kernel + 'static, operands: &[ValueId]) -> Lowered {
+    pub(crate) fn new(
+        name: &'static str,
+        kernel: impl Kernel + 'static,
+        operands: &[ValueId],
+    ) -> Lowered {
         Lowered {
             name,
             detail: String::new(),
@@ -142,9 +146,15 @@ fn primitive(prim: &Prim) -> Option<Factory> {
     Some(match prim {
         Prim::DotGeneral(..) => dot_general::lower,
         Prim::Convolution(..) => convolution::lower,
-        Prim::Unary(_) | Prim::Binary(_) => |cx, node| elementwise::lower(cx, node).or_else(|| typed::lower(cx, node)),
+        Prim::Unary(_) | Prim::Binary(_) => {
+            |cx, node| elementwise::lower(cx, node).or_else(|| typed::lower(cx, node))
+        }
         Prim::Compare(_) | Prim::Select | Prim::Cast { .. } => typed::lower,
-        Prim::Transpose { .. } | Prim::Broadcast | Prim::Slice { .. } | Prim::Concat { .. } | Prim::Pad => movement::lower,
+        Prim::Transpose { .. }
+        | Prim::Broadcast
+        | Prim::Slice { .. }
+        | Prim::Concat { .. }
+        | Prim::Pad => movement::lower,
         Prim::Reduce { .. } => reduce::lower,
         Prim::ArgReduce { .. } | Prim::Cumulative { .. } => reduce::lower_lines,
         Prim::ReduceWindow { .. } => window::lower_max,
@@ -201,7 +211,13 @@ impl Weights {
         let packed = Arc::new(pack());
         // The file's own copy has been read for the last time, most likely.
         anychip_tensor::release_mapped(source.bytes());
-        all.insert(key, Packed { _source: source.clone(), packed: Arc::clone(&packed) as Arc<dyn Any + Send + Sync> });
+        all.insert(
+            key,
+            Packed {
+                _source: source.clone(),
+                packed: Arc::clone(&packed) as Arc<dyn Any + Send + Sync>,
+            },
+        );
         packed
     }
 }

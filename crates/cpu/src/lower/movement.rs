@@ -75,7 +75,11 @@ pub(crate) fn lower(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
             let mut copies = Vec::new();
             for &v in &node.inputs {
                 let shape = cx.shape(v);
-                copies.push(StridedCopy::new(shape, (0, &signed(&row_major(shape))), (at * to[*axis], &to)));
+                copies.push(StridedCopy::new(
+                    shape,
+                    (0, &signed(&row_major(shape))),
+                    (at * to[*axis], &to),
+                ));
                 at += shape[*axis];
             }
             ("concatenate", node.inputs.clone(), copies, None)
@@ -139,5 +143,8 @@ fn pad(cx: &Cx<'_>, node: &Node) -> Option<(StridedCopy, bool)> {
     if kept.contains(&0) {
         (source_base, target_base) = (0, 0);
     }
-    Some((StridedCopy::new(&kept, (source_base, &signed(&source)), (target_base, &target)), covered))
+    Some((
+        StridedCopy::new(&kept, (source_base, &signed(&source)), (target_base, &target)),
+        covered,
+    ))
 }

@@ -13,7 +13,8 @@ pub(crate) fn lower_softmax(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
         (None, Some(softmax)) => (softmax.axis, true),
         (None, None) => return None,
     };
-    let kernel = SoftmaxKernel(softmax::Softmax::new(cx.shared.simd, cx.shape(node.inputs[0]), axis, log));
+    let kernel =
+        SoftmaxKernel(softmax::Softmax::new(cx.shared.simd, cx.shape(node.inputs[0]), axis, log));
     Some(Lowered { in_place: vec![0], ..Lowered::new("softmax", kernel, &node.inputs) })
 }
 
@@ -31,11 +32,12 @@ impl Kernel for SoftmaxKernel {
 }
 
 pub(crate) fn lower_layer_norm(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
-    let (axis, epsilon, rms) = match (node.op.composite::<LayerNorm>(), node.op.composite::<RmsNorm>()) {
-        (Some(norm), _) => (norm.axis, norm.epsilon, false),
-        (None, Some(norm)) => (norm.axis, norm.epsilon, true),
-        (None, None) => return None,
-    };
+    let (axis, epsilon, rms) =
+        match (node.op.composite::<LayerNorm>(), node.op.composite::<RmsNorm>()) {
+            (Some(norm), _) => (norm.axis, norm.epsilon, false),
+            (None, Some(norm)) => (norm.axis, norm.epsilon, true),
+            (None, None) => return None,
+        };
     let shape = cx.shape(node.inputs[0]);
     let (rows, row) = shape.split_at(axis.min(shape.len()));
     // One factor an element of a row; those that broadcast otherwise are left to the expansion's steps.
@@ -84,7 +86,11 @@ pub(crate) fn lower_group_norm(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
     let &[x, scale, bias] = node.inputs.as_slice() else { return None };
     let &[batch, channels, ref spatial @ ..] = cx.shape(x) else { return None };
     let groups = if settings.groups == 0 { channels } else { settings.groups };
-    if groups == 0 || channels % groups != 0 || cx.len(scale) != channels || cx.len(bias) != channels {
+    if groups == 0
+        || channels % groups != 0
+        || cx.len(scale) != channels
+        || cx.len(bias) != channels
+    {
         return None;
     }
     let kernel = GroupNormKernel(norm::GroupNorm {

@@ -74,7 +74,9 @@ impl Layer<'_> {
             "tanh" => Activation::Tanh,
             "relu" => Activation::Relu,
             "leakyrelu" => Activation::LeakyRelu { slope: *self.alpha.get(i)? },
-            "hardsigmoid" => Activation::HardSigmoid { alpha: *self.alpha.get(i)?, beta: *self.beta.get(i)? },
+            "hardsigmoid" => {
+                Activation::HardSigmoid { alpha: *self.alpha.get(i)?, beta: *self.beta.get(i)? }
+            }
             _ => return None,
         })
     }
@@ -84,12 +86,18 @@ pub(crate) fn lower(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
     let layer = layer(node).filter(|_| claims(node))?;
     let &[x, w, r, bias, initial, ..] = node.inputs.as_slice() else { return None };
     let (x_shape, r_shape) = (cx.shape(x), cx.shape(r));
-    let shape = RecurrentShape { steps: x_shape[0], batch: x_shape[1], input: x_shape[2], hidden: r_shape[2] };
+    let shape = RecurrentShape {
+        steps: x_shape[0],
+        batch: x_shape[1],
+        input: x_shape[2],
+        hidden: r_shape[2],
+    };
     let directions = r_shape[0];
     let width = layer.gates * shape.hidden;
     let constants = [w, r, bias].map(|v| cx.constant(v));
     let [Some(w_tensor), Some(r_tensor), Some(bias_tensor)] = constants else { return None };
-    let (all_w, all_r, all_bias) = (w_tensor.elements::<f32>()?, r_tensor.elements::<f32>()?, bias_tensor.elements::<f32>()?);
+    let (all_w, all_r, all_bias) =
+        (w_tensor.elements::<f32>()?, r_tensor.elements::<f32>()?, bias_tensor.elements::<f32>()?);
     let lstm = node.op.composite::<Lstm>();
     let peepholes = match lstm {
         Some(l) if l.peepholes => Some(cx.constant(*node.inputs.last()?)?.elements::<f32>()?),
@@ -101,11 +109,16 @@ pub(crate) fn lower(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
         let cell = if let Some(l) = lstm {
             Cell::Lstm {
                 activations: [activation(0)?, activation(1)?, activation(2)?],
-                peephole: peepholes.as_ref().map_or(Vec::new(), |p| p[d * 3 * shape.hidden..][..3 * shape.hidden].to_vec()),
+                peephole: peepholes
+                    .as_ref()
+                    .map_or(Vec::new(), |p| p[d * 3 * shape.hidden..][..3 * shape.hidden].to_vec()),
                 couple_forget: l.input_forget,
             }
         } else if let Some(g) = node.op.composite::<Gru>() {
-            Cell::Gru { activations: [activation(0)?, activation(1)?], linear_before_reset: g.reset_after }
+            Cell::Gru {
+                activations: [activation(0)?, activation(1)?],
+                linear_before_reset: g.reset_after,
+            }
         } else {
             Cell::Rnn { activation: activation(0)? }
         };

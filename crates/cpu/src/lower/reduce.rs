@@ -16,16 +16,54 @@ pub(crate) fn lower(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
     let kernel: Box<dyn Kernel> = match dtype {
         DType::F32 => Box::new(ReduceFloat { plan, reduction: reduction(kind) }),
         DType::F64 => typed::<f64, f64>(plan, float_start(kind), float_step(kind), |x| x, |a| a),
-        DType::F16 => typed::<f16, f64>(plan, float_start(kind), float_step(kind), f16::to_f64, |a| f16::from_f32(a as f32)),
-        DType::BF16 => typed::<bf16, f64>(plan, float_start(kind), float_step(kind), bf16::to_f64, |a| bf16::from_f32(a as f32)),
-        DType::I64 => typed::<i64, i64>(plan, i64_start(kind, i64::MIN, i64::MAX), i64_step(kind), |x| x, |a| a),
-        DType::I32 => typed::<i32, i64>(plan, i64_start(kind, i32::MIN.into(), i32::MAX.into()), i64_step(kind), i64::from, |a| a as i32),
-        DType::I8 => typed::<i8, i64>(plan, i64_start(kind, i8::MIN.into(), i8::MAX.into()), i64_step(kind), i64::from, |a| a as i8),
-        DType::U8 => typed::<u8, i64>(plan, i64_start(kind, 0, u8::MAX.into()), i64_step(kind), i64::from, |a| a as u8),
-        DType::Bool => typed::<u8, i64>(plan, i64_start(kind, 0, 1), i64_step(kind), i64::from, |a| a as u8),
+        DType::F16 => {
+            typed::<f16, f64>(plan, float_start(kind), float_step(kind), f16::to_f64, |a| {
+                f16::from_f32(a as f32)
+            })
+        }
+        DType::BF16 => {
+            typed::<bf16, f64>(plan, float_start(kind), float_step(kind), bf16::to_f64, |a| {
+                bf16::from_f32(a as f32)
+            })
+        }
+        DType::I64 => typed::<i64, i64>(
+            plan,
+            i64_start(kind, i64::MIN, i64::MAX),
+            i64_step(kind),
+            |x| x,
+            |a| a,
+        ),
+        DType::I32 => typed::<i32, i64>(
+            plan,
+            i64_start(kind, i32::MIN.into(), i32::MAX.into()),
+            i64_step(kind),
+            i64::from,
+            |a| a as i32,
+        ),
+        DType::I8 => typed::<i8, i64>(
+            plan,
+            i64_start(kind, i8::MIN.into(), i8::MAX.into()),
+            i64_step(kind),
+            i64::from,
+            |a| a as i8,
+        ),
+        DType::U8 => typed::<u8, i64>(
+            plan,
+            i64_start(kind, 0, u8::MAX.into()),
+            i64_step(kind),
+            i64::from,
+            |a| a as u8,
+        ),
+        DType::Bool => {
+            typed::<u8, i64>(plan, i64_start(kind, 0, 1), i64_step(kind), i64::from, |a| a as u8)
+        }
         _ => return None,
     };
-    Some(Lowered { kernel, detail: format!("{} {dtype}", kind.name()), ..Lowered::new("reduce", Nothing, &[x]) })
+    Some(Lowered {
+        kernel,
+        detail: format!("{} {dtype}", kind.name()),
+        ..Lowered::new("reduce", Nothing, &[x])
+    })
 }
 
 /// Stands in while a [`Lowered`] is put together; replaced before it is used.
@@ -150,9 +188,12 @@ pub(crate) fn lower_lines(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
         DType::F32 => Box::new(OfFloats::<f32>(lines, |x| x.into(), |x| x as f32)),
         DType::F64 => Box::new(OfFloats::<f64>(lines, |x| x, |x| x)),
         DType::I64 => Box::new(OfIntegers::<i64>(lines, |x| x, |x| x, (i64::MIN, i64::MAX))),
-        DType::I32 => {
-            Box::new(OfIntegers::<i32>(lines, i64::from, |x| x as i32, (i32::MIN.into(), i32::MAX.into())))
-        }
+        DType::I32 => Box::new(OfIntegers::<i32>(
+            lines,
+            i64::from,
+            |x| x as i32,
+            (i32::MIN.into(), i32::MAX.into()),
+        )),
         _ => return None,
     };
     Some(Lowered { kernel, detail: cx.dtype(x).to_string(), ..Lowered::new(name, Nothing, &[x]) })

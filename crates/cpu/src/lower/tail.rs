@@ -23,7 +23,11 @@ impl Written {
                 operands.len() - 1
             })
         };
-        Written { bias: place(tail.bias), residual: place(tail.residual), activation: tail.activation }
+        Written {
+            bias: place(tail.bias),
+            residual: place(tail.residual),
+            activation: tail.activation,
+        }
     }
 
     /// One number a channel.

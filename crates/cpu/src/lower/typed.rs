@@ -32,8 +32,11 @@ pub(crate) fn lower(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
     if shape.len() > 16 {
         return None;
     }
-    let strides =
-        node.inputs.iter().map(|&v| broadcast_strides(cx.shape(v), shape)).collect::<Option<Vec<_>>>()?;
+    let strides = node
+        .inputs
+        .iter()
+        .map(|&v| broadcast_strides(cx.shape(v), shape))
+        .collect::<Option<Vec<_>>>()?;
     let strides: Vec<&[usize]> = strides.iter().map(Vec::as_slice).collect();
     let walk = Broadcast::new(shape, &strides);
     let dtype = cx.dtype(node.inputs[0]);
@@ -52,14 +55,28 @@ pub(crate) fn lower(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
 }
 
 /// A loop of its own, compiled for each instruction set: for what models do much of.
-fn fast_one<A: Element, R: Element>(walk: Broadcast, f: impl Fn(A) -> R + Send + Sync + 'static) -> Run {
+fn fast_one<A: Element, R: Element>(
+    walk: Broadcast,
+    f: impl Fn(A) -> R + Send + Sync + 'static,
+) -> Run {
     Box::new(move |io| map1(io.simd, &walk, io.operand::<A>(0), io.result::<R>(0), &f, io.pool))
 }
 
 /// As [`fast_one`], of two operands.
-fn fast_two<A: Element, R: Element>(walk: Broadcast, f: impl Fn(A, A) -> R + Send + Sync + 'static) -> Run {
+fn fast_two<A: Element, R: Element>(
+    walk: Broadcast,
+    f: impl Fn(A, A) -> R + Send + Sync + 'static,
+) -> Run {
     Box::new(move |io| {
-        map2(io.simd, &walk, io.operand::<A>(0), io.operand::<A>(1), io.result::<R>(0), &f, io.pool);
+        map2(
+            io.simd,
+            &walk,
+            io.operand::<A>(0),
+            io.operand::<A>(1),
+            io.result::<R>(0),
+            &f,
+            io.pool,
+        );
     })
 }
 
@@ -98,14 +115,38 @@ fn two<A: Element, R: Element>(walk: Broadcast, f: fn(A, A) -> R) -> Run {
 macro_rules! integer {
     ($dtype:expr, $t:ident => $body:expr, _ => $otherwise:expr) => {
         match $dtype {
-            DType::I64 => { type $t = i64; $body }
-            DType::I32 => { type $t = i32; $body }
-            DType::I16 => { type $t = i16; $body }
-            DType::I8 => { type $t = i8; $body }
-            DType::U64 => { type $t = u64; $body }
-            DType::U32 => { type $t = u32; $body }
-            DType::U16 => { type $t = u16; $body }
-            DType::U8 => { type $t = u8; $body }
+            DType::I64 => {
+                type $t = i64;
+                $body
+            }
+            DType::I32 => {
+                type $t = i32;
+                $body
+            }
+            DType::I16 => {
+                type $t = i16;
+                $body
+            }
+            DType::I8 => {
+                type $t = i8;
+                $body
+            }
+            DType::U64 => {
+                type $t = u64;
+                $body
+            }
+            DType::U32 => {
+                type $t = u32;
+                $body
+            }
+            DType::U16 => {
+                type $t = u16;
+                $body
+            }
+            DType::U8 => {
+                type $t = u8;
+                $body
+            }
             _ => $otherwise,
         }
     };
@@ -130,7 +171,9 @@ fn unary(op: Unary, dtype: DType, walk: Broadcast) -> Option<Run> {
             let f = float_unary(op)?;
             Some(fast_one(walk, move |x: bf16| bf16::from_f32(f(x.to_f64()) as f32)))
         }
-        other => integer!(other, T => Some(one::<T, T>(walk, <T as Integer>::unary(op)?)), _ => None),
+        other => {
+            integer!(other, T => Some(one::<T, T>(walk, <T as Integer>::unary(op)?)), _ => None)
+        }
     }
 }
 
@@ -214,12 +257,15 @@ integers! {
 
 fn binary(op: Binary, dtype: DType, walk: Broadcast) -> Option<Run> {
     match dtype {
-        DType::Bool => Some(two::<u8, u8>(walk, match op {
-            Binary::And | Binary::Min => |x, y| x & y,
-            Binary::Or | Binary::Max => |x, y| x | y,
-            Binary::Xor => |x, y| x ^ y,
-            _ => return None,
-        })),
+        DType::Bool => Some(two::<u8, u8>(
+            walk,
+            match op {
+                Binary::And | Binary::Min => |x, y| x & y,
+                Binary::Or | Binary::Max => |x, y| x | y,
+                Binary::Xor => |x, y| x ^ y,
+                _ => return None,
+            },
+        )),
         DType::F32 => match op {
             Binary::Rem => Some(two(walk, |x: f32, y: f32| x % y)),
             _ => None,
@@ -227,13 +273,19 @@ fn binary(op: Binary, dtype: DType, walk: Broadcast) -> Option<Run> {
         DType::F64 => Some(two::<f64, f64>(walk, float_binary(op)?)),
         DType::F16 => {
             let f = float_binary(op)?;
-            Some(fast_two(walk, move |x: f16, y: f16| f16::from_f32(f(x.to_f64(), y.to_f64()) as f32)))
+            Some(fast_two(walk, move |x: f16, y: f16| {
+                f16::from_f32(f(x.to_f64(), y.to_f64()) as f32)
+            }))
         }
         DType::BF16 => {
             let f = float_binary(op)?;
-            Some(fast_two(walk, move |x: bf16, y: bf16| bf16::from_f32(f(x.to_f64(), y.to_f64()) as f32)))
+            Some(fast_two(walk, move |x: bf16, y: bf16| {
+                bf16::from_f32(f(x.to_f64(), y.to_f64()) as f32)
+            }))
         }
-        other => integer!(other, T => Some(two::<T, T>(walk, <T as Integer>::binary(op)?)), _ => None),
+        other => {
+            integer!(other, T => Some(two::<T, T>(walk, <T as Integer>::binary(op)?)), _ => None)
+        }
     }
 }
 
@@ -246,7 +298,12 @@ fn float_binary(op: Binary) -> Option<fn(f64, f64) -> f64> {
         Binary::Rem => |x, y| x % y,
         Binary::Max => |x, y| if x.is_nan() || x > y { x } else { y },
         Binary::Min => |x, y| if x.is_nan() || x < y { x } else { y },
-        Binary::Pow | Binary::And | Binary::Or | Binary::Xor | Binary::ShiftLeft | Binary::ShiftRight => return None,
+        Binary::Pow
+        | Binary::And
+        | Binary::Or
+        | Binary::Xor
+        | Binary::ShiftLeft
+        | Binary::ShiftRight => return None,
     })
 }
 
@@ -282,9 +339,19 @@ fn compare(op: Compare, dtype: DType, walk: Broadcast) -> Option<Run> {
 fn select(dtype: DType, walk: Broadcast) -> Option<Run> {
     fn of<T: Element>(walk: Broadcast) -> Run {
         Box::new(move |io| {
-            let (a, b) = (bytemuck::cast_slice::<u8, T>(io.bytes(1)), bytemuck::cast_slice::<u8, T>(io.bytes(2)));
+            let (a, b) = (
+                bytemuck::cast_slice::<u8, T>(io.bytes(1)),
+                bytemuck::cast_slice::<u8, T>(io.bytes(2)),
+            );
             let result = bytemuck::cast_slice_mut::<u8, T>(io.result_bytes(0));
-            map3(io.simd, &walk, (io.bytes(0), a, b), result, |c, a, b| if c == 0 { b } else { a }, io.pool);
+            map3(
+                io.simd,
+                &walk,
+                (io.bytes(0), a, b),
+                result,
+                |c, a, b| if c == 0 { b } else { a },
+                io.pool,
+            );
         })
     }
     match dtype.storage_bits() {
@@ -318,7 +385,9 @@ fn cast(from: DType, to: DType, walk: Broadcast) -> Option<Run> {
         (DType::Bool, _) => to_number!(u8, x => x),
         (DType::F32, _) => to_number!(f32, x => x),
         (DType::F64, _) => to_number!(f64, x => x),
-        (other, DType::Bool) => integer!(other, T => Some(one(walk, |x: T| u8::from(x != 0))), _ => None),
+        (other, DType::Bool) => {
+            integer!(other, T => Some(one(walk, |x: T| u8::from(x != 0))), _ => None)
+        }
         (other, _) => integer!(other, T => to_number!(T, x => x), _ => None),
     }
 }

@@ -13,10 +13,15 @@ pub(crate) fn view(cx: &Cx<'_>, node: &Node) -> Option<(ValueId, usize)> {
     match prim {
         Prim::Reshape | Prim::BitCast { .. } => Some((source, 0)),
         Prim::Cast { to, .. } => (*to == cx.dtype(source)).then_some((source, 0)),
-        Prim::Broadcast | Prim::Pad | Prim::Concat { .. } if node.inputs.len() == 1 || cx.len(source) == cx.len(result) => {
+        Prim::Broadcast | Prim::Pad | Prim::Concat { .. }
+            if node.inputs.len() == 1 || cx.len(source) == cx.len(result) =>
+        {
             // A pad that crops here and pads there may keep the number of elements.
-            let only = matches!(prim, Prim::Broadcast) || (matches!(prim, Prim::Concat { .. }) && node.inputs.len() == 1);
-            (only || is_zero_pad(cx, node)).then_some((source, 0)).filter(|_| cx.len(source) == cx.len(result))
+            let only = matches!(prim, Prim::Broadcast)
+                || (matches!(prim, Prim::Concat { .. }) && node.inputs.len() == 1);
+            (only || is_zero_pad(cx, node))
+                .then_some((source, 0))
+                .filter(|_| cx.len(source) == cx.len(result))
         }
         Prim::Transpose { permutation } => {
             // The dims that are more than 1 long stay in order.
@@ -43,7 +48,8 @@ pub(crate) fn view(cx: &Cx<'_>, node: &Node) -> Option<(ValueId, usize)> {
             let mut stride = 1;
             for d in (0..from.len()).rev() {
                 if let Some(i) = axes.iter().rposition(|&a| a == d) {
-                    if axes.iter().filter(|&&a| a == d).count() > 1 || (steps[i] != 1 && to[d] != 1) {
+                    if axes.iter().filter(|&&a| a == d).count() > 1 || (steps[i] != 1 && to[d] != 1)
+                    {
                         return None;
                     }
                     let n = from[d] as i64;

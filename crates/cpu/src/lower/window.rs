@@ -11,7 +11,9 @@ use crate::step::{Io, Kernel};
 
 /// A maximum over windows of the last one to three dims.
 pub(crate) fn lower_max(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
-    let Some(Prim::ReduceWindow { kind: ReduceKind::Max, window }) = node.op.prim() else { return None };
+    let Some(Prim::ReduceWindow { kind: ReduceKind::Max, window }) = node.op.prim() else {
+        return None;
+    };
     lower(cx, node, &window.size, &window.strides, &window.dilation, &window.padding, Pooling::Max)
 }
 
@@ -52,7 +54,8 @@ fn lower(
     let high: Vec<isize> = padding.iter().map(|p| p.1 as isize).collect();
     // Windows that cover no element have no mean, and cropping pads are not what the kernel counts.
     let reach: Vec<usize> = size.iter().zip(dilation).map(|(&n, &d)| (n.max(1) - 1) * d).collect();
-    let empty = low.iter().chain(&high).zip(reach.iter().cycle()).any(|(&p, &r)| p < 0 || p > r as isize);
+    let empty =
+        low.iter().chain(&high).zip(reach.iter().cycle()).any(|(&p, &r)| p < 0 || p > r as isize);
     if empty {
         return None;
     }

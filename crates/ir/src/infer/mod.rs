@@ -158,9 +158,7 @@ impl Rule<'_, '_> {
     fn vector(&self, i: usize) -> Result<usize, IrError> {
         self.expect(i, self.ty(i).dtype == DType::I64, "i64")?;
         match self.ty(i).shape[..] {
-            [Dim::Fixed(n)] if n > MOST_DIMS => {
-                Err(self.shapes("a tensor has at most 64 dims"))
-            }
+            [Dim::Fixed(n)] if n > MOST_DIMS => Err(self.shapes("a tensor has at most 64 dims")),
             [Dim::Fixed(n)] => Ok(n),
             [_] => {
                 Err(IrError::NeedsValue { op: self.op, operand: i, what: "the rank of the result" })

@@ -62,7 +62,8 @@ impl ConvWeights {
         if is_depthwise(shape) {
             return Self::Plain(weights.to_vec());
         }
-        let (filters, k) = (shape.filters / shape.groups, shape.channels / shape.groups * shape.taps());
+        let (filters, k) =
+            (shape.filters / shape.groups, shape.channels / shape.groups * shape.taps());
         let group = |g: usize| {
             let part = &weights[g * filters * k..(g + 1) * filters * k];
             PackedA::new(simd.at_most(), filters, k, &Matrix::row_major(part, k))
@@ -71,16 +72,23 @@ impl ConvWeights {
     }
 
     /// As [`ConvWeights::new`] of weights that are not transposed and that `read` gives in runs of elements.
-    pub fn from_runs(simd: Simd, shape: &ConvShape, read: &dyn Fn(std::ops::Range<usize>, &mut [f32])) -> Self {
+    pub fn from_runs(
+        simd: Simd,
+        shape: &ConvShape,
+        read: &dyn Fn(std::ops::Range<usize>, &mut [f32]),
+    ) -> Self {
         if is_depthwise(shape) {
             let mut weights = vec![0.0; shape.weights_len()];
             read(0..weights.len(), &mut weights);
             return Self::Plain(weights);
         }
-        let (filters, k) = (shape.filters / shape.groups, shape.channels / shape.groups * shape.taps());
+        let (filters, k) =
+            (shape.filters / shape.groups, shape.channels / shape.groups * shape.taps());
         let group = |g: usize| {
             let start = g * filters * k;
-            PackedA::from_runs(simd, filters, k, &|run, out| read(start + run.start..start + run.end, out))
+            PackedA::from_runs(simd, filters, k, &|run, out| {
+                read(start + run.start..start + run.end, out)
+            })
         };
         Self::Packed((0..shape.groups).map(group).collect())
     }
@@ -121,20 +129,32 @@ impl Conv {
         weights: &[f32],
         transposed: bool,
     ) -> Self {
-        Self::with_weights(simd, threads, shape, Arc::new(ConvWeights::new(simd, shape, weights, transposed)))
+        Self::with_weights(
+            simd,
+            threads,
+            shape,
+            Arc::new(ConvWeights::new(simd, shape, weights, transposed)),
+        )
     }
 
     /// As [`Conv::new`], with weights packed before, perhaps for another batch or input size.
     ///
     /// # Panics
     /// When the weights are those of another kernel.
-    pub fn with_weights(simd: Simd, threads: usize, shape: &ConvShape, weights: Arc<ConvWeights>) -> Self {
+    pub fn with_weights(
+        simd: Simd,
+        threads: usize,
+        shape: &ConvShape,
+        weights: Arc<ConvWeights>,
+    ) -> Self {
         let (simd, threads) = (simd.at_most(), threads.max(1));
         let planes = Planes::new(shape);
         let (channels, filters) = (shape.channels / shape.groups, shape.filters / shape.groups);
         let k = channels * shape.taps();
         let fits = match &*weights {
-            ConvWeights::Plain(weights) => is_depthwise(shape) && weights.len() == shape.weights_len(),
+            ConvWeights::Plain(weights) => {
+                is_depthwise(shape) && weights.len() == shape.weights_len()
+            }
             ConvWeights::Packed(groups) => {
                 let same = |p: &PackedA| (p.m, p.k, p.simd) == (filters, k, simd);
                 !is_depthwise(shape) && groups.len() == shape.groups && groups.iter().all(same)
@@ -225,7 +245,8 @@ impl Conv {
             (Method::Depthwise, ConvWeights::Plain(weights)) => {
                 self.depthwise(weights, input, output, epilogue, scratch, pool);
             }
-            (Method::Depthwise, ConvWeights::Packed(_)) | (Method::Product { .. }, ConvWeights::Plain(_)) => {
+            (Method::Depthwise, ConvWeights::Packed(_))
+            | (Method::Product { .. }, ConvWeights::Plain(_)) => {
                 unreachable!("checked when it was prepared")
             }
             (Method::Product { blocks, linear }, ConvWeights::Packed(weights)) => {

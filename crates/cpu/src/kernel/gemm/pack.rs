@@ -92,7 +92,12 @@ impl PackedA {
 
     /// Packs a row-major `m × k` matrix that `read` gives in runs of elements, a panel's rows at a time, so that one
     /// that is not in memory as numbers (unaligned bytes of a file) is never copied whole.
-    pub fn from_runs(simd: Simd, m: usize, k: usize, read: &dyn Fn(std::ops::Range<usize>, &mut [f32])) -> Self {
+    pub fn from_runs(
+        simd: Simd,
+        m: usize,
+        k: usize,
+        read: &dyn Fn(std::ops::Range<usize>, &mut [f32]),
+    ) -> Self {
         let simd = simd.at_most();
         let height = panel_height(m, Tiles::of(simd).rows);
         let mut panels = Aligned::zeros(m * k);
@@ -103,7 +108,15 @@ impl PackedA {
             let part = &mut rows[..h * k];
             read(row * k..(row + h) * k, part);
             // SAFETY: `part` covers h × k, and the panels hold m × k, of which `row` rows are packed.
-            unsafe { pack_a(&Matrix::row_major(part, k), 0..h, 0..k, height, panels.as_mut_ptr().add(row * k)) };
+            unsafe {
+                pack_a(
+                    &Matrix::row_major(part, k),
+                    0..h,
+                    0..k,
+                    height,
+                    panels.as_mut_ptr().add(row * k),
+                )
+            };
             row += h;
         }
         Self { panels, m, k, height, simd }
