@@ -4,7 +4,7 @@
 
 use anychip_cpu::CpuTarget;
 use anychip_ir::{Builder, Expand, IrError, TensorType, ValueId, composite, evaluate};
-use anychip_target::{CompileOptions, Target, legalise};
+use anychip_target::{CompileOptions, Target, legalize};
 use anychip_tensor::{DType, Dim, Tensor};
 
 composite! {
@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // … and every target runs it: one that has no kernel of its own for it expands it.
     let target = CpuTarget::new();
-    let legal = legalise(&target, &graph).map_err(|refusals| format!("{refusals:?}"))?;
+    let legal = legalize(&target, &graph).map_err(|refusals| format!("{refusals:?}"))?;
     let program =
         target.compile(&legal, &anychip::local_chip("cpu")?, &CompileOptions::default())?;
     let mut session = program.open(&target.places()[0])?;

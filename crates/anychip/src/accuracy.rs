@@ -1,4 +1,4 @@
-//! How often the largest score is the labelled one.
+//! How often the largest score is the labeled one.
 
 use anychip_tensor::Tensor;
 

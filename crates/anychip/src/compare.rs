@@ -42,7 +42,7 @@ pub fn select_chips(catalog: &Catalog, names: &[String]) -> Result<Vec<Chip>, Er
         .collect()
 }
 
-/// Compares an optimised graph, whose sizes are numbers, on the chips; `progress` hears each one's name before it.
+/// Compares an optimized graph, whose sizes are numbers, on the chips; `progress` hears each one's name before it.
 /// A chip that cannot run the model gets a Record that says why.
 pub fn compare(
     model: &Model,

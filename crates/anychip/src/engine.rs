@@ -2,7 +2,7 @@
 
 use anychip_chips::Chip;
 use anychip_ir::Graph;
-use anychip_target::{CompileOptions, Counters, Place, Program, Session, legalise};
+use anychip_target::{CompileOptions, Counters, Place, Program, Session, legalize};
 use anychip_tensor::{Tensor, TensorView};
 
 use crate::Error;
@@ -18,11 +18,11 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Compiles an optimised graph for `chip` and opens it where the chip is.
+    /// Compiles an optimized graph for `chip` and opens it where the chip is.
     pub fn new(graph: &Graph, chip: &Chip, options: &CompileOptions) -> Result<Engine, Error> {
         let (target, place) =
             find_place(&chip.id).ok_or_else(|| Error::NotHere { chip: chip.id.clone() })?;
-        let legal = legalise(target.as_ref(), graph)
+        let legal = legalize(target.as_ref(), graph)
             .map_err(|refusals| Error::Refused { target: target.id(), refusals })?;
         let program = target.compile(&legal, chip, options)?;
         let session = program.open(&place)?;

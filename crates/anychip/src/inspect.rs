@@ -3,7 +3,7 @@
 use anychip_ir::Graph;
 use anychip_passes::node_count;
 use anychip_predict::{GroupCost, cost, model_precision};
-use anychip_target::legalise;
+use anychip_target::legalize;
 
 use crate::{Error, Model};
 
@@ -56,7 +56,7 @@ pub fn inspect(model: &Model, optimized: &Graph) -> Result<Facts, Error> {
     let targets = crate::targets::targets()
         .iter()
         .map(|target| {
-            let verdict = match legalise(target.as_ref(), optimized) {
+            let verdict = match legalize(target.as_ref(), optimized) {
                 Ok(_) => "all of it".to_string(),
                 Err(refusals) => {
                     let list: Vec<String> = refusals

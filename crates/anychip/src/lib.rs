@@ -1,4 +1,4 @@
-//! The library: load, optimise, compile, run, compare.
+//! The library: load, optimize, compile, run, compare.
 //!
 //! ```no_run
 //! use anychip::{CompileOptions, Engine, Model};

@@ -40,7 +40,7 @@ pub struct Subject<'a> {
     pub model: &'a str,
     /// The hash of its file.
     pub model_sha256: &'a str,
-    /// The optimised graph with a number for every size of its inputs.
+    /// The optimized graph with a number for every size of its inputs.
     pub graph: &'a Graph,
     /// Inferences in one run.
     pub batch: u64,
@@ -148,7 +148,7 @@ pub fn measure(
     }
     add_chip_facts(&mut record, chip)?;
     record.mark_absent([Field::PeakMemory], "the target does not count it");
-    record.mark_absent([Field::Accuracy], "no labelled data was given");
+    record.mark_absent([Field::Accuracy], "no labeled data was given");
     record.settle();
     Ok(record)
 }

@@ -32,7 +32,7 @@ pub(crate) enum Command {
     Run(Run),
     /// Time a model on a chip that is here
     Bench(Bench),
-    /// Write the optimised model as a standard ONNX file
+    /// Write the optimized model as a standard ONNX file
     Optimize(Optimize),
     /// What is in a model: operators, parameters, work, memory, and which targets run it
     Inspect(Inspect),

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use anychip_chips::{Catalog, Chip};
 use anychip_ir::evaluate;
-use anychip_target::{CompileOptions, Target, legalise};
+use anychip_target::{CompileOptions, Target, legalize};
 use anychip_tensor::{Tensor, TensorView};
 
 use crate::{Case, Family, compare};
@@ -125,7 +125,7 @@ pub fn run_case(
     options: &CompileOptions,
     case: &Case,
 ) -> Outcome {
-    let legal = match legalise(target, &case.graph) {
+    let legal = match legalize(target, &case.graph) {
         Ok(legal) => legal,
         Err(refusals) => {
             let why: Vec<String> =

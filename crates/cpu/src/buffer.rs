@@ -59,7 +59,7 @@ impl Drop for Buffer {
 
 impl AsRef<[u8]> for Buffer {
     fn as_ref(&self) -> &[u8] {
-        // SAFETY: `len` initialised bytes (zeroed at birth) that nobody writes while this is borrowed: a run's
+        // SAFETY: `len` initialized bytes (zeroed at birth) that nobody writes while this is borrowed: a run's
         // writes end before its results are handed out.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }

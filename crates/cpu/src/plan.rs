@@ -1,6 +1,6 @@
 //! A plan: one graph at one set of input shapes, as steps over planned memory.
 //!
-//! Making one: the graph is specialised to the shapes and folded; each live node becomes a view of a value that
+//! Making one: the graph is specialized to the shapes and folded; each live node becomes a view of a value that
 //! is already there, a kernel prepared for its shapes, or a barrier (a step whose results only a run can size).
 //! What depends on sizes that a barrier will tell is kept as a graph of its own, the *rest*, which is
 //! planned in the same way when those sizes are there. Then lifetimes are known, and one arena holds all temporaries.

@@ -35,7 +35,7 @@ pub(crate) fn specialize(graph: &Graph, bindings: &[Binding]) -> Result<Graph, I
     Ok(b.finish_named(&named))
 }
 
-/// `graph` with everything that depends on constants alone computed, whatever its size: what legalising has
+/// `graph` with everything that depends on constants alone computed, whatever its size: what legalizing has
 /// expanded of weights (the factor of a batch norm, say) is computed once, not once a shape.
 pub(crate) fn fold_constants(graph: &Graph) -> Result<Graph, IrError> {
     anychip_ir::rewrite(graph, &mut |b, node, operands| fold(b, node, operands, usize::MAX))

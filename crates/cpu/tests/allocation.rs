@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anychip_cpu::CpuTarget;
 use anychip_ir::{Builder, Graph, TensorType};
 use anychip_ops::{LayerNorm, Softmax};
-use anychip_target::{CompileOptions, Target, legalise};
+use anychip_target::{CompileOptions, Target, legalize};
 use anychip_tensor::{DType, Dim, Tensor};
 
 struct Counting;
@@ -59,7 +59,7 @@ fn network(blocks: usize) -> Graph {
 
 fn allocations_of_a_run(blocks: usize) -> usize {
     let target = CpuTarget::new();
-    let legal = legalise(&target, &network(blocks)).unwrap();
+    let legal = legalize(&target, &network(blocks)).unwrap();
     let catalog = anychip_chips::Catalog::builtin().unwrap();
     let chip = catalog.chips().next().unwrap();
     let options = CompileOptions { threads: Some(2), ..CompileOptions::default() };

@@ -3,7 +3,7 @@
 use anychip_chips::Chip;
 use anychip_cpu::CpuTarget;
 use anychip_ir::{Builder, ConvolutionDims, Graph, Prim, ReduceKind, TensorType, Window, evaluate};
-use anychip_target::{CompileOptions, Session, Target, legalise};
+use anychip_target::{CompileOptions, Session, Target, legalize};
 use anychip_tensor::{DType, Dim, Tensor};
 
 fn random(shape: &[usize], seed: &mut u64) -> Tensor {
@@ -20,7 +20,7 @@ fn random(shape: &[usize], seed: &mut u64) -> Tensor {
 
 fn session(graph: &Graph, threads: usize) -> Box<dyn Session> {
     let target = CpuTarget::new();
-    let legal = legalise(&target, graph).unwrap();
+    let legal = legalize(&target, graph).unwrap();
     let chip = chip();
     let program =
         target.compile(&legal, &chip, &CompileOptions { threads: Some(threads) }).unwrap();

@@ -17,7 +17,7 @@ pub trait Composite: Debug + Send + Sync + Any {
     /// Builds the operator from others; returns its results.
     ///
     /// Sizes that are needed as numbers are read from the builder's types and known values; when one is
-    /// missing, [`IrError::NeedsValue`] says so and the model is specialised with it.
+    /// missing, [`IrError::NeedsValue`] says so and the model is specialized with it.
     fn expand(&self, b: &mut Builder, inputs: &[ValueId]) -> Result<Vec<ValueId>, IrError>;
 
     /// The settings, for the text form and for equality.

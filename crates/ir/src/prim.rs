@@ -155,7 +155,7 @@ pub enum Prim {
     /// `(x) → i64[rank, count]`: where elements are not zero, in row-major order.
     NonZero,
 
-    // ---- quantisation -------------------------------------------------------------------------
+    // ---- quantization -------------------------------------------------------------------------
     /// `(x float, scale, zero_point to) → to[x]`: `saturate(round_even(x / scale) + zero_point)`. Operands
     /// broadcast; the division happens in the type of `scale`.
     Quantize {
@@ -300,7 +300,7 @@ pub enum Distribution {
     },
     /// Gaussian.
     Normal {
-        /// Centre.
+        /// Center.
         mean: f64,
         /// Standard deviation.
         deviation: f64,

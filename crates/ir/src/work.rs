@@ -95,7 +95,7 @@ impl std::iter::Sum for Work {
 /// the bytes of its boundary. An `If` costs the larger of its branches; a `Loop` its body times the trip count
 /// where that is a constant, and once where it is not.
 ///
-/// Named dims are an error: specialise the graph first. Sizes that only a run can tell (`?n`) count as their
+/// Named dims are an error: specialize the graph first. Sizes that only a run can tell (`?n`) count as their
 /// largest where the operands bound them (the places of non-zero elements, the rows of a counted loop) and as 1
 /// elsewhere; such work is marked [`Work::data_dependent`]. For every node of a graph use [`node_works`].
 pub fn node_work(graph: &Graph, node: &Node) -> Result<Work, IrError> {

@@ -429,7 +429,7 @@ fn sizes_and_places() {
 }
 
 #[test]
-fn quantisation() {
+fn quantization() {
     let x = f32s(&[6], &[0.0, 2.0, 3.0, 1000.0, -254.0, f32::NAN]);
     let q = run(
         Prim::Quantize { to: DType::U8, saturate: true },

@@ -54,7 +54,7 @@ fn results_have_the_types_that_were_derived() {
 }
 
 #[test]
-fn specialising_changes_no_result() {
+fn specializing_changes_no_result() {
     for seed in 0..300 {
         let mut rng = Rng(seed);
         let graph = support::graph(&mut rng, 12);

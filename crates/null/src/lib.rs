@@ -81,7 +81,7 @@ mod tests {
     use super::*;
     use anychip_chips::Catalog;
     use anychip_ir::{Builder, TensorType};
-    use anychip_target::legalise;
+    use anychip_target::legalize;
     use anychip_tensor::{DType, Dim};
 
     // A target that runs adds here: `anychip_conformance::suite! { target: NullTarget }`.
@@ -91,7 +91,7 @@ mod tests {
         let mut b = Builder::new("sum");
         let x = b.input("x", TensorType::new(DType::F32, [Dim::sym("n")]));
         let y = b.add(x, x).unwrap();
-        let legal = legalise(&NullTarget, &b.finish(&[y])).unwrap();
+        let legal = legalize(&NullTarget, &b.finish(&[y])).unwrap();
         let catalog = Catalog::builtin().unwrap();
         let chip = catalog.chips().next().unwrap();
         let program = NullTarget.compile(&legal, chip, &CompileOptions::default()).unwrap();

@@ -17,7 +17,7 @@ fn weights(shape: &[usize], seed: u64) -> Tensor {
     Tensor::from_vec(shape, values).expect("the count is the shape's")
 }
 
-/// A small picture net: convolution, pooling, normalisation, a named batch.
+/// A small picture net: convolution, pooling, normalization, a named batch.
 fn net() -> Graph {
     let mut b = Builder::new("net");
     let shape = [Dim::sym("batch"), Dim::Fixed(3), Dim::Fixed(8), Dim::Fixed(8)];

@@ -7,7 +7,7 @@ use crate::Softmax;
 
 composite! {
     /// `(q [b, h, s, d], k [b, g, t, d], v [b, g, t, e][, mask]) → softmax(scale · q kᵀ + mask) v`, `[b, h, s, e]`
-    /// (arXiv:1706.03762). `g` divides `h`; each key head serves `h/g` neighbouring query heads. `mask` is
+    /// (arXiv:1706.03762). `g` divides `h`; each key head serves `h/g` neighboring query heads. `mask` is
     /// added and broadcasts to `[b, h, s, t]`; a query whose mask is −∞ throughout gives zeros. With `scores`
     /// there is a second result, `[b, h, s, t]`.
     pub struct Attention = "attention" {
@@ -115,7 +115,7 @@ impl Expand for Attention {
     }
 }
 
-/// `[b, g, t, d] → [b, heads, t, d]`, each head repeated for its neighbours.
+/// `[b, g, t, d] → [b, heads, t, d]`, each head repeated for its neighbors.
 fn repeat_heads(b: &mut Builder, x: ValueId, heads: &Dim) -> Result<ValueId, IrError> {
     let dims = b.dims(x);
     if dims[1] == *heads {

@@ -1,4 +1,4 @@
-//! Batch normalisation with stored statistics.
+//! Batch normalization with stored statistics.
 
 use anychip_ir::{Builder, Expand, IrError, ValueId, composite};
 use anychip_tensor::Dim;
@@ -30,8 +30,8 @@ impl Expand for BatchNorm {
         let (mean, factor, bias) = (channels(b, mean)?, channels(b, factor)?, channels(b, bias)?);
         let dtype = b.dtype(x);
         let wide = b.cast(x, b.dtype(mean))?;
-        let centred = b.sub(wide, mean)?;
-        let scaled = b.mul(centred, factor)?;
+        let centered = b.sub(wide, mean)?;
+        let scaled = b.mul(centered, factor)?;
         let result = b.add(scaled, bias)?;
         Ok(vec![b.cast(result, dtype)?])
     }

@@ -14,7 +14,7 @@ composite! {
         pub mode: String,
         /// What lies outside: `zeros`, `border` or `reflection`.
         pub padding: String,
-        /// −1 and 1 are the centres of the outermost elements instead of their edges.
+        /// −1 and 1 are the centers of the outermost elements instead of their edges.
         pub align_corners: bool,
     }
     example: GridSample {
@@ -67,7 +67,7 @@ impl Expand for GridSample {
             let place = if self.mode == "nearest" { b.round(place)? } else { place };
             coordinates.push(match outside {
                 Outside::Zero => place,
-                // A cubic kernel at the edge weighs the true place; its neighbours are limited one by one.
+                // A cubic kernel at the edge weighs the true place; its neighbors are limited one by one.
                 Outside::Edge if self.mode == "cubic" => place,
                 Outside::Edge => {
                     let (first, last) = (b.scalar(wide, 0.0)?, b.offset(size, -1.0)?);

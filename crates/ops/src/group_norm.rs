@@ -1,13 +1,13 @@
-//! Group normalisation, of which instance normalisation is the case of one channel a group.
+//! Group normalization, of which instance normalization is the case of one channel a group.
 
 use anychip_ir::{Builder, Expand, IrError, ValueId, composite};
 use anychip_tensor::{DType, Dim};
 
 composite! {
     /// `(x [n, c, spatial…], scale [c], bias [c]) → (x − mean) / √(variance + ε) · scale + bias`, the statistics
-    /// over each group of neighbouring channels and all spatial dims (arXiv:1803.08494).
+    /// over each group of neighboring channels and all spatial dims (arXiv:1803.08494).
     pub struct GroupNorm = "group-norm" {
-        /// How many groups; 0 gives each channel its own (instance normalisation, arXiv:1607.08022).
+        /// How many groups; 0 gives each channel its own (instance normalization, arXiv:1607.08022).
         pub groups: usize,
         /// Added to the variance.
         pub epsilon: f32,

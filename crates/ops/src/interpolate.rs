@@ -2,7 +2,7 @@
 
 use anychip_ir::{Builder, IrError, ValueId};
 
-/// Weights of the four neighbours of a position `ratio` past the second one: the cubic convolution kernel
+/// Weights of the four neighbors of a position `ratio` past the second one: the cubic convolution kernel
 /// with coefficient `a` (Keys 1981, doi:10.1109/TASSP.1981.1163711).
 pub(crate) fn cubic_weights(
     b: &mut Builder,

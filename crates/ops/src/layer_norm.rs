@@ -1,4 +1,4 @@
-//! Layer normalisation.
+//! Layer normalization.
 
 use anychip_ir::{Builder, Expand, IrError, ValueId, composite};
 
@@ -6,7 +6,7 @@ composite! {
     /// `(x, scale[, bias]) → (x − mean) / √(variance + ε) · scale + bias` over the dims from `axis` on
     /// (arXiv:1607.06450). `scale` and `bias` broadcast.
     pub struct LayerNorm = "layer-norm" {
-        /// First dim that is normalised over.
+        /// First dim that is normalized over.
         pub axis: usize,
         /// Added to the variance.
         pub epsilon: f32,
@@ -18,12 +18,12 @@ impl Expand for LayerNorm {
     fn expand(&self, b: &mut Builder, x: &[ValueId]) -> Result<Vec<ValueId>, IrError> {
         let axes: Vec<usize> = (self.axis..b.rank(x[0])).collect();
         let mean = b.mean(x[0], &axes, true)?;
-        let centred = b.sub(x[0], mean)?;
-        let square = b.mul(centred, centred)?;
+        let centered = b.sub(x[0], mean)?;
+        let square = b.mul(centered, centered)?;
         let variance = b.mean(square, &axes, true)?;
         let shifted = b.offset(variance, f64::from(self.epsilon))?;
         let deviation = b.sqrt(shifted)?;
-        let normal = b.div(centred, deviation)?;
+        let normal = b.div(centered, deviation)?;
         let scaled = b.mul(normal, x[1])?;
         Ok(vec![match x.get(2) {
             Some(&bias) => b.add(scaled, bias)?,

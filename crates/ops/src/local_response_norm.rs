@@ -1,9 +1,9 @@
-//! Local response normalisation across channels.
+//! Local response normalization across channels.
 
 use anychip_ir::{Builder, Expand, IrError, Prim, ReduceKind, ValueId, Window, composite};
 
 composite! {
-    /// `(x [n, c, spatial…]) → x / (bias + alpha / size · Σ x²)^beta`, the sum over `size` neighbouring channels
+    /// `(x [n, c, spatial…]) → x / (bias + alpha / size · Σ x²)^beta`, the sum over `size` neighboring channels
     /// (Krizhevsky, Sutskever and Hinton 2012, section 3.3).
     pub struct LocalResponseNorm = "local-response-norm" {
         /// Channels summed over: `⌊(size − 1) / 2⌋` before, the rest after.

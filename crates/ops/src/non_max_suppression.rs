@@ -12,7 +12,7 @@ composite! {
     /// intersection over that of the union) are dropped, until `most` are taken or none is left that scores
     /// more than `least`. Rows are (image, class, box), the best first.
     pub struct NonMaxSuppression = "non-max-suppression" {
-        /// Boxes are (x, y of the centre, width, height) instead of (y, x) of two opposite corners.
+        /// Boxes are (x, y of the center, width, height) instead of (y, x) of two opposite corners.
         pub centered: bool,
     }
     example: NonMaxSuppression { centered: false }

@@ -20,7 +20,7 @@ composite! {
         pub nearest: String,
         /// The cubic kernel's coefficient.
         pub cubic: f32,
-        /// Neighbours outside have no weight; else the edge is continued.
+        /// Neighbors outside have no weight; else the edge is continued.
         pub exclude_outside: bool,
         /// When it shrinks, the kernel covers all elements that it skips.
         pub antialias: bool,
@@ -340,7 +340,7 @@ impl Resize {
         sum.ok_or_else(|| setting("the kernel covers no element", &self.mode))
     }
 
-    /// How far before a position its first neighbour lies (0 or negative), and the neighbours' weights.
+    /// How far before a position its first neighbor lies (0 or negative), and the neighbors' weights.
     fn weights(
         &self,
         b: &mut Builder,

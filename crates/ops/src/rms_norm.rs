@@ -1,11 +1,11 @@
-//! Root-mean-square normalisation.
+//! Root-mean-square normalization.
 
 use anychip_ir::{Builder, Expand, IrError, ValueId, composite};
 
 composite! {
     /// `(x, scale) → x / √(mean(x²) + ε) · scale` over the dims from `axis` on (arXiv:1910.07467).
     pub struct RmsNorm = "rms-norm" {
-        /// First dim that is normalised over.
+        /// First dim that is normalized over.
         pub axis: usize,
         /// Added to the mean square.
         pub epsilon: f32,

@@ -7,7 +7,7 @@ composite! {
     /// `(x […, d], cos […, r/2], sin […, r/2]) → x` with pairs of its first `r` elements turned by an angle
     /// (arXiv:2104.09864): `(a cos − b sin, a sin + b cos)`. `cos` and `sin` broadcast.
     pub struct RotaryEmbedding = "rotary-embedding" {
-        /// Pairs are neighbours instead of elements of the first and the second half.
+        /// Pairs are neighbors instead of elements of the first and the second half.
         pub interleaved: bool,
         /// How many elements are turned, `r`; the rest stays.
         pub turned: usize,

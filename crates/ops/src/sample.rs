@@ -20,11 +20,11 @@ pub(crate) enum Outside {
     Zero,
     /// The nearest element.
     Edge,
-    /// What mirrors at the border of the outermost elements' centres (`true`) or edges show.
+    /// What mirrors at the border of the outermost elements' centers (`true`) or edges show.
     Mirror(bool),
 }
 
-/// Weights of neighbours from the distance to the one below.
+/// Weights of neighbors from the distance to the one below.
 pub(crate) type Taps<'a> = &'a dyn Fn(&mut Builder, ValueId) -> Result<Vec<ValueId>, IrError>;
 
 /// An image batch `[n, c, spatial…]` ready to be read at places.
@@ -164,7 +164,7 @@ impl Pixels {
     }
 }
 
-/// `x` folded back and forth between the borders of `count` elements: their outermost centres
+/// `x` folded back and forth between the borders of `count` elements: their outermost centers
 /// (`0 ..= count − 1`) or their edges (`−½ ..= count − ½`).
 pub(crate) fn mirror(
     b: &mut Builder,

@@ -40,7 +40,7 @@ impl ModelCost {
     }
 }
 
-/// Counts the work of an optimised graph whose sizes are numbers.
+/// Counts the work of an optimized graph whose sizes are numbers.
 pub fn cost(graph: &Graph, float_bits: u32) -> Result<ModelCost, IrError> {
     let groups = anychip_passes::fuse::groups(graph);
     let mut model = ModelCost { float_bits, ..ModelCost::default() };

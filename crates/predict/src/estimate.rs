@@ -16,7 +16,7 @@ pub struct Request<'a> {
     pub model: &'a str,
     /// The hash of its file.
     pub model_sha256: &'a str,
-    /// The optimised graph with a number for every size.
+    /// The optimized graph with a number for every size.
     pub graph: &'a Graph,
     /// Inferences in one run.
     pub batch: u64,

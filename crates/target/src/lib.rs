@@ -1,9 +1,9 @@
 //! The contract of a target: what it supports, how it compiles, where its programs run.
 //!
-//! Four stages, four types: `Graph` → [`LegalGraph`] (every node native on one target; only [`legalise`] makes
+//! Four stages, four types: `Graph` → [`LegalGraph`] (every node native on one target; only [`legalize`] makes
 //! one) → [`Program`] → [`Session`]. So no target checks legality twice.
 
-mod legalise;
+mod legalize;
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use anychip_chips::Chip;
 use anychip_ir::{IrError, Node};
 use anychip_tensor::{Tensor, TensorView};
 
-pub use legalise::{LegalGraph, Refusal, legalise};
+pub use legalize::{LegalGraph, Refusal, legalize};
 
 /// A way to make a graph execute.
 pub trait Target: Send + Sync {

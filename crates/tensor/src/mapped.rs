@@ -43,7 +43,7 @@ pub fn release_mapped(bytes: &[u8]) {
     let Some(map) = found else { return };
     #[cfg(unix)]
     {
-        // Every page that the bytes touch: neighbours on it that are still wanted are read again.
+        // Every page that the bytes touch: neighbors on it that are still wanted are read again.
         let page = page_size();
         let offset = start - map.as_ptr() as usize;
         let end = (offset + bytes.len()).next_multiple_of(page).min(map.len());

@@ -118,7 +118,7 @@ pub fn round_to_odd(value: f64) -> f32 {
         return f32::MAX.copysign(nearest);
     }
     let bits = nearest.to_bits();
-    // Of the two neighbours, the one towards zero, with its last bit set where the other is even.
+    // Of the two neighbors, the one towards zero, with its last bit set where the other is even.
     let truncated = if f64::from(nearest).abs() > value.abs() { bits - 1 } else { bits };
     f32::from_bits(truncated | 1)
 }

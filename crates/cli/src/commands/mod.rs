@@ -56,7 +56,7 @@ pub(crate) fn warn(model: &anychip::Model) {
     }
 }
 
-/// A model ready to be timed or counted: optimised, with a number for every size.
+/// A model ready to be timed or counted: optimized, with a number for every size.
 pub(crate) struct Prepared {
     pub(crate) model: anychip::Model,
     pub(crate) graph: anychip::Graph,

@@ -62,7 +62,7 @@ pub(crate) fn lower_heads(cx: &Cx<'_>, heads: &Heads<'_>) -> Option<Lowered> {
         Some(&mask) => {
             let full = [q[0], q[1], q[2], k[2]];
             let steps = broadcast_strides(cx.shape(mask), &full)?;
-            // The kernel reads a key's neighbours side by side.
+            // The kernel reads a key's neighbors side by side.
             if steps[3] != 1 && k[2] != 1 {
                 return None;
             }

@@ -51,7 +51,7 @@ struct Layout {
 /// A dim: its size, and its stride in each of `N` tensors.
 type Strided<const N: usize> = (usize, [usize; N]);
 
-/// Neighbouring dims that are one dim in every tensor are joined; dims of size 1 vanish.
+/// Neighboring dims that are one dim in every tensor are joined; dims of size 1 vanish.
 fn collapse<const N: usize>(dims: impl IntoIterator<Item = Strided<N>>) -> Vec<Strided<N>> {
     let mut joined: Vec<Strided<N>> = Vec::new();
     for (size, strides) in dims {

@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn batches_that_do_not_come_first() {
-        // numpy: einsum("mbk,knb->bmn", arange(12).reshape(3,2,2) - 3, arange(8).reshape(2,2,2) - 3)
+        // numpy: einsum("mbk,knb->bmn", arrange(12).reshape(3,2,2) - 3, arrange(8).reshape(2,2,2) - 3)
         let dims = DotDims {
             lhs_batch: vec![1],
             rhs_batch: vec![2],

@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn transposes() {
         let permutation = vec![1, 2, 0];
-        // numpy: arange(6).reshape(1, 2, 3).transpose(1, 2, 0)
+        // numpy: arrange(6).reshape(1, 2, 3).transpose(1, 2, 0)
         let (shape, data) = run(&Prim::Transpose { permutation }, &[range(&[1, 2, 3])]);
         assert_eq!((shape, data), (vec![2, 3, 1], vec![0, 1, 2, 3, 4, 5]));
         let (_, data) = run(&Prim::Transpose { permutation: vec![1, 0] }, &[range(&[2, 3])]);
@@ -140,7 +140,7 @@ mod tests {
     fn slices_backwards_and_clamped() {
         let i = Tensor::from_i64s;
         let x = [range(&[2, 5]), i(&[-1, 4]), i(&[i64::MIN, 0]), i(&[-1, -2])];
-        // numpy: arange(10).reshape(2, 5)[::-1, 4:0:-2]
+        // numpy: arrange(10).reshape(2, 5)[::-1, 4:0:-2]
         assert_eq!(run(&Prim::Slice { axes: vec![0, 1] }, &x), (vec![2, 2], vec![9, 7, 4, 2]));
         let x = [range(&[5]), i(&[3]), i(&[1]), i(&[1])];
         assert_eq!(run(&Prim::Slice { axes: vec![0] }, &x), (vec![0], vec![]));

@@ -1,4 +1,4 @@
-//! Between floats and quantised integers (or small floats), and the one integer requantisation.
+//! Between floats and quantized integers (or small floats), and the one integer requantisation.
 
 use anychip_tensor::{DType, Tensor, encode_small_float, round_to_odd};
 

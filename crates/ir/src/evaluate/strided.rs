@@ -105,7 +105,7 @@ pub(super) fn copy_strided(
     })?)
 }
 
-/// The tensor of `shape` made of blocks of `block` neighbouring elements of `x`, each from the given element on.
+/// The tensor of `shape` made of blocks of `block` neighboring elements of `x`, each from the given element on.
 pub(super) fn copy_blocks(
     x: &Tensor,
     shape: Vec<usize>,

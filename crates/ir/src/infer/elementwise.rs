@@ -1,4 +1,4 @@
-//! Type rules of what works on one element at a time, quantisation included.
+//! Type rules of what works on one element at a time, quantization included.
 
 use anychip_tensor::DType;
 

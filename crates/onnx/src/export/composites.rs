@@ -19,7 +19,7 @@ fn operator(
         return None;
     }
     let rank = types[0].rank();
-    // Weights of normalisations lie on the last dims.
+    // Weights of normalizations lie on the last dims.
     let trailing =
         |i: usize, axis: usize| types.get(i).is_none_or(|ty| ty.shape == types[0].shape[axis..]);
     if let Some(Softmax { axis }) = node.op.composite() {

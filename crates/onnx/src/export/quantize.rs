@@ -1,4 +1,4 @@
-//! Quantisation: the standard's operators where scale and zero point have a form they take, arithmetic
+//! Quantization: the standard's operators where scale and zero point have a form they take, arithmetic
 //! otherwise.
 
 use anychip_ir::Node;
@@ -41,7 +41,7 @@ fn layout(x: &Operands) -> Option<Layout> {
     })
 }
 
-/// Whether the standard quantises to or from this type.
+/// Whether the standard quantizes to or from this type.
 fn taken(e: &Emitter, dtype: DType) -> bool {
     match dtype {
         DType::I8 | DType::U8 => true,
@@ -94,10 +94,10 @@ pub(super) fn quantize(
         return Ok(e.add(frame, "QuantizeLinear", &[x.name(0), &scale, &zero], attributes));
     }
     let Some((low, high)) = to.integer_range() else {
-        return Err(format!("{} cannot be quantised to {to} at this opset", x.types[0]));
+        return Err(format!("{} cannot be quantized to {to} at this opset", x.types[0]));
     };
     if to.storage_bits() > 32 {
-        return Err(format!("nothing is quantised to {to}"));
+        return Err(format!("nothing is quantized to {to}"));
     }
     // The division happens in the type of the scale, what follows is exact in f64.
     let scale_type = x.dtype(1);

@@ -220,7 +220,7 @@ fn mel_weight_matrix(call: &mut Call<'_>) -> Results {
     let bins = b.prim(Prim::Iota, &[count])?;
     let bins = b.cast(bins, DType::F64)?;
     let bins = b.unsqueeze(bins, &[1])?;
-    // Up from the start to the centre, and down to the end.
+    // Up from the start to the center, and down to the end.
     let zero = b.scalar(DType::F64, 0.0)?;
     let peak = b.scalar(DType::F64, 1.0)?;
     let rise_span = b.sub(center, start)?;

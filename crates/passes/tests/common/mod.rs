@@ -118,7 +118,7 @@ fn grow(r: &mut Random, b: &mut Builder, x: ValueId, values: &[ValueId]) -> Opti
         }
         6 | 7 => b.transpose(x, &shuffled(r, rank)).ok(),
         8 => {
-            // Merge two neighbouring dims, or split off a 1.
+            // Merge two neighboring dims, or split off a 1.
             let mut to = dims.clone();
             if rank >= 2 && r.below(2) == 0 {
                 let i = r.below(rank - 1);

@@ -13,7 +13,7 @@ fn wide(dtype: DType) -> DType {
     if dtype == DType::F64 { dtype } else { DType::F32 }
 }
 
-/// Normalizes the last dim of `sum`; the result, the mean (of a centred norm), and one over the deviation.
+/// Normalizes the last dim of `sum`; the result, the mean (of a centered norm), and one over the deviation.
 fn normalize(
     call: &mut Call<'_>,
     sum: ValueId,

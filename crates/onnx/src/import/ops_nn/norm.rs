@@ -44,14 +44,14 @@ pub(super) fn batch_normalization(call: &mut Call<'_>) -> Results {
     let wide = at_least_f32(call.b.dtype(x));
     let axes: Vec<usize> = (0..call.b.rank(x)).filter(|&a| a != 1).collect();
     let wide_x = call.b.cast(x, wide)?;
-    let centre = call.b.mean(wide_x, &axes, true)?;
-    let apart = call.b.sub(wide_x, centre)?;
+    let center = call.b.mean(wide_x, &axes, true)?;
+    let apart = call.b.sub(wide_x, center)?;
     let square = call.b.mul(apart, apart)?;
     let spread = call.b.mean(square, &axes, false)?;
-    let centre = call.b.squeeze(centre, &axes)?;
+    let center = call.b.squeeze(center, &axes)?;
     let scale_wide = call.b.cast(scale, wide)?;
     let bias_wide = call.b.cast(bias, wide)?;
-    let y = call.b.composite(BatchNorm { epsilon }, &[x, scale_wide, bias_wide, centre, spread])?;
+    let y = call.b.composite(BatchNorm { epsilon }, &[x, scale_wide, bias_wide, center, spread])?;
     let momentum = f64::from(call.float("momentum", 0.9));
     let mut running = |old: ValueId, now: ValueId| -> Result<ValueId, ImportError> {
         let now = call.b.cast(now, call.b.dtype(old))?;
@@ -59,7 +59,7 @@ pub(super) fn batch_normalization(call: &mut Call<'_>) -> Results {
         let added = call.b.scale(now, 1.0 - momentum)?;
         Ok(call.b.add(kept, added)?)
     };
-    Ok(vec![y, running(mean, centre)?, running(variance, spread)?])
+    Ok(vec![y, running(mean, center)?, running(variance, spread)?])
 }
 
 pub(super) fn instance_normalization(call: &mut Call<'_>) -> Results {

@@ -4,7 +4,7 @@ use anychip_ir::{Builder, Graph, IrError, Node, Op, ValueId, inline_with, rewrit
 
 use crate::{Refused, Support, Target};
 
-/// A graph whose every node is native on one target. Only [`legalise`] makes one.
+/// A graph whose every node is native on one target. Only [`legalize`] makes one.
 #[derive(Debug, Clone)]
 pub struct LegalGraph(Graph);
 
@@ -28,7 +28,7 @@ pub struct Refusal {
 
 /// Makes every node native on `target`, or says of each that cannot be why. The graph's own faults
 /// come back as the one refusal they are.
-pub fn legalise(target: &dyn Target, graph: &Graph) -> Result<LegalGraph, Vec<Refusal>> {
+pub fn legalize(target: &dyn Target, graph: &Graph) -> Result<LegalGraph, Vec<Refusal>> {
     let mut refusals = Vec::new();
     let legal = expand(target, graph, &mut refusals);
     match legal {
