@@ -1,19 +1,18 @@
-//! Mutation fuzzing of the parsers, by the example `fuzz` of `anychip-conformance`:
+//! Mutation fuzzing of the parsers, by an example of each parser's crate:
 //!
 //! ```text
-//! fuzz TARGET --seconds N --seed S --corpus PATH…
+//! EXAMPLE --seconds N --seed S [CORPUS…]
 //! ```
 //!
-//! It mutates files of the corpus (bytes, and protobuf fields where the input is a model) in one process, prints the
-//! seed and the count, and exits with 1 after writing the first input that panicked, hung or took too much memory.
-//! libFuzzer would need a nightly compiler.
+//! It damages inputs in one process, prints the seed and the count, and exits with 1 after an input that panicked, hung
+//! or took too much memory. libFuzzer would need a nightly compiler.
 
 use crate::{onnx_tests, process, workspace};
 use anyhow::{Result, bail};
 
-const PACKAGE: &str = "anychip-conformance";
-const FUZZER: &str = "fuzz";
-const TARGETS: &[&str] = &["onnx", "text"];
+/// Name, package, example, and whether it starts from model files (the other makes its own graphs).
+const FUZZERS: &[(&str, &str, &str, bool)] =
+    &[("onnx", "anychip-onnx", "fuzz_import", true), ("text", "anychip-ir", "fuzz_text", false)];
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -29,26 +28,27 @@ pub(crate) struct Options {
 
 /// Fuzz each parser for the given time; the first fault ends it.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    if !workspace::metadata()?.has_example(PACKAGE, FUZZER) {
-        bail!("{PACKAGE} has no example `{FUZZER}`");
-    }
     let cases = onnx_tests::cases()?;
-    let targets: Vec<&str> = match &options.target {
-        Some(one) => vec![one],
-        None => TARGETS.to_vec(),
-    };
-    for target in targets {
+    let chosen: Vec<_> = FUZZERS
+        .iter()
+        .filter(|(name, ..)| options.target.as_deref().is_none_or(|t| t == *name))
+        .collect();
+    if chosen.is_empty() {
+        let known: Vec<&str> = FUZZERS.iter().map(|(name, ..)| *name).collect();
+        bail!("there are {}", known.join(", "));
+    }
+    for (name, package, example, from_models) in chosen {
+        println!("fuzzing {name} for {} s", options.seconds);
         let mut command = process::cargo();
         command.args([
             "run",
             "--quiet",
             "--release",
             "--package",
-            PACKAGE,
+            package,
             "--example",
-            FUZZER,
+            example,
             "--",
-            target,
         ]);
         command.args([
             "--seconds",
@@ -56,7 +56,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             "--seed",
             &options.seed.to_string(),
         ]);
-        command.arg("--corpus").arg(workspace::path("models")).arg(&cases);
+        if *from_models {
+            command.arg(workspace::path("models")).arg(cases.join("node"));
+        }
         process::run(&mut command)?;
     }
     Ok(())

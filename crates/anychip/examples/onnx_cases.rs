@@ -42,7 +42,7 @@ fn options() -> Result<Options, String> {
         folder: PathBuf::new(),
         filters: Vec::new(),
         json: None,
-        timeout: Duration::from_secs(60),
+        timeout: Duration::from_mins(1),
         verbose: false,
         target: None,
         round_trip: None,
@@ -313,7 +313,7 @@ fn on_target(graph: &Graph, chip: &str, operands: &[Tensor]) -> Result<Vec<Tenso
     let refused = |e: anychip::Error| Outcome::Refused(e.to_string());
     let (graph, _) = optimize(graph).map_err(refused)?;
     // One thread a case: the cases themselves run side by side.
-    let options = CompileOptions { threads: Some(1), ..CompileOptions::default() };
+    let options = CompileOptions { threads: Some(1) };
     let chip = local_chip(chip).map_err(refused)?;
     let mut engine = Engine::new(&graph, &chip, &options).map_err(refused)?;
     Ok(engine.run(operands).map_err(refused)?.0)

@@ -2,6 +2,8 @@
 //!
 //! `cargo run --example own_operator -p anychip`
 
+#![expect(clippy::print_stdout, reason = "an example shows its result")]
+
 use anychip_cpu::CpuTarget;
 use anychip_ir::{Builder, Expand, IrError, TensorType, ValueId, composite, evaluate};
 use anychip_target::{CompileOptions, Target, legalize};

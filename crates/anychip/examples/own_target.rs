@@ -3,6 +3,8 @@
 //!
 //! `cargo run --example own_target -p anychip`
 
+#![expect(clippy::print_stdout, reason = "an example shows its result")]
+
 use anychip_chips::Chip;
 use anychip_conformance::{Family, Settings, run};
 use anychip_ir::{Binary, Graph, Node, Op, Prim, ValueId};

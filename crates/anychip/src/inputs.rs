@@ -30,13 +30,7 @@ pub fn arrange(graph: &Graph, arrays: &Arrays) -> Result<Vec<Tensor>, Error> {
                 numpy_name(ty.dtype)
             ));
         }
-        if found.rank() != ty.rank() {
-            problems.push(format!(
-                "input `{name}` is {found}, expected {ty}: {} dims instead of {}",
-                found.rank(),
-                ty.rank()
-            ));
-        } else {
+        if found.rank() == ty.rank() {
             for (axis, (dim, &size)) in ty.shape.iter().zip(tensor.shape()).enumerate() {
                 match dim {
                     Dim::Fixed(n) if *n != size => problems.push(format!(
@@ -54,6 +48,12 @@ pub fn arrange(graph: &Graph, arrays: &Arrays) -> Result<Vec<Tensor>, Error> {
                     Dim::Fixed(_) | Dim::Expr(_) => {}
                 }
             }
+        } else {
+            problems.push(format!(
+                "input `{name}` is {found}, expected {ty}: {} dims instead of {}",
+                found.rank(),
+                ty.rank()
+            ));
         }
         ordered.push(tensor.clone());
     }
@@ -70,11 +70,13 @@ fn numpy_name(dtype: DType) -> &'static str {
         DType::I16 => "int16",
         DType::I32 => "int32",
         DType::I64 => "int64",
-        DType::U8 | DType::U4 | DType::U2 => "uint8",
         DType::U16 => "uint16",
         DType::U32 => "uint32",
         DType::U64 => "uint64",
-        DType::F8E4M3FN
+        DType::U8
+        | DType::U4
+        | DType::U2
+        | DType::F8E4M3FN
         | DType::F8E4M3FNUZ
         | DType::F8E5M2
         | DType::F8E5M2FNUZ

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anychip_chips::Chip;
 use anychip_ir::{Graph, graph_work};
 use anychip_record::{Field, Key, Ownership, Record, percentiles};
-use anychip_target::{CompileOptions, Place};
+use anychip_target::{CompileOptions, Counters, Place};
 use anychip_tensor::Tensor;
 use anychip_units::Figure;
 
@@ -47,7 +47,7 @@ pub struct Subject<'a> {
 }
 
 /// The key of a Record of this subject on a chip.
-pub fn key(subject: &Subject<'_>, chip: &Chip, stack: &str, target: Option<&str>) -> Key {
+pub(crate) fn key(subject: &Subject<'_>, chip: &Chip, stack: &str, target: Option<&str>) -> Key {
     Key {
         model: subject.model.to_string(),
         model_sha256: subject.model_sha256.to_string(),
@@ -71,12 +71,12 @@ pub fn measure(
     // The counter must exist before the session's threads do, or it does not see them.
     let mut instructions = Instructions::find();
     let mut energy = PackageEnergy::find();
-    let compile = CompileOptions { threads: options.threads, ..CompileOptions::default() };
+    let compile = CompileOptions { threads: options.threads };
     let mut engine = Engine::new(subject.graph, chip, &compile)?;
     if matches!(engine.place(), Place::Simulator { .. }) {
         return Err(Error::NotHere { chip: chip.id.clone() });
     }
-    let mut counters = Default::default();
+    let mut counters = Counters::default();
     for _ in 0..options.warmup.max(1) {
         counters = engine.run(inputs)?.1;
     }
@@ -99,16 +99,15 @@ pub fn measure(
     let mut record = Record::new(key(subject, chip, "anychip", Some(engine.target())));
     record.threads = options.threads.and_then(|n| u32::try_from(n).ok());
     let source = format!("clock, {} runs", latencies.len());
-    match percentiles(&latencies, &source) {
-        Some(found) => record.set_percentiles(found?)?,
-        None => {
-            let median = median(&mut latencies);
-            record.set_latency(Figure::measured(median, source)?)?;
-            record.mark_absent(
-                [Field::LatencyP50, Field::LatencyP90, Field::LatencyP99],
-                "fewer than six runs",
-            );
-        }
+    if let Some(found) = percentiles(&latencies, &source) {
+        record.set_percentiles(found?)?
+    } else {
+        let median = median(&mut latencies);
+        record.set_latency(Figure::measured(median, source)?)?;
+        record.mark_absent(
+            [Field::LatencyP50, Field::LatencyP90, Field::LatencyP99],
+            "fewer than six runs",
+        );
     }
     let total = graph_work(subject.graph)?;
     let per_inference = total.all_operations() / subject.batch.max(1) as f64;
@@ -121,12 +120,12 @@ pub fn measure(
     match chip.compute().and_then(|c| c.peak(precision)) {
         Some(peak) => record.set_utilization(&peak.figure()?)?,
         None => {
-            record.mark_absent([Field::Utilization], format!("no {precision} peak of {}", chip.id))
+            record.mark_absent([Field::Utilization], format!("no {precision} peak of {}", chip.id));
         }
     }
     match instructions {
         Ok(count) => {
-            record.ips = Some(Figure::measured(count / seconds, "instructions retired / clock")?)
+            record.ips = Some(Figure::measured(count / seconds, "instructions retired / clock")?);
         }
         Err(reason) => record.mark_absent([Field::Ips], reason),
     }
@@ -136,7 +135,7 @@ pub fn measure(
                 .set_power(Figure::measured(joules / seconds, "package energy counter / clock")?)?;
         }
         Ok(_) => {
-            record.mark_absent([Field::Power, Field::Energy], "the energy counter did not move")
+            record.mark_absent([Field::Power, Field::Energy], "the energy counter did not move");
         }
         Err(reason) => record.mark_absent([Field::Power, Field::Energy], reason),
     }
@@ -154,7 +153,7 @@ pub fn measure(
 }
 
 /// Prices and sizes from the catalogue.
-pub fn add_chip_facts(record: &mut Record, chip: &Chip) -> Result<(), Error> {
+pub(crate) fn add_chip_facts(record: &mut Record, chip: &Chip) -> Result<(), Error> {
     record.set_cost(
         chip.purchase_price().transpose()?,
         chip.rental_price().transpose()?,

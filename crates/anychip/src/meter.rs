@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// A meter that is read before and after.
-pub trait Meter {
+pub(crate) trait Meter {
     /// Starts counting.
     fn start(&mut self);
     /// What was counted since the start, or why nothing was.
@@ -11,7 +11,7 @@ pub trait Meter {
 }
 
 /// Energy of the processor package by Intel's and AMD's running-average-power-limit counters.
-pub struct PackageEnergy {
+pub(crate) struct PackageEnergy {
     zones: Vec<Zone>,
     reason: String,
 }
@@ -24,7 +24,7 @@ struct Zone {
 
 impl PackageEnergy {
     /// Finds the counters.
-    pub fn find() -> PackageEnergy {
+    pub(crate) fn find() -> PackageEnergy {
         let folder = Path::new("/sys/class/powercap");
         let mut zones = Vec::new();
         let mut reason =
@@ -41,10 +41,10 @@ impl PackageEnergy {
             }
             match std::fs::read_to_string(path.join("energy_uj")) {
                 Ok(_) => {
-                    zones.push(Zone { counter: path.join("energy_uj"), wraps_at, start: None })
+                    zones.push(Zone { counter: path.join("energy_uj"), wraps_at, start: None });
                 }
                 Err(error) => {
-                    reason = format!("the energy counter cannot be read ({error}); it needs root")
+                    reason = format!("the energy counter cannot be read ({error}); it needs root");
                 }
             }
         }
@@ -79,14 +79,14 @@ impl Meter for PackageEnergy {
 }
 
 /// Instructions retired by this process and the threads it starts after this.
-pub struct Instructions {
+pub(crate) struct Instructions {
     #[cfg(target_os = "linux")]
     counter: Result<perf_event::Counter, String>,
 }
 
 impl Instructions {
     /// Opens the counter. Threads that exist already are not counted.
-    pub fn find() -> Instructions {
+    pub(crate) fn find() -> Instructions {
         #[cfg(target_os = "linux")]
         {
             use perf_event::Builder;

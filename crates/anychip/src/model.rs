@@ -90,7 +90,10 @@ impl Model {
         let file = |source| Error::File { path: self.path.clone(), source };
         let mut reader = std::fs::File::open(&self.path).map_err(file)?;
         std::io::copy(&mut reader, &mut HashWriter(&mut hasher)).map_err(file)?;
-        Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        Ok(hasher.finalize().iter().fold(String::new(), |mut text, byte| {
+            text += &format!("{byte:02x}");
+            text
+        }))
     }
 
     /// The graph after every pass, and what each did.
@@ -119,7 +122,7 @@ pub fn optimize(graph: &Graph) -> Result<(Graph, Vec<PassReport>), Error> {
 }
 
 /// The graph's inputs by name.
-pub fn input_types(graph: &Graph) -> Vec<(&str, ValueId, &TensorType)> {
+pub(crate) fn input_types(graph: &Graph) -> Vec<(&str, ValueId, &TensorType)> {
     graph
         .inputs()
         .iter()

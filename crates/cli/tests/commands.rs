@@ -86,7 +86,7 @@ fn compare_measures_what_is_here_and_estimates_or_refuses_the_rest() {
     let records = anychip_record::read_json_lines(&out).expect("records");
     let find =
         |chip: &str| records.iter().find(|r| r.chip == chip).unwrap_or_else(|| panic!("no {chip}"));
-    let basis = |chip: &str| find(chip).latency_s.as_ref().map(|f| f.basis());
+    let basis = |chip: &str| find(chip).latency_s.as_ref().map(anychip_units::Figure::basis);
     assert_eq!(basis("cpu"), Some(anychip_units::Basis::Measured));
     assert_eq!(basis("nvidia-a100-sxm4-80gb"), Some(anychip_units::Basis::Estimated));
     assert!(find("ibm-truenorth").why_not.as_ref().is_some_and(|why| why.contains("spik")));

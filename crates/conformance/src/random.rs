@@ -30,7 +30,7 @@ impl Random {
 
     /// An integer below `n`, which is not 0.
     pub fn below(&mut self, n: usize) -> usize {
-        (u64::from(self.bits()) * n as u64 >> 32) as usize
+        ((u64::from(self.bits()) * n as u64) >> 32) as usize
     }
 
     /// A number in `low..high`.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anychip::{MeasureOptions, Subject};
+use anychip_record::Field;
 use anyhow::Result;
 
 use crate::args::{Bench, Scenario};
@@ -38,7 +39,6 @@ pub(crate) fn execute(args: &Bench) -> Result<()> {
         // All queries are there at once: only the rate means anything.
         let reason = "offline: queries do not arrive one by one";
         (record.latency_p50_s, record.latency_p90_s, record.latency_p99_s) = (None, None, None);
-        use anychip_record::Field;
         record.mark_absent([Field::LatencyP50, Field::LatencyP90, Field::LatencyP99], reason);
     }
     if args.json {

@@ -10,13 +10,14 @@ use crate::terminal::{Progress, width};
 pub(crate) fn execute(args: &Compare) -> Result<()> {
     let precision = match &args.dtype {
         None => None,
-        Some(word) => match Precision::from_word(word) {
-            Some(precision) => Some(precision),
-            None => {
+        Some(word) => {
+            if let Some(precision) = Precision::from_word(word) {
+                Some(precision)
+            } else {
                 let known: Vec<&str> = Precision::ALL.into_iter().map(Precision::word).collect();
                 bail!("`{word}` is no number format; known are {}", known.join(", "));
             }
-        },
+        }
     };
     let mut catalog = Catalog::builtin()?;
     for file in &args.catalogs {
@@ -34,7 +35,7 @@ pub(crate) fn execute(args: &Compare) -> Result<()> {
     let progress = Progress::start(chips.len() as u64, "comparing");
     let records =
         anychip::compare(&prepared.model, &prepared.graph, &chips, &options, &mut |chip| {
-            progress.step(chip)
+            progress.step(chip);
         })?;
     drop(progress);
     if args.json {

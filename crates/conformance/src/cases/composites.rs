@@ -9,8 +9,11 @@ use anychip_tensor::{DType, Dim, Tensor};
 use super::Case;
 use crate::Random;
 
+/// Shape and type of an operand.
+type Operand = (&'static [usize], DType);
+
 /// Shapes of the operands of composites that take others than usual; `f32` unless said.
-const OPERANDS: &[(&str, &[(&[usize], DType)])] = &[
+const OPERANDS: &[(&str, &[Operand])] = &[
     (
         "attention",
         &[(&[2, 4, 5, 8], DType::F32), (&[2, 2, 7, 8], DType::F32), (&[2, 2, 7, 6], DType::F32)],

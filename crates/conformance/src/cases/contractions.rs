@@ -14,7 +14,8 @@ pub(super) fn cases(all: &mut Vec<Case>) {
 fn dots(all: &mut Vec<Case>) {
     // (name, left shape, right shape, batch, contracted): dims of the left, dims of the right.
     type Dims<'a> = (&'a [usize], &'a [usize]);
-    let layouts: [(&str, &[usize], &[usize], Dims<'_>, Dims<'_>); 14] = [
+    type Layout<'a> = (&'a str, &'a [usize], &'a [usize], Dims<'a>, Dims<'a>);
+    let layouts: [Layout<'_>; 14] = [
         ("matrices", &[5, 7], &[7, 9], (&[], &[]), (&[1], &[0])),
         ("tails", &[33, 65], &[65, 47], (&[], &[]), (&[1], &[0])),
         ("left transposed", &[7, 5], &[7, 9], (&[], &[]), (&[0], &[0])),

@@ -129,6 +129,10 @@ fn binary(all: &mut Vec<Case>, op: Binary, name: &str) {
 }
 
 /// An operator of two operands on shapes that broadcast in every way.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a table of cases reads best with its values in place"
+)]
 fn pairs(all: &mut Vec<Case>, name: &str, prim: Prim, a: DType, b: DType, (low, high): (f64, f64)) {
     let shapes: [(&[usize], &[usize]); 8] = [
         (&[], &[]),

@@ -123,6 +123,10 @@ fn node_case(
 }
 
 /// Adds a case that must build.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a table of cases reads best with its values in place"
+)]
 fn add(
     all: &mut Vec<Case>,
     name: String,
