@@ -100,7 +100,7 @@ pub fn measure(
     record.threads = options.threads.and_then(|n| u32::try_from(n).ok());
     let source = format!("clock, {} runs", latencies.len());
     if let Some(found) = percentiles(&latencies, &source) {
-        record.set_percentiles(found?)?
+        record.set_percentiles(found?)?;
     } else {
         let median = median(&mut latencies);
         record.set_latency(Figure::measured(median, source)?)?;
