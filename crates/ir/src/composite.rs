@@ -64,10 +64,13 @@ pub struct CompositeRow {
 ///
 /// impl Expand for Swish {
 ///     fn expand(&self, b: &mut Builder, x: &[ValueId]) -> Result<Vec<ValueId>, IrError> {
-///         let alpha = b.scalar_like(x[0], f64::from(self.alpha))?;
-///         let scaled = b.mul(x[0], alpha)?;
+///         let &[x] = x else {
+///             return Err(IrError::OperandCount { op: "swish", expected: 1, found: x.len() });
+///         };
+///         let alpha = b.scalar_like(x, f64::from(self.alpha))?;
+///         let scaled = b.mul(x, alpha)?;
 ///         let gate = b.sigmoid(scaled)?;
-///         Ok(vec![b.mul(x[0], gate)?])
+///         Ok(vec![b.mul(x, gate)?])
 ///     }
 /// }
 /// ```
@@ -130,6 +133,7 @@ macro_rules! composite {
 
 /// The maths of a composite declared with [`composite!`].
 pub trait Expand {
-    /// See [`Composite::expand`].
+    /// See [`Composite::expand`]. The operands come as the text form or a caller gave them: their count is not
+    /// checked before.
     fn expand(&self, b: &mut Builder, inputs: &[ValueId]) -> Result<Vec<ValueId>, IrError>;
 }

@@ -13,7 +13,9 @@ composite! {
 
 impl Expand for Gelu {
     fn expand(&self, b: &mut Builder, x: &[ValueId]) -> Result<Vec<ValueId>, IrError> {
-        let x = x[0];
+        let &[x] = x else {
+            return Err(IrError::OperandCount { op: "gelu", expected: 1, found: x.len() });
+        };
         let inner = if self.tanh {
             let square = b.mul(x, x)?;
             let cube = b.mul(square, x)?;

@@ -16,17 +16,28 @@ composite! {
 
 impl Expand for LayerNorm {
     fn expand(&self, b: &mut Builder, x: &[ValueId]) -> Result<Vec<ValueId>, IrError> {
-        let axes: Vec<usize> = (self.axis..b.rank(x[0])).collect();
-        let mean = b.mean(x[0], &axes, true)?;
-        let centered = b.sub(x[0], mean)?;
+        let (x, scale, bias) = match *x {
+            [x, scale] => (x, scale, None),
+            [x, scale, bias] => (x, scale, Some(bias)),
+            _ => {
+                return Err(IrError::OperandCount {
+                    op: "layer-norm",
+                    expected: 2,
+                    found: x.len(),
+                });
+            }
+        };
+        let axes: Vec<usize> = (self.axis..b.rank(x)).collect();
+        let mean = b.mean(x, &axes, true)?;
+        let centered = b.sub(x, mean)?;
         let square = b.mul(centered, centered)?;
         let variance = b.mean(square, &axes, true)?;
         let shifted = b.offset(variance, f64::from(self.epsilon))?;
         let deviation = b.sqrt(shifted)?;
         let normal = b.div(centered, deviation)?;
-        let scaled = b.mul(normal, x[1])?;
-        Ok(vec![match x.get(2) {
-            Some(&bias) => b.add(scaled, bias)?,
+        let scaled = b.mul(normal, scale)?;
+        Ok(vec![match bias {
+            Some(bias) => b.add(scaled, bias)?,
             None => scaled,
         }])
     }

@@ -15,12 +15,15 @@ composite! {
 
 impl Expand for RmsNorm {
     fn expand(&self, b: &mut Builder, x: &[ValueId]) -> Result<Vec<ValueId>, IrError> {
-        let axes: Vec<usize> = (self.axis..b.rank(x[0])).collect();
-        let square = b.mul(x[0], x[0])?;
+        let &[x, scale] = x else {
+            return Err(IrError::OperandCount { op: "rms-norm", expected: 2, found: x.len() });
+        };
+        let axes: Vec<usize> = (self.axis..b.rank(x)).collect();
+        let square = b.mul(x, x)?;
         let mean = b.mean(square, &axes, true)?;
         let shifted = b.offset(mean, f64::from(self.epsilon))?;
         let root = b.sqrt(shifted)?;
-        let normal = b.div(x[0], root)?;
-        Ok(vec![b.mul(normal, x[1])?])
+        let normal = b.div(x, root)?;
+        Ok(vec![b.mul(normal, scale)?])
     }
 }

@@ -10,7 +10,10 @@ composite! {
 
 impl Expand for Silu {
     fn expand(&self, b: &mut Builder, x: &[ValueId]) -> Result<Vec<ValueId>, IrError> {
-        let gate = b.sigmoid(x[0])?;
-        Ok(vec![b.mul(x[0], gate)?])
+        let &[x] = x else {
+            return Err(IrError::OperandCount { op: "silu", expected: 1, found: x.len() });
+        };
+        let gate = b.sigmoid(x)?;
+        Ok(vec![b.mul(x, gate)?])
     }
 }

@@ -13,8 +13,11 @@ composite! {
 
 impl Expand for Softmax {
     fn expand(&self, b: &mut Builder, x: &[ValueId]) -> Result<Vec<ValueId>, IrError> {
-        let largest = b.reduce(ReduceKind::Max, x[0], &[self.axis], true)?;
-        let shifted = b.sub(x[0], largest)?;
+        let &[x] = x else {
+            return Err(IrError::OperandCount { op: "softmax", expected: 1, found: x.len() });
+        };
+        let largest = b.reduce(ReduceKind::Max, x, &[self.axis], true)?;
+        let shifted = b.sub(x, largest)?;
         let powers = b.exp(shifted)?;
         let sum = b.reduce(ReduceKind::Sum, powers, &[self.axis], true)?;
         Ok(vec![b.div(powers, sum)?])

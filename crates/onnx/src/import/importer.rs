@@ -278,14 +278,11 @@ impl Importer {
             });
         }
         if inputs.iter().flatten().any(|bound| matches!(bound, Bound::Missing)) {
+            self.note_unsupported(node);
             return Err(ImportError::Reported);
         }
         let domain_name = if node.domain() == "ai.onnx" { "" } else { node.domain() };
-        let opset = self.opsets.get(domain_name).copied().unwrap_or(if domain_name.is_empty() {
-            NEWEST_OPSET
-        } else {
-            1
-        });
+        let opset = self.opset(domain_name);
         let before = b.set_scope(label(node));
         let result = self.dispatch(b, node, domain_name, opset, &inputs, scope);
         b.set_scope(&before);
@@ -355,10 +352,43 @@ impl Importer {
         if let Some(function) = functions::standard(domain_name, node.op_type(), opset) {
             return self.call_function(b, node, &function, inputs);
         }
+        self.count_unsupported(domain_name, node);
+        Err(ImportError::Reported)
+    }
+
+    /// The version of a domain where the graph or function being imported is.
+    fn opset(&self, domain_name: &str) -> i64 {
+        let default = if domain_name.is_empty() { NEWEST_OPSET } else { 1 };
+        self.opsets.get(domain_name).copied().unwrap_or(default)
+    }
+
+    fn count_unsupported(&mut self, domain_name: &str, node: &NodeProto) {
         let key = (domain_name.to_string(), node.op_type().to_string());
         let entry = self.unsupported.entry(key).or_insert_with(|| (0, label(node).to_string()));
         entry.0 += 1;
-        Err(ImportError::Reported)
+    }
+
+    /// Counts a node that is passed over because of its inputs, and those of its sub-graphs, when their operators
+    /// are not there: the user is to learn of all of them at once.
+    fn note_unsupported(&mut self, node: &NodeProto) {
+        let domain_name = if node.domain() == "ai.onnx" { "" } else { node.domain() };
+        let opset = self.opset(domain_name);
+        let op = node.op_type();
+        let domain = Domain::parse(domain_name);
+        let known = self.functions.contains_key(&FunctionKey::of(domain_name, node))
+            || (domain == Some(Domain::Onnx) && sequence::find(op).is_some())
+            || domain.is_some_and(|domain| table::find(domain, op, opset).is_some())
+            || functions::standard(domain_name, op, opset).is_some();
+        if !known {
+            self.count_unsupported(domain_name, node);
+        }
+        for attribute in &node.attribute {
+            for graph in attribute.g.as_deref().into_iter().chain(&attribute.graphs) {
+                for inner in &graph.node {
+                    self.note_unsupported(inner);
+                }
+            }
+        }
     }
 
     /// Turns what a node failed with into what the user reads.

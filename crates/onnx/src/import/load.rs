@@ -149,23 +149,37 @@ fn import(
     let mut importer = Importer::new(files);
     let mut warnings = Vec::new();
     let opsets = Importer::versions(&proto.opset_import);
+    // File formats before 3 had no list of versions, and only the first of each operator.
+    if opsets.is_empty() && !(1..3).contains(&proto.ir_version()) {
+        importer.report(
+            Diagnostic::new(
+                Code::UnknownVersion,
+                "the file names no opset, so what its operators mean is not known",
+            )
+            .help("the file may be incomplete; export the model again"),
+        );
+    }
     let opset = opsets.get("").copied().unwrap_or({
         // Functions and other domains need no version of the default one.
         if opsets.is_empty() { 1 } else { NEWEST_OPSET }
     });
-    if opset > NEWEST_OPSET || proto.ir_version() > NEWEST_IR_VERSION {
+    check_opset(&mut importer, opset, "the model");
+    if proto.ir_version() > NEWEST_IR_VERSION {
         warnings.push(
             Diagnostic::new(
                 Code::UnknownVersion,
                 format!(
-                    "opset {opset} in file format {}; known are opset {NEWEST_OPSET} and file format {NEWEST_IR_VERSION}",
+                    "file format {}; known are those up to {NEWEST_IR_VERSION}",
                     proto.ir_version()
                 ),
             )
-            .help("operators whose definition changed since may be read wrongly"),
+            .help("parts of the file that are newer are not read"),
         );
     }
     for function in std::mem::take(&mut proto.functions) {
+        if let Some(&opset) = Importer::versions(&function.opset_import).get("") {
+            check_opset(&mut importer, opset, &format!("function `{}`", function.name()));
+        }
         let key = FunctionKey::defined_by(&function);
         if importer.functions.insert(key, Rc::new(function)).is_some() {
             importer.report(Diagnostic::new(
@@ -195,6 +209,13 @@ fn import(
     if graph.output.is_empty() {
         importer.report(Diagnostic::new(Code::BadType, "the graph has no outputs"));
     }
+    for info in graph.output.iter().chain(&graph.value_info) {
+        if let Some(Bound::Tensor(value)) = scope.find(info.name())
+            && let Some(problem) = contradiction(info, b.ty(*value))
+        {
+            importer.report(Diagnostic::new(Code::BadType, problem).at(info.name()));
+        }
+    }
     let problems = importer.finish();
     if !problems.is_empty() {
         return Err(Diagnostics(problems));
@@ -213,6 +234,52 @@ fn import(
         structural_inputs,
         warnings,
     })
+}
+
+/// Reports a version of the default domain whose operators may mean something else than the rows say.
+fn check_opset(importer: &mut Importer, opset: i64, user: &str) {
+    if opset > NEWEST_OPSET {
+        importer.report(
+            Diagnostic::new(
+                Code::UnknownVersion,
+                format!("{user} uses opset {opset}; the newest that is known is {NEWEST_OPSET}"),
+            )
+            .help(format!("export the model again with opset {NEWEST_OPSET} or older")),
+        );
+    }
+}
+
+/// What a declared type says that the type found by inference rules out. Names of dims are the author's
+/// business and are not held against each other.
+fn contradiction(info: &ValueInfoProto, found: &TensorType) -> Option<String> {
+    let tensor = info.r#type.as_ref().and_then(tensor_type)?;
+    let code = i64::from(tensor.elem_type());
+    if code != 0 && dtype_from_onnx(code) != Some(found.dtype) {
+        let declared = dtype_words(code);
+        return Some(format!("declared with elements of type {declared}, and its nodes give {found}"));
+    }
+    let dims = &tensor.shape.as_ref()?.dim;
+    let fits = |(declared, found): (&crate::proto::tensor_shape_proto::Dimension, &Dim)| {
+        match (&declared.value, found.fixed()) {
+            // Exporters write −1 for what they do not know.
+            (Some(DimValue::DimValue(n)), Some(found)) if *n != -1 => {
+                usize::try_from(*n).is_ok_and(|n| n == found)
+            }
+            _ => true,
+        }
+    };
+    if dims.len() == found.rank() && dims.iter().zip(&found.shape).all(fits) {
+        return None;
+    }
+    let words: Vec<String> = dims
+        .iter()
+        .map(|d| match &d.value {
+            Some(DimValue::DimValue(n)) => n.to_string(),
+            Some(DimValue::DimParam(name)) => name.clone(),
+            None => "?".into(),
+        })
+        .collect();
+    Some(format!("declared as [{}], and its nodes give {found}", words.join(", ")))
 }
 
 /// Adds the graph's inputs, or constants in place of them.
