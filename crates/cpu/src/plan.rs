@@ -790,12 +790,9 @@ impl<'a> Planner<'a> {
         for node in &self.rest {
             for &v in &node.inputs {
                 if !map.contains_key(&v) && self.homes[v.index()] != Home::Rest {
-                    let inner = match graph.constant(v) {
-                        Some(constant) => b.constant(constant.clone()),
-                        None => {
-                            inputs.push(v);
-                            b.input(graph.value_name(v).unwrap_or_default(), graph.ty(v).clone())
-                        }
+                    let inner = if let Some(constant) = graph.constant(v) { b.constant(constant.clone()) } else {
+                        inputs.push(v);
+                        b.input(graph.value_name(v).unwrap_or_default(), graph.ty(v).clone())
                     };
                     map.insert(v, inner);
                 }
@@ -860,4 +857,4 @@ impl Table {
     }
 }
 
-const _: () = assert!(ALIGNMENT % 8 == 0, "every element type is aligned in a buffer");
+const _: () = assert!(ALIGNMENT.is_multiple_of(8), "every element type is aligned in a buffer");
