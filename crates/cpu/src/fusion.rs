@@ -64,7 +64,12 @@ impl<'a> Tail<'a> {
 
     /// What was absorbed, for `explain`.
     pub(crate) fn names(&self) -> String {
-        self.absorbed.iter().map(|node| format!(" + {}", node.op.name())).collect()
+        let mut names = String::new();
+        for node in &self.absorbed {
+            names.push_str(" + ");
+            names.push_str(node.op.name());
+        }
+        names
     }
 }
 

@@ -768,7 +768,7 @@ impl<'a> Planner<'a> {
 
     /// The nodes that wait as a graph of their own, the values it takes, and those of its outputs that are
     /// outputs of the whole.
-    fn rest_graph(&self) -> Result<(Option<Graph>, Vec<ValueId>, Vec<ValueId>), RunError> {
+    fn rest_graph(&self) -> Result<RestGraph, RunError> {
         let graph = self.cx.graph;
         let outputs: Vec<ValueId> = {
             let mut seen = Vec::new();
@@ -790,7 +790,9 @@ impl<'a> Planner<'a> {
         for node in &self.rest {
             for &v in &node.inputs {
                 if !map.contains_key(&v) && self.homes[v.index()] != Home::Rest {
-                    let inner = if let Some(constant) = graph.constant(v) { b.constant(constant.clone()) } else {
+                    let inner = if let Some(constant) = graph.constant(v) {
+                        b.constant(constant.clone())
+                    } else {
                         inputs.push(v);
                         b.input(graph.value_name(v).unwrap_or_default(), graph.ty(v).clone())
                     };
@@ -810,6 +812,9 @@ impl<'a> Planner<'a> {
         Ok((Some(b.finish(&named)), inputs, outputs))
     }
 }
+
+/// A graph of its own, the values it takes, and those it gives that are outputs of the whole.
+type RestGraph = (Option<Graph>, Vec<ValueId>, Vec<ValueId>);
 
 /// The numbering of a run's memories: the arena, inputs, output buffers, heap tensors, constants.
 struct Table {

@@ -182,7 +182,8 @@ struct Rows {
     indices: Indices,
     count: usize,
     depth: usize,
-    rows_a_batch: usize,
+    /// Rows of one batch.
+    per_batch: usize,
     batch_size: usize,
     /// Sizes and strides of the dims that are addressed.
     addressed: Vec<(usize, usize)>,
@@ -205,7 +206,7 @@ impl Rows {
             indices,
             count: shape[..shape.len() - 1].iter().product(),
             depth,
-            rows_a_batch: if batch == 0 {
+            per_batch: if batch == 0 {
                 usize::MAX
             } else {
                 shape[batch..shape.len() - 1].iter().product::<usize>().max(1)
@@ -218,7 +219,7 @@ impl Rows {
 
     /// The first element of the block that a row addresses.
     fn start(&self, io: &Io<'_>, row: usize) -> Result<usize, IrError> {
-        let mut start = row / self.rows_a_batch * self.batch_size;
+        let mut start = row / self.per_batch * self.batch_size;
         for (d, &(size, stride)) in self.addressed.iter().enumerate() {
             start += self.indices.place(io, row * self.depth + d, self.op, size)? * stride;
         }
@@ -370,6 +371,7 @@ impl Kernel for ScatterNd {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "a factory as all others")]
 pub(crate) fn lower_iota(_: &Cx<'_>, node: &Node) -> Option<Lowered> {
     struct Iota;
     impl Kernel for Iota {
