@@ -768,7 +768,7 @@ impl<'a> Planner<'a> {
 
     /// The nodes that wait as a graph of their own, the values it takes, and those of its outputs that are
     /// outputs of the whole.
-    fn rest_graph(&self) -> Result<(Option<Graph>, Vec<ValueId>, Vec<ValueId>), RunError> {
+    fn rest_graph(&self) -> Result<RestGraph, RunError> {
         let graph = self.cx.graph;
         let outputs: Vec<ValueId> = {
             let mut seen = Vec::new();
@@ -790,12 +790,11 @@ impl<'a> Planner<'a> {
         for node in &self.rest {
             for &v in &node.inputs {
                 if !map.contains_key(&v) && self.homes[v.index()] != Home::Rest {
-                    let inner = match graph.constant(v) {
-                        Some(constant) => b.constant(constant.clone()),
-                        None => {
-                            inputs.push(v);
-                            b.input(graph.value_name(v).unwrap_or_default(), graph.ty(v).clone())
-                        }
+                    let inner = if let Some(constant) = graph.constant(v) {
+                        b.constant(constant.clone())
+                    } else {
+                        inputs.push(v);
+                        b.input(graph.value_name(v).unwrap_or_default(), graph.ty(v).clone())
                     };
                     map.insert(v, inner);
                 }
@@ -813,6 +812,9 @@ impl<'a> Planner<'a> {
         Ok((Some(b.finish(&named)), inputs, outputs))
     }
 }
+
+/// A graph of its own, the values it takes, and those it gives that are outputs of the whole.
+type RestGraph = (Option<Graph>, Vec<ValueId>, Vec<ValueId>);
 
 /// The numbering of a run's memories: the arena, inputs, output buffers, heap tensors, constants.
 struct Table {
@@ -860,4 +862,4 @@ impl Table {
     }
 }
 
-const _: () = assert!(ALIGNMENT % 8 == 0, "every element type is aligned in a buffer");
+const _: () = assert!(ALIGNMENT.is_multiple_of(8), "every element type is aligned in a buffer");

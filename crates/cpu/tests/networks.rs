@@ -1,4 +1,5 @@
 //! Whole small networks through compile, open and run, against the reference evaluator.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use anychip_chips::Chip;
 use anychip_cpu::CpuTarget;

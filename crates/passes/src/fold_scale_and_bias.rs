@@ -95,12 +95,9 @@ fn weighted_sum(
 /// The primitive, operands and weights of a weighted sum with constant weights on the right.
 fn weights(b: &Builder, y: ValueId) -> Option<(Prim, ValueId, ValueId)> {
     let (prim, node) = matching::prim(b.graph(), y)?;
-    let dtype = match prim {
-        Prim::Convolution(_, dtype) | Prim::DotGeneral(_, dtype) => *dtype,
-        _ => return None,
-    };
+    let (Prim::Convolution(_, dtype) | Prim::DotGeneral(_, dtype)) = prim else { return None };
     let (x, w) = (node.inputs[0], node.inputs[1]);
-    (is_constant_value(b, w) && b.dtype(w) == dtype).then(|| (prim.clone(), x, w))
+    (is_constant_value(b, w) && b.dtype(w) == *dtype).then(|| (prim.clone(), x, w))
 }
 
 /// Whether a value is constant or will be once constants are folded.
@@ -126,23 +123,23 @@ fn scale_weights(b: &mut Builder, y: ValueId, c: ValueId) -> Result<Option<Value
         (0..shape.len()).filter(|&i| shape[i].fixed() != Some(1)).map(|i| first + i).collect();
     let w_rank = b.rank(w);
     let mut dims = vec![Dim::Fixed(1); w_rank];
-    match &prim {
-        Prim::Convolution(..) => match varies[..] {
+    if let Prim::DotGeneral(dot, _) = &prim {
+        let free: Vec<usize> = (0..w_rank)
+            .filter(|d| !dot.rhs_batch.contains(d) && !dot.rhs_contract.contains(d))
+            .collect();
+        for &dim in &varies {
+            // The free dims of the weights are the last of the result.
+            let Some(i) = (dim + free.len()).checked_sub(rank) else { return Ok(None) };
+            dims[free[i]] = shape[dim - first].clone();
+        }
+    } else if let Prim::Convolution(..) = &prim {
+        match varies[..] {
             [] => {}
             [1] => dims[0] = shape[1 - first].clone(),
             _ => return Ok(None),
-        },
-        Prim::DotGeneral(dot, _) => {
-            let free: Vec<usize> = (0..w_rank)
-                .filter(|d| !dot.rhs_batch.contains(d) && !dot.rhs_contract.contains(d))
-                .collect();
-            for &dim in &varies {
-                // The free dims of the weights are the last of the result.
-                let Some(i) = (dim + free.len()).checked_sub(rank) else { return Ok(None) };
-                dims[free[i]] = shape[dim - first].clone();
-            }
         }
-        _ => return Ok(None),
+    } else {
+        return Ok(None);
     }
     let c = b.reshape(c, &dims)?;
     let scaled = b.mul(w, c)?;

@@ -242,10 +242,7 @@ pub fn memory(
 fn view_of(graph: &Graph, group: &fuse::Group) -> Option<ValueId> {
     let [only] = group.nodes[..] else { return None };
     let node = graph.node(only);
-    match node.op.prim()? {
-        Prim::Reshape => Some(node.inputs[0]),
-        _ => None,
-    }
+    matches!(node.op.prim()?, Prim::Reshape).then(|| node.inputs[0])
 }
 
 #[cfg(test)]

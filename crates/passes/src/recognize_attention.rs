@@ -168,14 +168,15 @@ impl<'g> Scores<'g> {
                 return None;
             }
             let node = self.graph.producer(value)?;
-            value = match node.op.prim()? {
-                Prim::DotGeneral(..) => return Some(node),
-                Prim::Binary(Binary::Mul | Binary::Div) => {
+            let prim = node.op.prim()?;
+            if let Prim::DotGeneral(..) = prim {
+                return Some(node);
+            }
+            value = if let Prim::Binary(Binary::Mul | Binary::Div) = prim {
                     let (inner, factor) = scaled(self.graph, value)?;
                     self.scale *= factor;
                     inner
-                }
-                Prim::Binary(Binary::Add) => {
+            } else if let Prim::Binary(Binary::Add) = prim {
                     if self.softcap != 0.0 {
                         return None;
                     }
@@ -187,8 +188,7 @@ impl<'g> Scores<'g> {
                     }
                     self.masks.push(Mask::Added(mask, self.scale));
                     scores
-                }
-                Prim::Select => {
+            } else if let Prim::Select = prim {
                     if self.softcap != 0.0 {
                         return None;
                     }
@@ -203,16 +203,15 @@ impl<'g> Scores<'g> {
                     }
                     self.masks.push(Mask::Chosen { condition, keep, hidden });
                     scores
-                }
-                Prim::Unary(Unary::Tanh) => {
+            } else if let Prim::Unary(Unary::Tanh) = prim {
                     // c · tanh(s / c): the factor so far is the cap, and what comes below divides by it.
                     if self.softcap != 0.0 || self.scale <= 0.0 {
                         return None;
                     }
                     self.softcap = self.scale;
                     node.inputs[0]
-                }
-                _ => return None,
+            } else {
+                return None;
             };
         }
     }

@@ -49,48 +49,42 @@ pub(crate) fn lower(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
     let indices = Indices::new(1, cx.dtype(node.inputs[1]))?;
     let width = width(cx.dtype(x))?;
     let count = cx.len(node.inputs[1]);
-    Some(match prim {
-        Prim::Take { axis } => {
-            let block = shape[axis + 1..].iter().product::<usize>() * width;
-            let outer = shape[..*axis].iter().product();
-            Lowered::new(
-                "gather",
-                Take { indices, outer, size: shape[*axis], count, block },
-                &node.inputs,
-            )
+    Some(if let Prim::Take { axis } = prim {
+        let block = shape[axis + 1..].iter().product::<usize>() * width;
+        let outer = shape[..*axis].iter().product();
+        Lowered::new(
+            "gather",
+            Take { indices, outer, size: shape[*axis], count, block },
+            &node.inputs,
+        )
+    } else if let Prim::TakeAlong { axis } = prim {
+        let along = Along::new(indices, *axis, shape, cx.shape(node.inputs[1]), "take-along")?;
+        Lowered::new("gather-along", TakeAlong { along, width }, &node.inputs)
+    } else if let Prim::GatherNd { batch } = prim {
+        let rows = Rows::new(indices, *batch, shape, cx.shape(node.inputs[1]), "gather-nd");
+        Lowered::new("gather-nd", GatherNd { rows, width }, &node.inputs)
+    } else if let Prim::ScatterAlong { axis, combine } = prim {
+        if cx.shape(node.inputs[1]) != cx.shape(node.inputs[2]) {
+            return None;
         }
-        Prim::TakeAlong { axis } => {
-            let along = Along::new(indices, *axis, shape, cx.shape(node.inputs[1]), "take-along")?;
-            Lowered::new("gather-along", TakeAlong { along, width }, &node.inputs)
+        let along = Along::new(indices, *axis, shape, cx.shape(node.inputs[1]), "scatter-along")?;
+        let write = Write::new(*combine, cx.dtype(x), width)?;
+        Lowered {
+            in_place: vec![0],
+            ..Lowered::new("scatter-along", ScatterAlong { along, write }, &node.inputs)
         }
-        Prim::GatherNd { batch } => {
-            let rows = Rows::new(indices, *batch, shape, cx.shape(node.inputs[1]), "gather-nd");
-            Lowered::new("gather-nd", GatherNd { rows, width }, &node.inputs)
+    } else if let Prim::ScatterNd { combine } = prim {
+        let rows = Rows::new(indices, 0, shape, cx.shape(node.inputs[1]), "scatter-nd");
+        if rows.count * rows.block != cx.len(node.inputs[2]) {
+            return None;
         }
-        Prim::ScatterAlong { axis, combine } => {
-            if cx.shape(node.inputs[1]) != cx.shape(node.inputs[2]) {
-                return None;
-            }
-            let along =
-                Along::new(indices, *axis, shape, cx.shape(node.inputs[1]), "scatter-along")?;
-            let write = Write::new(*combine, cx.dtype(x), width)?;
-            Lowered {
-                in_place: vec![0],
-                ..Lowered::new("scatter-along", ScatterAlong { along, write }, &node.inputs)
-            }
+        let write = Write::new(*combine, cx.dtype(x), width)?;
+        Lowered {
+            in_place: vec![0],
+            ..Lowered::new("scatter-nd", ScatterNd { rows, write }, &node.inputs)
         }
-        Prim::ScatterNd { combine } => {
-            let rows = Rows::new(indices, 0, shape, cx.shape(node.inputs[1]), "scatter-nd");
-            if rows.count * rows.block != cx.len(node.inputs[2]) {
-                return None;
-            }
-            let write = Write::new(*combine, cx.dtype(x), width)?;
-            Lowered {
-                in_place: vec![0],
-                ..Lowered::new("scatter-nd", ScatterNd { rows, write }, &node.inputs)
-            }
-        }
-        _ => return None,
+    } else {
+        return None;
     })
 }
 
@@ -188,7 +182,8 @@ struct Rows {
     indices: Indices,
     count: usize,
     depth: usize,
-    rows_a_batch: usize,
+    /// Rows of one batch.
+    per_batch: usize,
     batch_size: usize,
     /// Sizes and strides of the dims that are addressed.
     addressed: Vec<(usize, usize)>,
@@ -211,7 +206,7 @@ impl Rows {
             indices,
             count: shape[..shape.len() - 1].iter().product(),
             depth,
-            rows_a_batch: if batch == 0 {
+            per_batch: if batch == 0 {
                 usize::MAX
             } else {
                 shape[batch..shape.len() - 1].iter().product::<usize>().max(1)
@@ -224,7 +219,7 @@ impl Rows {
 
     /// The first element of the block that a row addresses.
     fn start(&self, io: &Io<'_>, row: usize) -> Result<usize, IrError> {
-        let mut start = row / self.rows_a_batch * self.batch_size;
+        let mut start = row / self.per_batch * self.batch_size;
         for (d, &(size, stride)) in self.addressed.iter().enumerate() {
             start += self.indices.place(io, row * self.depth + d, self.op, size)? * stride;
         }
@@ -376,6 +371,7 @@ impl Kernel for ScatterNd {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "a factory as all others")]
 pub(crate) fn lower_iota(_: &Cx<'_>, node: &Node) -> Option<Lowered> {
     struct Iota;
     impl Kernel for Iota {

@@ -118,10 +118,13 @@ pub(crate) fn lower_group(cx: &Cx<'_>, group: &Group<'_>) -> Option<Lowered> {
     match group {
         Group::Chain(nodes) => elementwise::lower_chain(cx, nodes),
         Group::Heads(heads) => attention::lower_heads(cx, heads),
-        Group::Tail(tail) => match tail.anchor.op.prim()? {
-            Prim::Convolution(..) => convolution::lower_tail(cx, tail),
-            _ => dot_general::lower_tail(cx, tail),
-        },
+        Group::Tail(tail) => {
+            if let Prim::Convolution(..) = tail.anchor.op.prim()? {
+                convolution::lower_tail(cx, tail)
+            } else {
+                dot_general::lower_tail(cx, tail)
+            }
+        }
     }
 }
 

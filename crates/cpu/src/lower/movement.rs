@@ -13,7 +13,7 @@ use crate::step::{Io, Kernel};
 struct Copies {
     width: usize,
     /// One for each operand in order.
-    copies: Vec<StridedCopy>,
+    parts: Vec<StridedCopy>,
     /// Operand that holds the element the result is filled with first.
     fill: Option<usize>,
 }
@@ -29,7 +29,7 @@ impl Kernel for Copies {
                 result.chunks_exact_mut(self.width).for_each(|e| e.copy_from_slice(element));
             }
         }
-        for (i, copy) in self.copies.iter().enumerate() {
+        for (i, copy) in self.parts.iter().enumerate() {
             run_copy(copy, self.width, io.bytes(i), result, io);
         }
         Ok(())
@@ -56,41 +56,36 @@ pub(crate) fn lower(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
     let prim = node.op.prim()?;
     let result = node.outputs[0];
     let width = width(cx.dtype(result))?;
-    let (name, operands, copies, fill) = match prim {
-        Prim::Transpose { permutation } => {
-            let copy = StridedCopy::transpose(cx.shape(node.inputs[0]), permutation);
-            ("transpose", vec![node.inputs[0]], vec![copy], None)
+    let (name, operands, copies, fill) = if let Prim::Transpose { permutation } = prim {
+        let copy = StridedCopy::transpose(cx.shape(node.inputs[0]), permutation);
+        ("transpose", vec![node.inputs[0]], vec![copy], None)
+    } else if let Prim::Broadcast = prim {
+        let source = broadcast_strides(cx.shape(node.inputs[0]), cx.shape(result))?;
+        ("broadcast", vec![node.inputs[0]], vec![whole(cx, result, 0, &signed(&source))], None)
+    } else if let Prim::Slice { axes } = prim {
+        let (source, base) = slice(cx, node, axes)?;
+        ("slice", vec![node.inputs[0]], vec![whole(cx, result, base, &source)], None)
+    } else if let Prim::Concat { axis } = prim {
+        let to = row_major(cx.shape(result));
+        let mut at = 0;
+        let mut copies = Vec::new();
+        for &v in &node.inputs {
+            let shape = cx.shape(v);
+            copies.push(StridedCopy::new(
+                shape,
+                (0, &signed(&row_major(shape))),
+                (at * to[*axis], &to),
+            ));
+            at += shape[*axis];
         }
-        Prim::Broadcast => {
-            let source = broadcast_strides(cx.shape(node.inputs[0]), cx.shape(result))?;
-            ("broadcast", vec![node.inputs[0]], vec![whole(cx, result, 0, &signed(&source))], None)
-        }
-        Prim::Slice { axes } => {
-            let (source, base) = slice(cx, node, axes)?;
-            ("slice", vec![node.inputs[0]], vec![whole(cx, result, base, &source)], None)
-        }
-        Prim::Concat { axis } => {
-            let to = row_major(cx.shape(result));
-            let mut at = 0;
-            let mut copies = Vec::new();
-            for &v in &node.inputs {
-                let shape = cx.shape(v);
-                copies.push(StridedCopy::new(
-                    shape,
-                    (0, &signed(&row_major(shape))),
-                    (at * to[*axis], &to),
-                ));
-                at += shape[*axis];
-            }
-            ("concatenate", node.inputs.clone(), copies, None)
-        }
-        Prim::Pad => {
-            let (copy, covered) = pad(cx, node)?;
-            ("pad", vec![node.inputs[0], node.inputs[3]], vec![copy], (!covered).then_some(1))
-        }
-        _ => return None,
+        ("concatenate", node.inputs.clone(), copies, None)
+    } else if let Prim::Pad = prim {
+        let (copy, covered) = pad(cx, node)?;
+        ("pad", vec![node.inputs[0], node.inputs[3]], vec![copy], (!covered).then_some(1))
+    } else {
+        return None;
     };
-    Some(Lowered::new(name, Copies { width, copies, fill }, &operands))
+    Some(Lowered::new(name, Copies { width, parts: copies, fill }, &operands))
 }
 
 fn signed(strides: &[usize]) -> Vec<isize> {

@@ -167,25 +167,27 @@ impl<T: Element, A: Copy + Send + Sync> Kernel for ReduceTyped<T, A> {
 
 /// Where the largest or smallest element is, and running sums: lines along one axis.
 pub(crate) fn lower_lines(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
-    let prim = node.op.prim()?;
     let x = node.inputs[0];
-    let (axis, name) = match prim {
-        Prim::ArgReduce { axis, .. } => (*axis, "arg-reduce"),
-        Prim::Cumulative { axis, .. } => (*axis, "cumulative"),
-        _ => return None,
+    let prim = node.op.prim()?;
+    let (axis, name, what) = if let &Prim::ArgReduce { kind, axis, last } = prim {
+        (axis, "arg-reduce", Line::Best { largest: kind == ReduceKind::Max, last })
+    } else if let &Prim::Cumulative { kind, axis, exclusive, reverse } = prim {
+        (axis, "cumulative", Line::Running { kind, exclusive, reverse })
+    } else {
+        return None;
     };
     let shape = cx.shape(x);
     let lines = Lines {
         outer: shape[..axis].iter().product(),
         n: shape[axis],
         inner: shape[axis + 1..].iter().product(),
-        prim: prim.clone(),
+        what,
     };
-    if lines.n == 0 && matches!(prim, Prim::ArgReduce { .. }) {
+    if lines.n == 0 && matches!(lines.what, Line::Best { .. }) {
         return None;
     }
     let kernel: Box<dyn Kernel> = match cx.dtype(x) {
-        DType::F32 => Box::new(OfFloats::<f32>(lines, |x| x.into(), |x| x as f32)),
+        DType::F32 => Box::new(OfFloats::<f32>(lines, std::convert::Into::into, |x| x as f32)),
         DType::F64 => Box::new(OfFloats::<f64>(lines, |x| x, |x| x)),
         DType::I64 => Box::new(OfIntegers::<i64>(lines, |x| x, |x| x, (i64::MIN, i64::MAX))),
         DType::I32 => Box::new(OfIntegers::<i32>(
@@ -204,7 +206,16 @@ struct Lines {
     outer: usize,
     n: usize,
     inner: usize,
-    prim: Prim,
+    what: Line,
+}
+
+/// What is asked of each line.
+#[derive(Clone, Copy)]
+enum Line {
+    /// Where its largest or smallest element is: the first of equals, or the last.
+    Best { largest: bool, last: bool },
+    /// Its running reduction, each element left out of its own or not, from the start or the end.
+    Running { kind: ReduceKind, exclusive: bool, reverse: bool },
 }
 
 struct OfFloats<T>(Lines, fn(T) -> f64, fn(f64) -> T);
@@ -242,18 +253,17 @@ impl Lines {
         for line in 0..self.outer * self.inner {
             let base = line / self.inner * self.n * self.inner + line % self.inner;
             let at = |i: usize| base + i * self.inner;
-            match &self.prim {
-                Prim::ArgReduce { kind, last, .. } => {
-                    let largest = *kind == ReduceKind::Max;
+            match self.what {
+                Line::Best { largest, last } => {
                     let (mut best, mut own) = (0, widen(x[at(0)]));
                     for i in 1..self.n {
                         let value = widen(x[at(i)]);
                         let replaces = if is_nan(own) {
-                            *last && is_nan(value)
+                            last && is_nan(value)
                         } else {
                             is_nan(value)
                                 || (if largest { value > own } else { value < own })
-                                || (*last && value == own)
+                                || (last && value == own)
                         };
                         if replaces {
                             (best, own) = (i, value);
@@ -261,18 +271,17 @@ impl Lines {
                     }
                     io.result::<i64>(0)[line] = best as i64;
                 }
-                Prim::Cumulative { kind, exclusive, reverse, .. } => {
-                    let step = step(*kind);
+                Line::Running { kind, exclusive, reverse } => {
+                    let step = step(kind);
                     let result = io.result::<T>(0);
-                    let mut sum = start(*kind);
+                    let mut sum = start(kind);
                     for i in 0..self.n {
-                        let place = at(if *reverse { self.n - 1 - i } else { i });
+                        let place = at(if reverse { self.n - 1 - i } else { i });
                         let next = step(sum, widen(x[place]));
-                        result[place] = narrow(if *exclusive { sum } else { next });
+                        result[place] = narrow(if exclusive { sum } else { next });
                         sum = next;
                     }
                 }
-                _ => {}
             }
         }
     }

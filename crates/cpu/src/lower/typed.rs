@@ -40,13 +40,20 @@ pub(crate) fn lower(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
     let strides: Vec<&[usize]> = strides.iter().map(Vec::as_slice).collect();
     let walk = Broadcast::new(shape, &strides);
     let dtype = cx.dtype(node.inputs[0]);
-    let run: Run = match prim {
-        Prim::Unary(op) => unary(*op, dtype, walk)?,
-        Prim::Binary(op) if *op != Binary::Pow => binary(*op, dtype, walk)?,
-        Prim::Compare(op) => compare(*op, dtype, walk)?,
-        Prim::Select => select(cx.dtype(result), walk)?,
-        Prim::Cast { to, .. } => cast(dtype, *to, walk)?,
-        _ => return None,
+    let run: Run = if let Prim::Unary(op) = prim {
+        unary(*op, dtype, walk)?
+    } else if let Prim::Binary(op) = prim
+        && *op != Binary::Pow
+    {
+        binary(*op, dtype, walk)?
+    } else if let Prim::Compare(op) = prim {
+        compare(*op, dtype, walk)?
+    } else if let Prim::Select = prim {
+        select(cx.dtype(result), walk)?
+    } else if let Prim::Cast { to, .. } = prim {
+        cast(dtype, *to, walk)?
+    } else {
+        return None;
     };
     Some(Lowered {
         detail: format!("{} {dtype}", node.op.name()),
