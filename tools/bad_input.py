@@ -85,6 +85,16 @@ def wrong_arrays(pixels):
     ]
 
 
+def fitting(proto):
+    """An array of ones for every input of a model, so that what is refused is the model. A shape that no
+    array can have gets four elements."""
+    arrays = {}
+    for info in proto.graph.input:
+        shape = [dim.dim_value for dim in info.type.tensor_type.shape.dim]
+        arrays[info.name] = np.ones(shape if np.prod(shape, dtype=float) < 1e6 else 4, np.float32)
+    return arrays
+
+
 def write_cases(folder, model_path, inputs_path):
     """Write every file and say what is to happen to it."""
     cases = []
@@ -113,10 +123,11 @@ def write_cases(folder, model_path, inputs_path):
     outside.write_bytes(bytes(16))
     (folder / "link.bin").symlink_to(outside)
     (folder / "zero-device").symlink_to("/dev/zero")  # endless when read
-    np.savez(folder / "x.npz", x=np.ones(4, np.float32))
     for name, proto, mentions in hand_made():
         path = add(name, proto.SerializeToString(), name not in IMPOSSIBLE_TO_RUN, mentions)
-        command = ["run", str(path), "--input", str(folder / "x.npz")]  # more than a model needs is ignored
+        arrays = folder / f"{name}-inputs.npz"
+        np.savez(arrays, **fitting(proto))
+        command = ["run", str(path), "--input", str(arrays)]
         cases.append(Case(f"{name} run", command, mentions=tuple(mentions)))
     add("nested-if-30", nested(30).SerializeToString(), fails=False)
     add("nested-messages-100000", deep_nesting(100_000))

@@ -317,6 +317,11 @@ impl Plan {
     }
 }
 
+/// A node as the user knows it: its name, or its operator where it has none.
+fn label(node: &Node) -> String {
+    if node.name.is_empty() { node.op.name().to_string() } else { node.name.to_string() }
+}
+
 impl Dressed {
     #[allow(unsafe_code, reason = "a view of planned memory")]
     fn view<'m>(&'m self, memories: &'m Memories) -> TensorView<'m> {
@@ -511,7 +516,10 @@ impl<'a> Planner<'a> {
             .and_then(|n| ty.dtype.bytes_for(n))
             .filter(|&n| n as u64 <= self.cx.shared.memory_limit)
             .ok_or_else(|| RunError::Memory {
-                node: ty.to_string(),
+                node: match self.cx.graph.producer(v) {
+                    Some(node) => format!("{} ({ty})", label(node)),
+                    None => ty.to_string(),
+                },
                 needed: elements.map_or(u64::MAX, |n| {
                     (n as u64).saturating_mul(ty.dtype.storage_bits() as u64) / 8
                 }),
@@ -581,13 +589,7 @@ impl<'a> Planner<'a> {
         let largest = (0..self.temporaries.len())
             .max_by_key(|&t| self.temporaries[t].bytes)
             .and_then(|t| graph.producer(self.made_for[t]))
-            .map(|node| {
-                if node.name.is_empty() {
-                    node.op.name().to_string()
-                } else {
-                    node.name.to_string()
-                }
-            })
+            .map(label)
             .unwrap_or_default();
         let outputs_total = output_bytes.iter().fold(0usize, |a, &b| a.saturating_add(b));
         let (offsets, arena_bytes) = memory::place(&in_arena).unwrap_or((Vec::new(), usize::MAX));

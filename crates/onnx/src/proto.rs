@@ -4,6 +4,8 @@
     missing_docs,
     unreachable_pub,
     clippy::pedantic,
+    clippy::doc_overindented_list_items,
+    clippy::doc_lazy_continuation,
     reason = "generated from the standard's schema, which documents the fields"
 )]
 

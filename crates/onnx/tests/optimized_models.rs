@@ -1,5 +1,7 @@
 //! The trained models of this repository give the same results before and after all passes.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

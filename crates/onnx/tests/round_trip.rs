@@ -1,5 +1,7 @@
 //! What is written reads back as the same computation, and what is no model is refused with words.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use anychip_ir::{Builder, Graph, Prim, TensorType, Window, evaluate};
 use anychip_ir::{ConvolutionDims, ReduceKind};
 use anychip_onnx::{Code, ExportOptions, ImportOptions, export, from_bytes, load, save};

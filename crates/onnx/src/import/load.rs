@@ -256,7 +256,9 @@ fn contradiction(info: &ValueInfoProto, found: &TensorType) -> Option<String> {
     let code = i64::from(tensor.elem_type());
     if code != 0 && dtype_from_onnx(code) != Some(found.dtype) {
         let declared = dtype_words(code);
-        return Some(format!("declared with elements of type {declared}, and its nodes give {found}"));
+        return Some(format!(
+            "declared with elements of type {declared}, and its nodes give {found}"
+        ));
     }
     let dims = &tensor.shape.as_ref()?.dim;
     let fits = |(declared, found): (&crate::proto::tensor_shape_proto::Dimension, &Dim)| {
