@@ -6,6 +6,7 @@
     clippy::pedantic,
     clippy::doc_overindented_list_items,
     clippy::doc_lazy_continuation,
+    clippy::enum_variant_names,
     reason = "generated from the standard's schema, which documents the fields"
 )]
 

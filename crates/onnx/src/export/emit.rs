@@ -14,6 +14,7 @@ use crate::proto::{
 use crate::tensor::dtype_to_onnx;
 
 /// What an attribute holds.
+#[expect(clippy::large_enum_variant, reason = "a node has few attributes, and they live briefly")]
 pub(super) enum Value {
     Int(i64),
     Float(f32),

@@ -347,6 +347,7 @@ fn binary(
 }
 
 /// The standard shifts unsigned integers only, and not by the width or more.
+#[expect(clippy::unnecessary_wraps, reason = "one of a table of functions that can fail")]
 fn shift(
     e: &mut Emitter,
     frame: &mut Frame<'_>,

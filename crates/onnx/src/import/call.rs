@@ -92,6 +92,11 @@ pub(crate) struct Call<'a> {
     pub(super) scope: &'a Scope<'a>,
 }
 
+#[expect(
+    clippy::unused_self,
+    clippy::unnecessary_wraps,
+    reason = "importers read best when everything is asked of the call, and asked alike"
+)]
 impl Call<'_> {
     /// A required operand.
     pub(crate) fn input(&self, i: usize) -> Result<ValueId, ImportError> {

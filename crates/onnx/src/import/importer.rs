@@ -392,6 +392,7 @@ impl Importer {
     }
 
     /// Turns what a node failed with into what the user reads.
+    #[expect(clippy::needless_pass_by_value, reason = "the error ends here")]
     fn node_error(&mut self, b: &Builder, node: &NodeProto, scope: &Scope<'_>, error: ImportError) {
         use anychip_ir::IrError;
         let mut values: Vec<Option<ValueId>> = Vec::new();
@@ -458,6 +459,7 @@ pub(super) fn label(node: &NodeProto) -> &str {
     node.output.iter().find(|o| !o.is_empty()).map_or(node.op_type(), |o| o)
 }
 
+#[expect(clippy::ref_option, reason = "it is mapped over a slice of options")]
 fn tensor_of(bound: &Option<Bound>) -> Option<ValueId> {
     match bound {
         Some(Bound::Tensor(value)) => Some(*value),

@@ -209,11 +209,14 @@ fn import(
     if graph.output.is_empty() {
         importer.report(Diagnostic::new(Code::BadType, "the graph has no outputs"));
     }
-    for info in graph.output.iter().chain(&graph.value_info) {
-        if let Some(Bound::Tensor(value)) = scope.find(info.name())
-            && let Some(problem) = contradiction(info, b.ty(*value))
-        {
+    for info in &graph.output {
+        let Some(Bound::Tensor(value)) = scope.find(info.name()) else { continue };
+        let found = b.ty(*value);
+        if let Some(problem) = wrong_elements(info, found) {
             importer.report(Diagnostic::new(Code::BadType, problem).at(info.name()));
+        } else if let Some(problem) = wrong_shape(info, found) {
+            // Whoever changes the batch of a file's inputs often leaves the outputs as they were.
+            warnings.push(Diagnostic::new(Code::BadType, problem).at(info.name()));
         }
     }
     let problems = importer.finish();
@@ -249,17 +252,19 @@ fn check_opset(importer: &mut Importer, opset: i64, user: &str) {
     }
 }
 
-/// What a declared type says that the type found by inference rules out. Names of dims are the author's
-/// business and are not held against each other.
-fn contradiction(info: &ValueInfoProto, found: &TensorType) -> Option<String> {
-    let tensor = info.r#type.as_ref().and_then(tensor_type)?;
-    let code = i64::from(tensor.elem_type());
-    if code != 0 && dtype_from_onnx(code) != Some(found.dtype) {
+/// How the declared element type differs from the one found by inference.
+fn wrong_elements(info: &ValueInfoProto, found: &TensorType) -> Option<String> {
+    let code = i64::from(info.r#type.as_ref().and_then(tensor_type)?.elem_type());
+    (code != 0 && dtype_from_onnx(code) != Some(found.dtype)).then(|| {
         let declared = dtype_words(code);
-        return Some(format!(
-            "declared with elements of type {declared}, and its nodes give {found}"
-        ));
-    }
+        format!("declared with elements of type {declared}, and its nodes give {found}")
+    })
+}
+
+/// How the declared shape contradicts the one found by inference. Names of dims are the author's business and are
+/// not held against each other.
+fn wrong_shape(info: &ValueInfoProto, found: &TensorType) -> Option<String> {
+    let tensor = info.r#type.as_ref().and_then(tensor_type)?;
     let dims = &tensor.shape.as_ref()?.dim;
     let fits = |(declared, found): (&crate::proto::tensor_shape_proto::Dimension, &Dim)| {
         match (&declared.value, found.fixed()) {

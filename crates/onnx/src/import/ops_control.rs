@@ -111,6 +111,7 @@ impl<'g> Body<'g> {
 }
 
 /// Builds a region with `build` until its carried values leave with the sizes they came in with.
+#[expect(clippy::type_complexity, reason = "the closure's signature is said once")]
 fn settle<T>(
     call: &mut Call<'_>,
     body: &mut Body<'_>,

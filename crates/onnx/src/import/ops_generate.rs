@@ -82,6 +82,7 @@ fn range(call: &mut Call<'_>) -> Results {
     let dtype = call.b.dtype(start);
     let b = &mut *call.b;
     let sizes = |b: &anychip_ir::Builder, v: ValueId| b.known(v).and_then(|k| k.first().cloned());
+    #[expect(clippy::single_match_else, reason = "the two ways to count are of one rank")]
     let length = match (sizes(b, start), sizes(b, limit), sizes(b, delta)) {
         // Up to a size in steps of 1, which is not negative.
         (Some(from), Some(to), Some(Dim::Fixed(1))) => {

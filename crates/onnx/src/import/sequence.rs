@@ -273,6 +273,7 @@ fn split(call: &mut Call<'_>, _: &[Option<Bound>]) -> Result<Vec<Bound>, ImportE
     Ok(vec![Bound::Sequence(values)])
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "a row of a table of functions that can fail")]
 fn optional(_: &mut Call<'_>, inputs: &[Option<Bound>]) -> Result<Vec<Bound>, ImportError> {
     Ok(vec![inputs.first().cloned().flatten().unwrap_or(Bound::Absent)])
 }
