@@ -97,6 +97,15 @@ struct Tally {
     skipped: usize,
 }
 
+impl Index {
+    /// Leaves out the cases that hold strings, sequences or optionals, which the runner does not run; how many.
+    pub(crate) fn keep_numeric(&mut self) -> usize {
+        let all = self.cases.len();
+        self.cases.retain(|case| case.numeric);
+        all - self.cases.len()
+    }
+}
+
 /// Print the pass rates of one target and give what is wrong.
 pub(crate) fn judge(
     target: &str,

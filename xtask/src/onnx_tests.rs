@@ -73,6 +73,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     };
     let index = std::fs::read_to_string(folder.join("index.json")).context("reading index.json")?;
     let mut index: Index = serde_json::from_str(&index).context("reading index.json")?;
+    let left_out = index.keep_numeric();
+    println!("{left_out} cases hold strings, sequences or optionals and are left out");
     if let Some(text) = &options.only {
         index.cases.retain(|c| c.path.contains(text.as_str()));
     }
