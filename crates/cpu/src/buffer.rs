@@ -51,8 +51,11 @@ impl Drop for Buffer {
         if self.len > 0 {
             // SAFETY: allocated in `new` with this layout, which was valid there.
             unsafe {
-                dealloc(self.start.as_ptr(), Layout::from_size_align_unchecked(self.len, ALIGNMENT))
-            };
+                dealloc(
+                    self.start.as_ptr(),
+                    Layout::from_size_align_unchecked(self.len, ALIGNMENT),
+                );
+            }
         }
     }
 }

@@ -144,7 +144,9 @@ fn stack(rows: &[Tensor], ty: &anychip_ir::TensorType) -> Result<Tensor, IrError
         return Ok(Tensor::from_codes(first.dtype(), shape, &codes)?);
     }
     let mut bytes = Vec::new();
-    rows.iter().for_each(|t| bytes.extend_from_slice(t.bytes()));
+    for row in rows {
+        bytes.extend_from_slice(row.bytes());
+    }
     let stacked = Tensor::from_bytes(first.dtype(), shape, bytes.into())?;
     Ok(stacked)
 }

@@ -64,7 +64,7 @@ impl<'a> Tail<'a> {
 
     /// What was absorbed, for `explain`.
     pub(crate) fn names(&self) -> String {
-        self.absorbed.iter().map(|node| format!(" + {}", node.op.name())).collect()
+        self.absorbed.iter().flat_map(|node| [" + ", node.op.name()]).collect()
     }
 }
 
@@ -303,8 +303,8 @@ type Found = (Activation, Vec<NodeId>, ValueId);
 
 /// An activation of `v` that is the only use of `v`.
 fn match_activation(cx: &Cx<'_>, uses: &Uses<'_>, v: ValueId) -> Option<Found> {
-    match uses.of(v) {
-        &[id] => {
+    match *uses.of(v) {
+        [id] => {
             let node = uses.graph.node(id);
             let result = node.outputs[0];
             if let Some(found) = activation(&node.op) {
@@ -315,7 +315,7 @@ fn match_activation(cx: &Cx<'_>, uses: &Uses<'_>, v: ValueId) -> Option<Found> {
                 Some((Activation::HardSigmoid { alpha, beta }, nodes, result))
             })
         }
-        &[first, second] => {
+        [first, second] => {
             let (gate_first, last) = (uses.graph.node(first), uses.graph.node(second));
             // x · sigmoid(x)
             if activation(&gate_first.op) == Some(Activation::Sigmoid)
@@ -331,7 +331,7 @@ fn match_activation(cx: &Cx<'_>, uses: &Uses<'_>, v: ValueId) -> Option<Found> {
             nodes.push(second);
             (is_swish && product).then(|| (Activation::HardSwish, nodes, last.outputs[0]))
         }
-        &[first, second, third] => {
+        [first, second, third] => {
             // x < 0 ? slope·x : x
             let ids = [first, second, third];
             let find =

@@ -39,7 +39,7 @@ pub(crate) fn lower_heads(cx: &Cx<'_>, heads: &Heads<'_>) -> Option<Lowered> {
         soft_cap: (settings.softcap != 0.0).then_some(settings.softcap),
     };
     if shape.key_heads == 0
-        || shape.heads % shape.key_heads != 0
+        || !shape.heads.is_multiple_of(shape.key_heads)
         || k[0] != q[0]
         || v[..3] != k[..3]
     {

@@ -188,7 +188,7 @@ struct Rows {
     indices: Indices,
     count: usize,
     depth: usize,
-    rows_a_batch: usize,
+    per_batch: usize,
     batch_size: usize,
     /// Sizes and strides of the dims that are addressed.
     addressed: Vec<(usize, usize)>,
@@ -211,7 +211,7 @@ impl Rows {
             indices,
             count: shape[..shape.len() - 1].iter().product(),
             depth,
-            rows_a_batch: if batch == 0 {
+            per_batch: if batch == 0 {
                 usize::MAX
             } else {
                 shape[batch..shape.len() - 1].iter().product::<usize>().max(1)
@@ -224,7 +224,7 @@ impl Rows {
 
     /// The first element of the block that a row addresses.
     fn start(&self, io: &Io<'_>, row: usize) -> Result<usize, IrError> {
-        let mut start = row / self.rows_a_batch * self.batch_size;
+        let mut start = row / self.per_batch * self.batch_size;
         for (d, &(size, stride)) in self.addressed.iter().enumerate() {
             start += self.indices.place(io, row * self.depth + d, self.op, size)? * stride;
         }
@@ -376,6 +376,7 @@ impl Kernel for ScatterNd {
     }
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "a factory of the kernel table")]
 pub(crate) fn lower_iota(_: &Cx<'_>, node: &Node) -> Option<Lowered> {
     struct Iota;
     impl Kernel for Iota {

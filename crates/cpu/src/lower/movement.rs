@@ -13,7 +13,7 @@ use crate::step::{Io, Kernel};
 struct Copies {
     width: usize,
     /// One for each operand in order.
-    copies: Vec<StridedCopy>,
+    parts: Vec<StridedCopy>,
     /// Operand that holds the element the result is filled with first.
     fill: Option<usize>,
 }
@@ -29,7 +29,7 @@ impl Kernel for Copies {
                 result.chunks_exact_mut(self.width).for_each(|e| e.copy_from_slice(element));
             }
         }
-        for (i, copy) in self.copies.iter().enumerate() {
+        for (i, copy) in self.parts.iter().enumerate() {
             run_copy(copy, self.width, io.bytes(i), result, io);
         }
         Ok(())
@@ -90,7 +90,7 @@ pub(crate) fn lower(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
         }
         _ => return None,
     };
-    Some(Lowered::new(name, Copies { width, copies, fill }, &operands))
+    Some(Lowered::new(name, Copies { width, parts: copies, fill }, &operands))
 }
 
 fn signed(strides: &[usize]) -> Vec<isize> {

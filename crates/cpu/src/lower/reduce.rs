@@ -185,7 +185,7 @@ pub(crate) fn lower_lines(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
         return None;
     }
     let kernel: Box<dyn Kernel> = match cx.dtype(x) {
-        DType::F32 => Box::new(OfFloats::<f32>(lines, |x| x.into(), |x| x as f32)),
+        DType::F32 => Box::new(OfFloats::<f32>(lines, f64::from, |x| x as f32)),
         DType::F64 => Box::new(OfFloats::<f64>(lines, |x| x, |x| x)),
         DType::I64 => Box::new(OfIntegers::<i64>(lines, |x| x, |x| x, (i64::MIN, i64::MAX))),
         DType::I32 => Box::new(OfIntegers::<i32>(

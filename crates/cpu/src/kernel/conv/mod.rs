@@ -87,7 +87,7 @@ impl ConvWeights {
         let group = |g: usize| {
             let start = g * filters * k;
             PackedA::from_runs(simd, filters, k, &|run, out| {
-                read(start + run.start..start + run.end, out)
+                read(start + run.start..start + run.end, out);
             })
         };
         Self::Packed((0..shape.groups).map(group).collect())

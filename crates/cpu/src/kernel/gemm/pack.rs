@@ -115,7 +115,7 @@ impl PackedA {
                     0..k,
                     height,
                     panels.as_mut_ptr().add(row * k),
-                )
+                );
             };
             row += h;
         }
