@@ -1,6 +1,7 @@
 //! Running a plan allocates nothing but its results: the number of allocations does not depend on how much is computed.
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 #![allow(unsafe_code, reason = "a global allocator that counts")]
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -153,6 +153,13 @@ pub struct Node {
     pub name: Arc<str>,
 }
 
+impl Node {
+    /// What to call it before a person: its name, or its operator's where it has none.
+    pub fn label(&self) -> &str {
+        if self.name.is_empty() { self.op.name() } else { &self.name }
+    }
+}
+
 /// Where a value is defined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Definition {

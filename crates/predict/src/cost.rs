@@ -56,11 +56,7 @@ pub fn cost(graph: &Graph, float_bits: u32) -> Result<ModelCost, IrError> {
             continue;
         }
         let mut cost = GroupCost {
-            name: if root.name.is_empty() {
-                root.op.name().to_string()
-            } else {
-                root.name.to_string()
-            },
+            name: root.label().to_string(),
             op: root.op.name(),
             macs: 0.0,
             operations: 0.0,

@@ -80,11 +80,7 @@ fn place(
             }
         }
         Support::Refuse(refused) => refusals.push(Refusal {
-            node: if node.name.is_empty() {
-                node.op.name().to_string()
-            } else {
-                node.name.to_string()
-            },
+            node: node.label().to_string(),
             op: node.op.name(),
             refused,
         }),

@@ -246,8 +246,7 @@ impl Emitter {
 
     fn node(&mut self, frame: &mut Frame<'_>, node: &Node, wanted: &BTreeMap<ValueId, String>) {
         let graph = frame.graph;
-        frame.scope =
-            if node.name.is_empty() { node.op.name().into() } else { node.name.to_string() };
+        frame.scope = node.label().to_string();
         if let Some(value) = node.outputs.first()
             && let Some(tensor) = graph.constant(*value)
         {
@@ -259,8 +258,7 @@ impl Emitter {
         let made = match super::prims::emit(self, frame, node) {
             Ok(made) => made,
             Err(reason) => {
-                let place = if node.name.is_empty() { node.op.name() } else { &node.name };
-                self.problems.push(format!("{place}: {}: {reason}", node.op.name()));
+                self.problems.push(format!("{}: {}: {reason}", node.label(), node.op.name()));
                 node.outputs.iter().map(|_| self.fresh()).collect()
             }
         };
