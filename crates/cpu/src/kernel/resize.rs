@@ -1,86 +1,72 @@
-//! Resizing of planes: nearest and (bi)linear, from one table an axis, so every coordinate convention is the caller's choice.
+//! Resizing of planes as a table an axis, so every coordinate convention and kernel is the caller's choice: each
+//! row or column of the result is a weighted sum of some of the original's.
 
-use super::SharedMut;
+use super::{Scratch, SharedMut};
 use crate::detect::Simd;
 use crate::pool::Pool;
 use crate::simd::{Task, Vector, dispatch};
 
-/// Nearest: the source position of each output position along an axis.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NearestAxis(pub Vec<usize>);
-
-/// Linear: two source positions and the weight of the second, for each output position along an axis.
+/// One axis: for each position of the result, source positions and their weights.
 #[derive(Clone, Debug, PartialEq, Default)]
-pub struct LinearAxis {
-    /// Left neighbor.
-    pub low: Vec<usize>,
-    /// Right neighbor.
-    pub high: Vec<usize>,
-    /// Weight of the right neighbor, 0 to 1.
-    pub weight: Vec<f32>,
+pub struct Taps {
+    /// Where each position's taps begin in the two lists below; one more than there are positions.
+    starts: Vec<usize>,
+    sources: Vec<usize>,
+    weights: Vec<f32>,
+    /// The largest number of taps of a position.
+    most: usize,
 }
 
-impl LinearAxis {
-    /// From source coordinates, clamped to the axis of `extent` elements.
-    pub fn from_coordinates(coordinates: impl IntoIterator<Item = f32>, extent: usize) -> Self {
-        let mut axis = Self::default();
-        let last = extent.saturating_sub(1);
-        for x in coordinates {
-            let x = x.clamp(0.0, last as f32);
-            let low = (x.floor() as usize).min(last);
-            axis.low.push(low);
-            axis.high.push((low + 1).min(last));
-            axis.weight.push(x - low as f32);
+impl Taps {
+    /// From the taps of each position in turn; a position without taps is 0.
+    pub fn new(positions: impl IntoIterator<Item = Vec<(usize, f32)>>) -> Taps {
+        let mut taps = Taps { starts: vec![0], ..Taps::default() };
+        for position in positions {
+            taps.most = taps.most.max(position.len());
+            for (source, weight) in position {
+                taps.sources.push(source);
+                taps.weights.push(weight);
+            }
+            taps.starts.push(taps.sources.len());
         }
-        axis
+        taps
+    }
+
+    /// Positions of the result.
+    pub fn len(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// Whether the result has none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn range(&self, position: usize) -> std::ops::Range<usize> {
+        self.starts[position]..self.starts[position + 1]
+    }
+
+    /// Whether the result is the original.
+    fn is_identity(&self) -> bool {
+        self.most == 1
+            && self.sources.iter().copied().eq(0..self.len())
+            && self.weights.iter().all(|&w| w == 1.0)
     }
 }
 
-/// `out[plane, y, x] = input[plane, rows[y], columns[x]]` for any element type.
-///
-/// # Panics
-/// When a table points outside its axis or a slice is shorter than the shape says.
-pub fn nearest<T: Copy + Send + Sync>(
-    planes: usize,
-    (height, width): (usize, usize),
-    (rows, columns): (&NearestAxis, &NearestAxis),
-    input: &[T],
-    out: &mut [T],
-    pool: &Pool,
-) {
-    let (out_height, out_width) = (rows.0.len(), columns.0.len());
-    assert!(
-        rows.0.iter().all(|&y| y < height) && columns.0.iter().all(|&x| x < width),
-        "table outside its axis"
-    );
-    assert!(input.len() >= planes * height * width && out.len() >= planes * out_height * out_width);
-    let to = SharedMut::new(out);
-    let lines_per_task = (16_384 / out_width.max(1)).max(1);
-    let lines = planes * out_height;
-    pool.parallel_for(lines.div_ceil(lines_per_task), |task, _| {
-        for line in task * lines_per_task..((task + 1) * lines_per_task).min(lines) {
-            let source = (line / out_height * height + rows.0[line % out_height]) * width;
-            let source = &input[source..source + width];
-            for (x, &column) in columns.0.iter().enumerate() {
-                // SAFETY: the line is this task's and within the slice.
-                unsafe { *to.get().add(line * out_width + x) = source[column] };
-            }
-        }
-    });
-}
-
-/// Bilinear resize of `f32` planes: rows are blended first, in vectors, into the thread's scratch, then columns.
+/// A resize of `f32` planes: rows are blended first, in vectors, into the thread's scratch, then columns.
 #[derive(Clone, Debug)]
-pub struct Bilinear {
+pub struct Resize {
     simd: Simd,
     threads: usize,
     height: usize,
     width: usize,
-    rows: LinearAxis,
-    columns: LinearAxis,
+    rows: Taps,
+    columns: Taps,
+    keeps_columns: bool,
 }
 
-impl Bilinear {
+impl Resize {
     /// Prepares the resize of planes of `height × width`.
     ///
     /// # Panics
@@ -89,22 +75,20 @@ impl Bilinear {
         simd: Simd,
         threads: usize,
         (height, width): (usize, usize),
-        rows: LinearAxis,
-        columns: LinearAxis,
+        rows: Taps,
+        columns: Taps,
     ) -> Self {
         for (axis, extent) in [(&rows, height), (&columns, width)] {
-            let inside = axis.low.iter().chain(&axis.high).all(|&x| x < extent);
-            assert!(
-                inside && axis.low.len() == axis.high.len() && axis.low.len() == axis.weight.len(),
-                "table of an axis"
-            );
+            assert!(axis.sources.iter().all(|&x| x < extent), "table outside its axis");
         }
-        Self { simd: simd.at_most(), threads: threads.max(1), height, width, rows, columns }
+        let keeps_columns = columns.is_identity() && columns.len() == width;
+        let threads = threads.max(1);
+        Self { simd: simd.at_most(), threads, height, width, rows, columns, keeps_columns }
     }
 
     /// Scratch elements a run needs.
     pub fn scratch_len(&self) -> usize {
-        super::Scratch::len(self.width, self.threads)
+        Scratch::len(self.width, self.threads)
     }
 
     /// Resizes `planes` planes.
@@ -119,62 +103,109 @@ impl Bilinear {
         scratch: &mut [f32],
         pool: &Pool,
     ) {
-        let (out_height, out_width) = (self.rows.low.len(), self.columns.low.len());
+        let (out_height, out_width) = (self.rows.len(), self.columns.len());
         assert!(
             input.len() >= planes * self.height * self.width
                 && out.len() >= planes * out_height * out_width
         );
         assert!(pool.threads() <= self.threads, "prepared for {} threads", self.threads);
-        let scratch = super::Scratch::split(scratch, self.width, self.threads);
+        let scratch = Scratch::split(scratch, self.width, self.threads);
         let to = SharedMut::new(out);
         let lines = planes * out_height;
         let lines_per_task = (16_384 / (self.width + out_width).max(1)).max(1);
         pool.parallel_for(lines.div_ceil(lines_per_task), |task, thread| {
             for line in task * lines_per_task..((task + 1) * lines_per_task).min(lines) {
                 let (plane, y) = (line / out_height, line % out_height);
-                let at = |row: usize| input[(plane * self.height + row) * self.width..].as_ptr();
-                let (low, high) = (at(self.rows.low[y]), at(self.rows.high[y]));
-                let blended = scratch.part(thread);
-                let blend =
-                    Blend { low, high, weight: self.rows.weight[y], to: blended, n: self.width };
-                dispatch(self.simd, blend);
-                for x in 0..out_width {
-                    // SAFETY: the tables are within the width (checked), the line is this task's.
-                    unsafe {
-                        let (a, b) =
-                            (*blended.add(self.columns.low[x]), *blended.add(self.columns.high[x]));
-                        let w = self.columns.weight[x];
-                        *to.get().add(line * out_width + x) = a * (1.0 - w) + b * w;
-                    }
+                let plane = &input[plane * self.height * self.width..][..self.height * self.width];
+                // SAFETY: the line is this task's and within the slice (checked above).
+                let line = unsafe {
+                    std::slice::from_raw_parts_mut(to.get().add(line * out_width), out_width)
+                };
+                if self.keeps_columns {
+                    self.blend(plane, y, line);
+                    continue;
                 }
+                // SAFETY: this thread's part of the scratch holds a row.
+                let blended =
+                    unsafe { std::slice::from_raw_parts_mut(scratch.part(thread), self.width) };
+                self.blend(plane, y, blended);
+                dispatch(self.simd, Columns { from: blended, taps: &self.columns, to: line });
             }
         });
     }
+
+    /// Row `y` of the result before its columns are resampled.
+    fn blend(&self, plane: &[f32], y: usize, to: &mut [f32]) {
+        let range = self.rows.range(y);
+        let taps = Blend {
+            plane,
+            sources: &self.rows.sources[range.clone()],
+            weights: &self.rows.weights[range],
+            to,
+        };
+        dispatch(self.simd, taps);
+    }
 }
 
-/// `to = low·(1 − weight) + high·weight`.
-struct Blend {
-    low: *const f32,
-    high: *const f32,
-    weight: f32,
-    to: *mut f32,
-    n: usize,
+/// `to = Σ weight · row`.
+struct Blend<'a> {
+    plane: &'a [f32],
+    sources: &'a [usize],
+    weights: &'a [f32],
+    to: &'a mut [f32],
 }
 
-impl Task for Blend {
+impl Task for Blend<'_> {
     type Output = ();
     #[inline(always)]
     fn run<V: Vector>(self) {
-        let (a, b) = (V::splat(1.0 - self.weight), V::splat(self.weight));
+        let n = self.to.len();
+        if let (&[source], &[1.0]) = (self.sources, self.weights) {
+            self.to.copy_from_slice(&self.plane[source * n..][..n]);
+            return;
+        }
         let mut i = 0;
-        while i < self.n {
-            let k = V::LANES.min(self.n - i);
-            // SAFETY: both rows and the result hold `n` elements.
-            unsafe {
-                let x = V::load_first(self.low.add(i), k).mul(a);
-                V::load_first(self.high.add(i), k).fma(b, x).store_first(self.to.add(i), k);
+        while i < n {
+            let k = V::LANES.min(n - i);
+            let mut sum = V::zero();
+            for t in 0..self.sources.len() {
+                let row = &self.plane[self.sources[t] * n..][..n];
+                // SAFETY: `k` elements are left in the row.
+                let x = unsafe { V::load_first(row.as_ptr().add(i), k) };
+                sum = x.fma(V::splat(self.weights[t]), sum);
             }
+            // SAFETY: as above for the result.
+            unsafe { sum.store_first(self.to.as_mut_ptr().add(i), k) };
             i += V::LANES;
+        }
+    }
+}
+
+/// `to[x] = Σ weight · from[source]`.
+struct Columns<'a> {
+    from: &'a [f32],
+    taps: &'a Taps,
+    to: &'a mut [f32],
+}
+
+impl Task for Columns<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let Taps { starts, sources, weights, .. } = self.taps;
+        assert!(self.to.len() == self.taps.len(), "a position an element");
+        if self.taps.most == 1 && sources.len() == self.to.len() {
+            for x in 0..self.to.len() {
+                self.to[x] = self.from[sources[x]] * weights[x];
+            }
+            return;
+        }
+        for x in 0..self.to.len() {
+            let mut sum = 0.0;
+            for t in starts[x]..starts[x + 1] {
+                sum += self.from[sources[t]] * weights[t];
+            }
+            self.to[x] = sum;
         }
     }
 }
@@ -185,54 +216,53 @@ mod tests {
     use crate::kernel::testing::Random;
 
     #[test]
-    fn nearest_and_bilinear_match_their_formulas() {
+    fn weighted_sums_of_rows_and_columns() {
         let mut random = Random::new(91);
         let pool = Pool::new(2);
         for simd in Simd::available() {
-            for _ in 0..20 {
+            for case in 0..30 {
                 let (planes, h, w) =
                     (1 + random.below(3), 1 + random.below(20), 1 + random.below(40));
                 let (oh, ow) = (1 + random.below(50), 1 + random.below(50));
                 let x = random.floats(planes * h * w);
-                // Half-pixel centers.
-                let coordinates = |n: usize, m: usize| -> Vec<f32> {
-                    (0..m).map(|i| (i as f32 + 0.5) * n as f32 / m as f32 - 0.5).collect()
+                let mut taps = |extent: usize, n: usize, most: usize| {
+                    let positions: Vec<Vec<(usize, f32)>> = (0..n)
+                        .map(|_| {
+                            let count = random.below(most + 1);
+                            (0..count)
+                                .map(|_| (random.below(extent), random.floats(1)[0]))
+                                .collect()
+                        })
+                        .collect();
+                    positions
                 };
-                let (ys, xs) = (coordinates(h, oh), coordinates(w, ow));
-                let bilinear = Bilinear::new(
+                let most = 1 + case % 4;
+                let rows = taps(h, oh, most);
+                let (columns, ow) = if case % 5 == 0 {
+                    ((0..w).map(|i| vec![(i, 1.0)]).collect(), w)
+                } else {
+                    (taps(w, ow, most), ow)
+                };
+                let resize = Resize::new(
                     simd,
                     2,
                     (h, w),
-                    LinearAxis::from_coordinates(ys.iter().copied(), h),
-                    LinearAxis::from_coordinates(xs.iter().copied(), w),
+                    Taps::new(rows.clone()),
+                    Taps::new(columns.clone()),
                 );
                 let (mut out, mut scratch) =
-                    (vec![f32::NAN; planes * oh * ow], vec![0.0; bilinear.scratch_len()]);
-                bilinear.run(planes, &x, &mut out, &mut scratch, &pool);
-                let near = |c: &[f32], n: usize| {
-                    NearestAxis(
-                        c.iter().map(|&c| (c.round().max(0.0) as usize).min(n - 1)).collect(),
-                    )
-                };
-                let (rows, columns) = (near(&ys, h), near(&xs, w));
-                let mut nearest_out = vec![f32::NAN; out.len()];
-                nearest(planes, (h, w), (&rows, &columns), &x, &mut nearest_out, &pool);
+                    (vec![f32::NAN; planes * oh * ow], vec![0.0; resize.scratch_len()]);
+                resize.run(planes, &x, &mut out, &mut scratch, &pool);
                 for (i, &got) in out.iter().enumerate() {
                     let (p, y, column) = (i / ow / oh, i / ow % oh, i % ow);
-                    let get = |y: usize, x_: usize| {
-                        f64::from(x[(p * h + y.min(h - 1)) * w + x_.min(w - 1)])
-                    };
-                    let (cy, cx) =
-                        (ys[y].clamp(0.0, (h - 1) as f32), xs[column].clamp(0.0, (w - 1) as f32));
-                    let (y0, x0) = (cy as usize, cx as usize);
-                    let (fy, fx) = (f64::from(cy - y0 as f32), f64::from(cx - x0 as f32));
-                    let top = get(y0, x0) * (1.0 - fx) + get(y0, x0 + 1) * fx;
-                    let bottom = get(y0 + 1, x0) * (1.0 - fx) + get(y0 + 1, x0 + 1) * fx;
-                    assert!(
-                        (f64::from(got) - (top * (1.0 - fy) + bottom * fy)).abs() < 1e-5,
-                        "{simd:?} {i}"
-                    );
-                    assert_eq!(f64::from(nearest_out[i]), get(rows.0[y], columns.0[column]));
+                    let mut expected = 0.0f64;
+                    for &(row, a) in &rows[y] {
+                        for &(column, b) in &columns[column] {
+                            let x = x[(p * h + row) * w + column];
+                            expected += f64::from(a) * f64::from(b) * f64::from(x);
+                        }
+                    }
+                    assert!((f64::from(got) - expected).abs() < 1e-5, "{simd:?} {case} {i}");
                 }
             }
         }

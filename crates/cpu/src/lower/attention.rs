@@ -1,7 +1,7 @@
 //! Attention, reading queries, keys and values where they lie and writing the result where it is wanted: the
 //! transposes that split and join heads cost nothing.
 
-use anychip_ir::{IrError, Node, ValueId};
+use anychip_ir::{Graph, IrError, Node, ValueId};
 use anychip_ops::Attention;
 use anychip_tensor::DType;
 
@@ -12,9 +12,12 @@ use crate::kernel::broadcast::broadcast_strides;
 use crate::kernel::copy::row_major;
 use crate::step::{Io, Kernel};
 
-/// Whether the kernel does these settings.
-pub(crate) fn claims(settings: &Attention) -> bool {
-    settings.scores.is_none() && settings.softmax_type.is_none_or(|t| t == DType::F32)
+/// Whether the kernel does these element types and settings.
+pub(super) fn claims(node: &Node, graph: &Graph) -> bool {
+    super::floats(node, graph)
+        && node.op.composite::<Attention>().is_some_and(|settings| {
+            settings.scores.is_none() && settings.softmax_type.is_none_or(|t| t == DType::F32)
+        })
 }
 
 pub(crate) fn lower(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
@@ -24,7 +27,7 @@ pub(crate) fn lower(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
 /// An attention with the transposes around it.
 pub(crate) fn lower_heads(cx: &Cx<'_>, heads: &Heads<'_>) -> Option<Lowered> {
     let node = heads.attention;
-    let settings = node.op.composite::<Attention>().filter(|s| claims(s))?;
+    let settings = node.op.composite::<Attention>().filter(|_| claims(node, cx.graph))?;
     let (q, k, v) = (cx.shape(node.inputs[0]), cx.shape(node.inputs[1]), cx.shape(node.inputs[2]));
     let shape = AttentionShape {
         batch: q[0],

@@ -9,7 +9,7 @@ use anychip_tensor::{DType, Tensor};
 
 use crate::executable::Shared;
 use crate::fusion::Group;
-use crate::step::Kernel;
+use crate::step::{Barrier, Kernel};
 
 mod attention;
 mod convolution;
@@ -17,9 +17,11 @@ mod dot_general;
 pub(crate) mod elementwise;
 mod index;
 mod movement;
+mod non_max_suppression;
 mod normalize;
 mod recurrent;
 mod reduce;
+mod resize;
 mod tail;
 mod typed;
 mod view;
@@ -106,10 +108,18 @@ type Factory = fn(&Cx<'_>, &Node) -> Option<Lowered>;
 pub(crate) fn lower(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
     match &node.op {
         Op::Prim(prim) => primitive(prim)?(cx, node),
-        Op::Composite(composite) => {
-            let (_, factory) = COMPOSITES.iter().find(|(name, _)| *name == composite.name())?;
-            factory(cx, node)
-        }
+        Op::Composite(_) => match row(node)?.make {
+            Make::Kernel(factory) => factory(cx, node),
+            Make::Barrier(_) => None,
+        },
+    }
+}
+
+/// The step of a composite whose results only a run can size; `None` for every other node.
+pub(crate) fn barrier(node: &Node) -> Option<Box<dyn Barrier>> {
+    match row(node)?.make {
+        Make::Kernel(_) => None,
+        Make::Barrier(make) => make(node),
     }
 }
 
@@ -128,21 +138,60 @@ pub(crate) fn lower_group(cx: &Cx<'_>, group: &Group<'_>) -> Option<Lowered> {
     }
 }
 
-/// Composites with a kernel of their own.
-pub(crate) const COMPOSITES: &[(&str, Factory)] = &[
-    ("attention", attention::lower),
-    ("average-pool", window::lower_average),
-    ("gelu", elementwise::lower),
-    ("group-norm", normalize::lower_group_norm),
-    ("gru", recurrent::lower),
-    ("layer-norm", normalize::lower_layer_norm),
-    ("log-softmax", normalize::lower_softmax),
-    ("lstm", recurrent::lower),
-    ("rms-norm", normalize::lower_layer_norm),
-    ("rnn", recurrent::lower),
-    ("silu", elementwise::lower),
-    ("softmax", normalize::lower_softmax),
+/// A composite with a kernel of its own.
+struct Row {
+    name: &'static str,
+    /// Whether the kernel does these element types and settings.
+    claims: fn(&Node, &Graph) -> bool,
+    make: Make,
+}
+
+#[derive(Clone, Copy)]
+enum Make {
+    /// Results have the shapes that the operands' shapes tell.
+    Kernel(Factory),
+    /// Only a run can size the results.
+    Barrier(fn(&Node) -> Option<Box<dyn Barrier>>),
+}
+
+const fn kernel(name: &'static str, claims: fn(&Node, &Graph) -> bool, factory: Factory) -> Row {
+    Row { name, claims, make: Make::Kernel(factory) }
+}
+
+const COMPOSITES: &[Row] = &[
+    kernel("attention", attention::claims, attention::lower),
+    kernel("average-pool", floats, window::lower_average),
+    kernel("gelu", floats, elementwise::lower),
+    kernel("group-norm", floats, normalize::lower_group_norm),
+    kernel("gru", recurrent::claims, recurrent::lower),
+    kernel("layer-norm", floats, normalize::lower_layer_norm),
+    kernel("log-softmax", floats, normalize::lower_softmax),
+    kernel("lstm", recurrent::claims, recurrent::lower),
+    Row {
+        name: "non-max-suppression",
+        claims: non_max_suppression::claims,
+        make: Make::Barrier(non_max_suppression::lower),
+    },
+    kernel("resize", resize::claims, resize::lower),
+    kernel("rms-norm", floats, normalize::lower_layer_norm),
+    kernel("rnn", recurrent::claims, recurrent::lower),
+    kernel("silu", floats, elementwise::lower),
+    kernel("softmax", floats, normalize::lower_softmax),
 ];
+
+fn row(node: &Node) -> Option<&'static Row> {
+    COMPOSITES.iter().find(|row| row.name == node.op.name())
+}
+
+/// Whether all operands are `f32`.
+fn floats(node: &Node, graph: &Graph) -> bool {
+    node.inputs.iter().all(|&v| graph.ty(v).dtype == DType::F32)
+}
+
+/// Whether a composite has a kernel for these element types and settings, so that it need not be expanded.
+pub(crate) fn claims(node: &Node, graph: &Graph) -> bool {
+    row(node).is_some_and(|row| (row.claims)(node, graph))
+}
 
 /// The kernel of each primitive.
 fn primitive(prim: &Prim) -> Option<Factory> {
@@ -223,15 +272,4 @@ impl Weights {
         );
         packed
     }
-}
-
-/// Whether a composite has a kernel for these element types and settings, so that it need not be expanded.
-pub(crate) fn claims(node: &Node, graph: &Graph) -> bool {
-    let floats = node.inputs.iter().all(|&v| graph.ty(v).dtype == DType::F32);
-    let settings = match node.op.name() {
-        "attention" => node.op.composite::<anychip_ops::Attention>().is_some_and(attention::claims),
-        "gru" | "lstm" | "rnn" => recurrent::claims(node),
-        _ => true,
-    };
-    floats && settings && COMPOSITES.iter().any(|(name, _)| *name == node.op.name())
 }

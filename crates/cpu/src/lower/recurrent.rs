@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anychip_ir::{IrError, Node, ValueId};
+use anychip_ir::{Graph, IrError, Node, ValueId};
 use anychip_ops::{Gru, Lstm, Rnn};
 
 use super::{Cx, Lowered};
@@ -22,11 +22,13 @@ struct Layer<'a> {
     has_lengths: bool,
 }
 
-/// Whether the kernel does these settings.
-pub(crate) fn claims(node: &Node) -> bool {
-    layer(node).is_some_and(|layer| {
-        !layer.has_lengths && (0..layer.activations.len()).all(|i| layer.activation(i).is_some())
-    })
+/// Whether the kernel does these element types and settings.
+pub(super) fn claims(node: &Node, graph: &Graph) -> bool {
+    super::floats(node, graph)
+        && layer(node).is_some_and(|layer| {
+            !layer.has_lengths
+                && (0..layer.activations.len()).all(|i| layer.activation(i).is_some())
+        })
 }
 
 fn layer(node: &Node) -> Option<Layer<'_>> {
@@ -83,7 +85,7 @@ impl Layer<'_> {
 }
 
 pub(crate) fn lower(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
-    let layer = layer(node).filter(|_| claims(node))?;
+    let layer = layer(node).filter(|_| claims(node, cx.graph))?;
     let &[x, w, r, bias, initial, ..] = node.inputs.as_slice() else { return None };
     let (x_shape, r_shape) = (cx.shape(x), cx.shape(r));
     let shape = RecurrentShape {

@@ -139,6 +139,10 @@ impl<'a> Planner<'a> {
             self.barrier(node, barrier, "nested plans");
             return Ok(());
         }
+        if let Some(barrier) = lower::barrier(node) {
+            self.barrier(node, barrier, node.op.name());
+            return Ok(());
+        }
         if sized {
             if let Some((source, offset)) = lower::view(&self.cx, node) {
                 let (root, start) = match self.homes[source.index()] {
