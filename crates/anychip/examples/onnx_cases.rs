@@ -313,7 +313,7 @@ fn on_target(graph: &Graph, chip: &str, operands: &[Tensor]) -> Result<Vec<Tenso
     let refused = |e: anychip::Error| Outcome::Refused(e.to_string());
     let (graph, _) = optimize(graph).map_err(refused)?;
     // One thread a case: the cases themselves run side by side.
-    let options = CompileOptions { threads: Some(1) };
+    let options = CompileOptions { threads: Some(1), ..CompileOptions::default() };
     let chip = local_chip(chip).map_err(refused)?;
     let mut engine = Engine::new(&graph, &chip, &options).map_err(refused)?;
     Ok(engine.run(operands).map_err(refused)?.0)

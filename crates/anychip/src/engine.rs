@@ -2,7 +2,7 @@
 
 use anychip_chips::Chip;
 use anychip_ir::Graph;
-use anychip_target::{CompileOptions, Counters, Place, Program, Session, legalize};
+use anychip_target::{CompileOptions, Counters, Place, Program, Run, Session, legalize};
 use anychip_tensor::{Tensor, TensorView};
 
 use crate::Error;
@@ -52,8 +52,13 @@ impl Engine {
 
     /// Runs once on inputs in the graph's order; the results in order.
     pub fn run(&mut self, inputs: &[Tensor]) -> Result<(Vec<Tensor>, Counters), Error> {
-        let views: Vec<TensorView<'_>> = inputs.iter().map(Tensor::view).collect();
-        let run = self.session.run(&views)?;
+        let run = self.run_with_layers(inputs)?;
         Ok((run.outputs, run.counters))
+    }
+
+    /// As [`Engine::run`], with what each layer took when the options asked for it.
+    pub fn run_with_layers(&mut self, inputs: &[Tensor]) -> Result<Run, Error> {
+        let views: Vec<TensorView<'_>> = inputs.iter().map(Tensor::view).collect();
+        Ok(self.session.run(&views)?)
     }
 }

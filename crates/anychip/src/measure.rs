@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anychip_chips::Chip;
 use anychip_ir::{Graph, graph_work};
-use anychip_record::{Field, Key, Ownership, Record, percentiles};
+use anychip_record::{Field, Key, Layer, Ownership, Record, percentiles};
 use anychip_target::{CompileOptions, Counters, Place};
 use anychip_tensor::Tensor;
 use anychip_units::Figure;
@@ -23,11 +23,19 @@ pub struct MeasureOptions {
     pub runs: usize,
     /// Runs that are not counted, first.
     pub warmup: usize,
+    /// Whether to time each layer too, in runs of their own.
+    pub layers: bool,
 }
 
 impl Default for MeasureOptions {
     fn default() -> MeasureOptions {
-        MeasureOptions { threads: None, duration: Duration::from_secs(2), runs: 10, warmup: 2 }
+        MeasureOptions {
+            threads: None,
+            duration: Duration::from_secs(2),
+            runs: 10,
+            warmup: 2,
+            layers: false,
+        }
     }
 }
 
@@ -71,7 +79,7 @@ pub fn measure(
     // The counter must exist before the session's threads do, or it does not see them.
     let mut instructions = Instructions::find();
     let mut energy = PackageEnergy::find();
-    let compile = CompileOptions { threads: options.threads };
+    let compile = CompileOptions { threads: options.threads, layers: false };
     let mut engine = Engine::new(subject.graph, chip, &compile)?;
     if matches!(engine.place(), Place::Simulator { .. }) {
         return Err(Error::NotHere { chip: chip.id.clone() });
@@ -145,11 +153,41 @@ pub fn measure(
             "activations at the peak, as allocated, weights excluded",
         )?);
     }
+    if options.layers {
+        drop(engine);
+        record.layers = layers(subject, chip, inputs, options)?;
+    }
     add_chip_facts(&mut record, chip)?;
     record.mark_absent([Field::PeakMemory], "the target does not count it");
     record.mark_absent([Field::Accuracy], "no labeled data was given");
     record.settle();
     Ok(record)
+}
+
+/// The median time of each layer over runs that take a third of the time of the others.
+fn layers(
+    subject: &Subject<'_>,
+    chip: &Chip,
+    inputs: &[Tensor],
+    options: &MeasureOptions,
+) -> Result<Vec<Layer>, Error> {
+    let compile = CompileOptions { threads: options.threads, layers: true };
+    let mut engine = Engine::new(subject.graph, chip, &compile)?;
+    engine.run(inputs)?;
+    let mut layers = engine.run_with_layers(inputs)?.layers;
+    let mut times: Vec<Vec<f64>> = layers.iter().map(|layer| vec![layer.seconds]).collect();
+    let start = Instant::now();
+    let mut runs = 1;
+    while (runs < options.runs || start.elapsed() < options.duration / 3) && runs < MOST_RUNS {
+        // What only a run can size may differ in steps; such a run says nothing of single layers.
+        let found = engine.run_with_layers(inputs)?.layers;
+        if found.len() == times.len() {
+            times.iter_mut().zip(found).for_each(|(times, layer)| times.push(layer.seconds));
+        }
+        runs += 1;
+    }
+    layers.iter_mut().zip(&mut times).for_each(|(layer, times)| layer.seconds = median(times));
+    Ok(layers)
 }
 
 /// Prices and sizes from the catalogue.

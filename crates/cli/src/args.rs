@@ -158,6 +158,9 @@ pub(crate) struct Bench {
     /// How queries arrive
     #[arg(long, value_enum, default_value_t = Scenario::SingleStream)]
     pub(crate) scenario: Scenario,
+    /// Time each layer too: where the time goes, and how near each comes to the machine's peaks
+    #[arg(long)]
+    pub(crate) layers: bool,
     /// Print the Record as JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -84,7 +84,7 @@ pub fn run(target: &dyn Target, family: Family, settings: &Settings<'_>) -> Repo
         let skip = settings.skip.iter().position(|(name, _)| case.name.starts_with(name));
         let mut worst = Outcome::Passed;
         for &threads in threads {
-            let options = CompileOptions { threads };
+            let options = CompileOptions { threads, ..CompileOptions::default() };
             worst = run_case(target, &chip, &options, &case);
             if worst != Outcome::Passed {
                 break;

@@ -48,7 +48,7 @@ struct Nested(Executable);
 
 impl Barrier for Nested {
     fn run(&self, operands: &[TensorView<'_>]) -> Result<Vec<Tensor>, RunError> {
-        Ok(self.0.run(operands)?.0)
+        Ok(self.0.run(operands)?.outputs)
     }
 }
 
@@ -78,7 +78,7 @@ impl Barrier for Branch {
     fn run(&self, operands: &[TensorView<'_>]) -> Result<Vec<Tensor>, RunError> {
         let (condition, captures) = operands.split_first().ok_or(missing("if"))?;
         let taken = if truth(condition) { &self.then } else { &self.otherwise };
-        Ok(taken.run(captures)?.0)
+        Ok(taken.run(captures)?.outputs)
     }
 }
 
@@ -106,7 +106,7 @@ impl Barrier for Repeat {
             inputs.push(number.view());
             inputs.extend(carried.iter().map(Tensor::view));
             inputs.extend_from_slice(captures);
-            let mut outputs = self.body.run(&inputs)?.0.into_iter();
+            let mut outputs = self.body.run(&inputs)?.outputs.into_iter();
             go_on = outputs.next().is_some_and(|c| truth(&c.view()));
             carried = outputs.by_ref().take(self.carried).collect();
             for (row, output) in rows.iter_mut().zip(outputs) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anychip_ir::{Graph, IrError, TensorType};
+use anychip_record::Layer;
 use anychip_target::RunError;
 use anychip_tensor::{Dim, Tensor, TensorView};
 
@@ -24,6 +25,8 @@ pub(crate) struct Shared {
     pub(crate) weights: Weights,
     /// Bytes a run may hold; a plan that needs more is an error, not an abort.
     pub(crate) memory_limit: u64,
+    /// Whether runs say how long each step took.
+    pub(crate) layers: bool,
 }
 
 /// A graph with its plans.
@@ -64,6 +67,17 @@ pub(crate) struct Memories {
     pub(crate) table: Vec<Raw>,
     pub(crate) heap: Vec<Option<Tensor>>,
     pub(crate) outputs: Vec<Buffer>,
+    /// Seconds of each step of this run, when that was asked for.
+    pub(crate) layers: Vec<Layer>,
+}
+
+/// What a run gives.
+pub(crate) struct Done {
+    pub(crate) outputs: Vec<Tensor>,
+    /// Bytes held beside weights.
+    pub(crate) held: u64,
+    /// Empty unless asked for.
+    pub(crate) layers: Vec<Layer>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -97,16 +111,16 @@ impl Executable {
         &self.shared
     }
 
-    /// Runs on inputs in the graph's order; gives the outputs and the bytes held beside weights.
-    pub(crate) fn run(&self, inputs: &[TensorView<'_>]) -> Result<(Vec<Tensor>, u64), RunError> {
+    /// Runs on inputs in the graph's order.
+    pub(crate) fn run(&self, inputs: &[TensorView<'_>]) -> Result<Done, RunError> {
         let plan = self.plan(inputs)?;
         let mut memories = lock(&self.idle).pop().unwrap_or_default();
         let outputs = plan.run(inputs, &mut memories, &self.shared);
         memories.heap.iter_mut().for_each(|slot| *slot = None);
         memories.outputs.clear();
-        let held = plan.peak_bytes();
+        let layers = std::mem::take(&mut memories.layers);
         lock(&self.idle).push(memories);
-        Ok((outputs?, held))
+        Ok(Done { outputs: outputs?, held: plan.peak_bytes(), layers })
     }
 
     /// The plan for these inputs, made now if there is none.

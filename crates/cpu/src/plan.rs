@@ -9,8 +9,10 @@ mod layout;
 mod planner;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use anychip_ir::{Graph, IrError};
+use anychip_record::Layer;
 use anychip_target::RunError;
 use anychip_tensor::{DType, Tensor, TensorError, TensorView};
 use bytes::Bytes;
@@ -39,10 +41,32 @@ pub(crate) struct Plan {
 
 struct Step {
     name: Arc<str>,
+    /// What runs and what it costs, for [`Layer`]s.
+    cost: Cost,
     action: Action,
     operands: Vec<Location>,
     results: Vec<Location>,
     scratch: Location,
+}
+
+/// What a step runs and what that costs.
+#[derive(Default)]
+struct Cost {
+    kernel: String,
+    operations: f64,
+    bytes: f64,
+}
+
+impl Step {
+    fn layer(&self, seconds: f64) -> Layer {
+        Layer {
+            name: self.name.to_string(),
+            kernel: self.cost.kernel.clone(),
+            seconds,
+            operations: self.cost.operations,
+            bytes: self.cost.bytes,
+        }
+    }
 }
 
 enum Action {
@@ -161,7 +185,9 @@ impl Plan {
         memories.table.resize(first_heap + self.heap, Raw::EMPTY);
         memories.table.extend(self.constants.iter().map(|t| Raw::of(t.bytes())));
 
+        memories.layers.clear();
         for step in &self.steps {
+            let start = shared.layers.then(Instant::now);
             match &step.action {
                 Action::Kernel(kernel) => {
                     let io = Io {
@@ -196,12 +222,17 @@ impl Plan {
                     }
                 }
             }
+            if let Some(start) = start {
+                memories.layers.push(step.layer(start.elapsed().as_secs_f64()));
+            }
         }
         let rest = match &self.rest {
             Some(rest) => {
                 let views: Vec<TensorView<'_>> =
                     rest.inputs.iter().map(|i| i.view(memories)).collect();
-                rest.executable.run(&views)?.0
+                let done = rest.executable.run(&views)?;
+                memories.layers.extend(done.layers);
+                done.outputs
             }
             None => Vec::new(),
         };

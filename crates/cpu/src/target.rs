@@ -11,7 +11,7 @@ use anychip_target::{
 use anychip_tensor::TensorView;
 
 use crate::detect::Simd;
-use crate::executable::{Executable, Shared};
+use crate::executable::{Done, Executable, Shared};
 use crate::lower::{self, Weights};
 use crate::pool::Pool;
 use crate::specialize::fold_constants;
@@ -68,6 +68,7 @@ impl Target for CpuTarget {
             graph,
             simd: self.simd,
             threads: threads.max(1),
+            layers: options.layers,
             opened: OnceLock::new(),
         }))
     }
@@ -81,6 +82,7 @@ struct CpuProgram {
     graph: Graph,
     simd: Simd,
     threads: usize,
+    layers: bool,
     /// Threads, packed weights and plans: made by the first session, shared by all.
     opened: OnceLock<Arc<Executable>>,
 }
@@ -93,6 +95,7 @@ impl CpuProgram {
                 pool: Pool::new(self.threads),
                 weights: Weights::default(),
                 memory_limit: crate::machine::memory_limit(),
+                layers: self.layers,
             };
             Arc::new(Executable::new(self.graph.clone(), Arc::new(shared)))
         })
@@ -126,7 +129,8 @@ struct CpuSession {
 
 impl Session for CpuSession {
     fn run(&mut self, inputs: &[TensorView<'_>]) -> Result<Run, RunError> {
-        let (outputs, bytes) = self.executable.run(inputs)?;
-        Ok(Run { outputs, counters: Counters { cycles: None, peak_bytes: Some(bytes) } })
+        let Done { outputs, held, layers } = self.executable.run(inputs)?;
+        let counters = Counters { cycles: None, peak_bytes: Some(held) };
+        Ok(Run { outputs, counters, layers })
     }
 }

@@ -1,7 +1,6 @@
 //! Running a plan allocates nothing but its results: the number of allocations does not depend on how much is computed.
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 #![allow(unsafe_code, reason = "a global allocator that counts")]
-#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -64,7 +63,7 @@ fn allocations_of_a_run(blocks: usize) -> usize {
     let legal = legalize(&target, &network(blocks)).unwrap();
     let catalog = anychip_chips::Catalog::builtin().unwrap();
     let chip = catalog.chips().next().unwrap();
-    let options = CompileOptions { threads: Some(2) };
+    let options = CompileOptions { threads: Some(2), ..CompileOptions::default() };
     let program = target.compile(&legal, chip, &options).unwrap();
     let mut session = program.open(&target.places()[0]).unwrap();
     let input = Tensor::from_vec([5, 24], (0..120).map(|i| i as f32 / 60.0).collect()).unwrap();

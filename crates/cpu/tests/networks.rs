@@ -23,8 +23,8 @@ fn session(graph: &Graph, threads: usize) -> Box<dyn Session> {
     let target = CpuTarget::new();
     let legal = legalize(&target, graph).unwrap();
     let chip = chip();
-    let program =
-        target.compile(&legal, &chip, &CompileOptions { threads: Some(threads) }).unwrap();
+    let options = CompileOptions { threads: Some(threads), ..CompileOptions::default() };
+    let program = target.compile(&legal, &chip, &options).unwrap();
     let place = target.places().remove(0);
     program.open(&place).unwrap()
 }

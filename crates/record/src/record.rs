@@ -1,5 +1,6 @@
 //! [`Record`]: its fields, its invariants, and views of its figures by name.
 
+use crate::Layer;
 use std::collections::BTreeMap;
 
 use anychip_units::{
@@ -68,6 +69,9 @@ macro_rules! record {
                 #[serde(default, skip_serializing_if = "Option::is_none")]
                 pub $field: Option<Figure<$unit>>,
             )*
+            /// Where the time of a run goes, when that was asked for.
+            #[serde(default, skip_serializing_if = "Vec::is_empty")]
+            pub layers: Vec<Layer>,
             /// Why each figure that is not here is not here, by field name.
             #[serde(default)]
             pub absent: BTreeMap<String, String>,
@@ -110,6 +114,7 @@ macro_rules! record {
                     threads: None,
                     runs: true,
                     $($field: None,)*
+                    layers: Vec::new(),
                     absent: BTreeMap::new(),
                     why_not: None,
                 }

@@ -10,10 +10,12 @@ mod catalog;
 mod compare;
 mod evidence;
 mod grid;
+mod layers;
 
 pub use bench::bench_table;
 pub use catalog::{chip_page, chips_table};
 pub use compare::compare_table;
 pub use evidence::{absences, sources};
+pub use layers::layers_table;
 
 pub use anychip_record::{read_json_lines, write_json_lines};

@@ -66,7 +66,7 @@ fn place(
         .map(|region| expand(target, region, refusals))
         .collect::<Result<_, _>>()?;
     // The node as it stands in the new graph, so that a target sees the types it will be compiled with.
-    let candidate = Node { inputs: inputs.to_vec(), regions, ..node.clone() };
+    let candidate = Node { inputs: inputs.to_vec(), outputs: Vec::new(), regions, ..node.clone() };
     match target.support(&candidate, b.graph()) {
         Support::Native => {}
         Support::Expand => {
@@ -79,11 +79,10 @@ fn place(
                 return inline_with(b, &expansion, inputs, &mut inner).map(Some);
             }
         }
-        Support::Refuse(refused) => refusals.push(Refusal {
-            node: node.label().to_string(),
-            op: node.op.name(),
-            refused,
-        }),
+        Support::Refuse(refused) => {
+            let (node, op) = (node.label().to_string(), node.op.name());
+            refusals.push(Refusal { node, op, refused });
+        }
     }
     b.node(candidate.op, inputs, candidate.regions).map(Some)
 }

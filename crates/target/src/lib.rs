@@ -9,6 +9,7 @@ use std::fmt;
 
 use anychip_chips::Chip;
 use anychip_ir::{IrError, Node};
+use anychip_record::Layer;
 use anychip_tensor::{Tensor, TensorView};
 
 pub use legalize::{LegalGraph, Refusal, legalize};
@@ -18,7 +19,7 @@ pub trait Target: Send + Sync {
     /// `cpu`, `pjrt`, `systolic` …
     fn id(&self) -> &'static str;
 
-    /// What the target makes of a node.
+    /// What the target makes of a node. Its operands are in `graph`; it has no outputs yet.
     fn support(&self, node: &Node, graph: &anychip_ir::Graph) -> Support;
 
     /// Compiles; deterministic: the same graph gives the same bytes.
@@ -80,6 +81,8 @@ pub struct Refused {
 pub struct CompileOptions {
     /// Threads that a session may use; all of the machine's when absent.
     pub threads: Option<usize>,
+    /// Sessions say of each layer how long it took: [`Run::layers`].
+    pub layers: bool,
 }
 
 /// Where a program can run: it decides the basis of its figures.
@@ -115,6 +118,8 @@ pub struct Run {
     pub outputs: Vec<Tensor>,
     /// What the place counted.
     pub counters: Counters,
+    /// What ran, in order, when [`CompileOptions::layers`] asks for it and the target can tell.
+    pub layers: Vec<Layer>,
 }
 
 /// What a place counted during a run; what it cannot count is absent.

@@ -27,6 +27,7 @@ pub(crate) fn execute(args: &Bench) -> Result<()> {
     let options = MeasureOptions {
         threads: args.threads.map(|n| n as usize),
         duration: Duration::from_secs_f64(args.seconds),
+        layers: args.layers,
         ..MeasureOptions::default()
     };
     let progress = Progress::start(100, &format!("timing {}", prepared.model.name()));
@@ -48,6 +49,7 @@ pub(crate) fn execute(args: &Bench) -> Result<()> {
     let width = width();
     print(
         &(anychip_report::bench_table(&records, width)
+            + &anychip_report::layers_table(&records[0], width)
             + &anychip_report::absences(&records, width)),
     )
 }

@@ -20,19 +20,25 @@ pub(super) fn claims(node: &Node, graph: &Graph) -> bool {
         resize.coordinates != "tf_crop_and_resize"
             && (resize.policy == "stretch" || !resize.scales.is_empty())
             && graph.ty(node.inputs[0]).dtype == DType::F32
-            && last_two(resize, graph.ty(node.inputs[0]).rank())
+            && last_two(resize, node, graph)
     })
 }
 
-/// Whether only the last two dims are resized, or others by a factor of 1.
-fn last_two(resize: &Resize, rank: usize) -> bool {
-    let moves = |i: usize| resize.scales.get(i).is_some_and(|&s| s != 1.0);
-    rank >= 2
+/// Whether only the last two dims are resized: of others, the sizes asked for are those they have.
+fn last_two(resize: &Resize, node: &Node, graph: &Graph) -> bool {
+    let shape = &graph.ty(node.inputs[0]).shape;
+    let sizes = node.inputs.get(1).and_then(|&v| graph.constant_integers(v));
+    let stays = |i: usize, axis: usize| match (&sizes, resize.scales.get(i)) {
+        (_, Some(&scale)) => scale == 1.0,
+        (Some(sizes), None) => shape[axis].constant() == sizes.get(i).copied(),
+        (None, None) => false,
+    };
+    shape.len() >= 2
         && resize
             .axes
             .iter()
             .enumerate()
-            .all(|(i, &axis)| axis + 2 >= rank || (!resize.scales.is_empty() && !moves(i)))
+            .all(|(i, &axis)| axis + 2 >= shape.len() || stays(i, axis))
 }
 
 pub(super) fn lower(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {

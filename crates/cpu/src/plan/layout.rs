@@ -153,7 +153,14 @@ impl Planner<'_> {
                 }
                 (None, None) => unreachable!("a step has a kernel or is a barrier"),
             };
-            finished.push(Step { name: draft.name, action, operands, results, scratch });
+            finished.push(Step {
+                name: draft.name,
+                cost: draft.cost,
+                action,
+                operands,
+                results,
+                scratch,
+            });
         }
         let rest = match rest_graph {
             Some(rest) => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anychip_ir::{Graph, Node, Prim, ValueId};
 use anychip_target::RunError;
 
-use super::Plan;
+use super::{Cost, Plan};
 use crate::control;
 use crate::executable::Shared;
 use crate::fusion::{Group, Groups, Turn};
@@ -33,6 +33,7 @@ pub(super) enum Home {
 /// A step while lifetimes are not known yet.
 pub(super) struct Draft {
     pub(super) name: Arc<str>,
+    pub(super) cost: Cost,
     pub(super) kernel: Option<Box<dyn Kernel>>,
     pub(super) barrier: Option<Box<dyn Barrier>>,
     pub(super) operands: Vec<ValueId>,
@@ -155,7 +156,7 @@ impl<'a> Planner<'a> {
             }
             if let Some(lowered) = lower::lower(&self.cx, node) {
                 self.line(node, lowered.name, &lowered.detail);
-                return self.step(node, lowered);
+                return self.step(&[node], node.name.clone(), lowered);
             }
         }
         match control::expanded(node, self.cx.graph, shared) {
@@ -186,11 +187,13 @@ impl<'a> Planner<'a> {
             Group::Heads(heads) => heads.attention,
         };
         self.line(named, lowered.name, &lowered.detail);
-        self.step(last, lowered)
+        self.step(&nodes, named.name.clone(), lowered)
     }
 
-    /// A kernel that makes the results of `node`.
-    fn step(&mut self, node: &Node, lowered: Lowered) -> Result<(), RunError> {
+    /// A kernel that makes the results of the last of `nodes`, which run as one.
+    fn step(&mut self, nodes: &[&Node], name: Arc<str>, lowered: Lowered) -> Result<(), RunError> {
+        let Some(node) = nodes.last() else { return Ok(()) };
+        let cost = self.cost(nodes, lowered.name, &lowered.detail);
         let step = self.drafts.len();
         for &v in &node.outputs {
             let bytes = self.bytes(v)?;
@@ -199,7 +202,8 @@ impl<'a> Planner<'a> {
             self.made_for.push(v);
         }
         self.drafts.push(Draft {
-            name: node.name.clone(),
+            name,
+            cost,
             kernel: Some(lowered.kernel),
             barrier: None,
             operands: lowered.operands,
@@ -216,8 +220,10 @@ impl<'a> Planner<'a> {
             self.heap += 1;
         }
         self.line(node, kernel, "");
+        let cost = self.cost(&[node], kernel, "");
         self.drafts.push(Draft {
             name: node.name.clone(),
+            cost,
             kernel: None,
             barrier: Some(barrier),
             operands: node.inputs.clone(),
@@ -225,6 +231,41 @@ impl<'a> Planner<'a> {
             scratch: 0,
             in_place: Vec::new(),
         });
+    }
+
+    /// What a step costs; counted only when someone will ask.
+    fn cost(&self, nodes: &[&Node], kernel: &str, detail: &str) -> Cost {
+        if !self.cx.shared.layers {
+            return Cost::default();
+        }
+        let graph = self.cx.graph;
+        let inside: Vec<ValueId> = nodes.iter().flat_map(|n| n.outputs.iter().copied()).collect();
+        let mut outside: Vec<ValueId> = nodes
+            .iter()
+            .flat_map(|n| n.inputs.iter().copied())
+            .filter(|v| !inside.contains(v))
+            .chain(nodes.last().map(|n| n.outputs.clone()).unwrap_or_default())
+            .collect();
+        outside.sort_unstable();
+        outside.dedup();
+        let bytes = outside.iter().map(|&v| self.bytes(v).unwrap_or(0) as f64).sum();
+        let operations = nodes
+            .iter()
+            .filter_map(|node| anychip_ir::node_work(graph, node).ok())
+            .map(|work| work.all_operations())
+            .sum();
+        let mut names: Vec<&str> = Vec::new();
+        for node in nodes {
+            if names.last() != Some(&node.op.name()) {
+                names.push(node.op.name());
+            }
+        }
+        let names = names.join("+");
+        let mut text = if names == kernel { names } else { format!("{names}: {kernel}") };
+        if !detail.is_empty() {
+            text.push_str(&format!(" ({detail})"));
+        }
+        Cost { kernel: text, operations, bytes }
     }
 
     fn line(&mut self, node: &Node, kernel: &str, detail: &str) {
