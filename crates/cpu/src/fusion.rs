@@ -4,6 +4,7 @@
 use anychip_ir::{Binary, Compare, Graph, Node, NodeId, Prim, ValueId};
 use anychip_tensor::DType;
 
+use crate::blocked::BlockedConvolution;
 use crate::kernel::activation::Activation;
 use crate::kernel::broadcast::MAX_OPERANDS;
 use crate::lower::Cx;
@@ -115,7 +116,7 @@ impl<'a> Groups<'a> {
             let is_anchor = matches!(
                 node.op.prim(),
                 Some(Prim::Convolution(_, DType::F32) | Prim::DotGeneral(_, DType::F32))
-            );
+            ) || node.op.composite::<BlockedConvolution>().is_some();
             if is_anchor && cx.is_sized(node) {
                 let (tail, ids) = follow(cx, &uses, &all, node);
                 if let Some(&last) = ids.last() {
@@ -232,10 +233,10 @@ fn follow<'a>(
     let mut v = anchor.outputs[0];
     let is_free = |id: NodeId| taken.group_of[id.index()].is_none();
     let shape = cx.shape(v);
-    let channel = if matches!(anchor.op.prim(), Some(Prim::Convolution(..))) {
-        1
-    } else {
-        shape.len().saturating_sub(1)
+    let channels: &[usize] = match anchor.op.prim() {
+        None => &[1, 4],
+        Some(Prim::Convolution(..)) => &[1],
+        Some(_) => &[shape.len().saturating_sub(1)],
     };
     loop {
         if let Some((found, nodes, result)) = match_activation(cx, uses, v)
@@ -257,7 +258,7 @@ fn follow<'a>(
         }
         if tail.bias.is_none()
             && tail.residual.is_none()
-            && is_bias(cx.shape(other), shape, channel)
+            && is_bias(cx.shape(other), shape, channels)
         {
             tail.bias = Some(other);
         } else if tail.residual.is_none() && cx.shape(other) == shape {
@@ -272,12 +273,11 @@ fn follow<'a>(
     (tail, ids)
 }
 
-/// Whether a shape broadcasts to `shape` with one number a channel.
-fn is_bias(own: &[usize], shape: &[usize], channel: usize) -> bool {
+/// Whether a shape broadcasts to `shape` with one number a channel, channels being counted by the dims `channels`.
+fn is_bias(own: &[usize], shape: &[usize], channels: &[usize]) -> bool {
     let skip = shape.len() - own.len();
-    channel >= skip
-        && own.get(channel - skip) == shape.get(channel)
-        && own.iter().enumerate().all(|(d, &n)| n == 1 || d + skip == channel)
+    channels.iter().all(|&c| c >= skip && own.get(c - skip) == shape.get(c))
+        && own.iter().enumerate().all(|(d, &n)| n == 1 || channels.contains(&(d + skip)))
 }
 
 /// The one number of a constant.

@@ -3,6 +3,7 @@
 //! [`CpuTarget`] compiles a legal graph; its programs make a plan for each set of input shapes (`plan`), which is a
 //! list of kernels (`lower`, one file an operator, over the raw loops of [`kernel`]) on one arena.
 
+mod blocked;
 mod buffer;
 mod control;
 pub mod detect;

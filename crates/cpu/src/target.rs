@@ -10,6 +10,7 @@ use anychip_target::{
 };
 use anychip_tensor::TensorView;
 
+use crate::blocked;
 use crate::detect::Simd;
 use crate::executable::{Done, Executable, Shared};
 use crate::lower::{self, Weights};
@@ -62,7 +63,7 @@ impl Target for CpuTarget {
         _chip: &Chip,
         options: &CompileOptions,
     ) -> Result<Box<dyn Program>, CompileError> {
-        let graph = fold_constants(graph.graph())?;
+        let graph = blocked::lay_out(&fold_constants(graph.graph())?)?;
         let threads = options.threads.unwrap_or_else(crate::machine::threads);
         Ok(Box::new(CpuProgram {
             graph,

@@ -22,6 +22,7 @@
 
 pub mod activation;
 pub mod attention;
+pub mod blocked;
 pub mod broadcast;
 pub mod conv;
 pub mod copy;

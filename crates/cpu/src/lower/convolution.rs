@@ -47,7 +47,7 @@ pub(crate) fn lower_tail(cx: &Cx<'_>, tail: &Tail<'_>) -> Option<Lowered> {
 }
 
 /// The kernel's form of the shape; `None` where there is no window or more than three spatial dims.
-fn shape(dims: &ConvolutionDims, x: &[usize], w: &[usize]) -> Option<ConvShape> {
+pub(super) fn shape(dims: &ConvolutionDims, x: &[usize], w: &[usize]) -> Option<ConvShape> {
     let spatial = x.len().checked_sub(2).filter(|n| (1..=3).contains(n))?;
     let stretched: Vec<usize> = x[2..]
         .iter()

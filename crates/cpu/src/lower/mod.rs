@@ -12,6 +12,7 @@ use crate::fusion::Group;
 use crate::step::{Barrier, Kernel};
 
 mod attention;
+mod blocked;
 mod convolution;
 mod dot_general;
 pub(crate) mod elementwise;
@@ -128,13 +129,11 @@ pub(crate) fn lower_group(cx: &Cx<'_>, group: &Group<'_>) -> Option<Lowered> {
     match group {
         Group::Chain(nodes) => elementwise::lower_chain(cx, nodes),
         Group::Heads(heads) => attention::lower_heads(cx, heads),
-        Group::Tail(tail) => {
-            if let Prim::Convolution(..) = tail.anchor.op.prim()? {
-                convolution::lower_tail(cx, tail)
-            } else {
-                dot_general::lower_tail(cx, tail)
-            }
-        }
+        Group::Tail(tail) => match tail.anchor.op.prim() {
+            None => blocked::lower_tail(cx, tail),
+            Some(Prim::Convolution(..)) => convolution::lower_tail(cx, tail),
+            Some(_) => dot_general::lower_tail(cx, tail),
+        },
     }
 }
 
@@ -160,6 +159,10 @@ const fn kernel(name: &'static str, claims: fn(&Node, &Graph) -> bool, factory: 
 
 const COMPOSITES: &[Row] = &[
     kernel("attention", attention::claims, attention::lower),
+    kernel("blocked-convolution", floats, blocked::lower),
+    kernel("blocked-pool", floats, blocked::lower_pool),
+    kernel("from-blocked", floats, blocked::lower_from),
+    kernel("to-blocked", floats, blocked::lower_to),
     kernel("average-pool", floats, window::lower_average),
     kernel("gelu", floats, elementwise::lower),
     kernel("group-norm", floats, normalize::lower_group_norm),

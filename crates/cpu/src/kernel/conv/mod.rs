@@ -5,12 +5,10 @@
 
 mod depthwise;
 mod im2col;
-mod nhwc;
 mod reference;
 mod shape;
 pub(crate) mod stage;
 
-pub use nhwc::ConvNhwc;
 pub use reference::reference;
 pub use shape::ConvShape;
 

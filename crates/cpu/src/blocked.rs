@@ -1,0 +1,503 @@
+//! Images with their channels in blocks: which nodes of a compiled graph work on them, decided once for the whole graph.
+//!
+//! A value `[n, c, h, w]` in blocks is an ordinary value `[n, ⌈c/16⌉, h, w, 16]`, so fusion, views and the memory plan know
+//! nothing of it. Convolutions make blocks; what can go on with them does (elementwise operators, pooling, means over the
+//! image, concatenation of whole blocks); everything else reads the value put back in rows, which is made where it is
+//! wanted. Lanes beyond the last channel hold whatever the operators make of them, and nobody reads them.
+
+use std::collections::BTreeMap;
+
+use anychip_ir::{
+    Builder, ConvolutionDims, Expand, Graph, IrError, Node, Op, Prim, ReduceKind, ValueId, Window,
+    composite, evaluate_node, rewrite,
+};
+use anychip_ops::AveragePool;
+use anychip_tensor::{DType, Dim, Tensor};
+
+use crate::kernel::blocked::{BLOCK, blocks};
+
+composite! {
+    /// `x [n, c, h, w] → [n, ⌈c/16⌉, h, w, 16]`, zeros beyond the last channel.
+    pub struct ToBlocked = "to-blocked" {}
+    example: ToBlocked {}
+}
+
+composite! {
+    /// `x [n, ⌈c/16⌉, h, w, 16] → [n, c, h, w]`
+    pub struct FromBlocked = "from-blocked" {
+        /// Channels of the result.
+        pub channels: usize,
+    }
+    example: FromBlocked { channels: 20 }
+}
+
+composite! {
+    /// `(x, w [f, c/groups, kh, kw]) → [n, ⌈f/16⌉, h, w, 16]`: a convolution over two spatial dims whose result, and
+    /// unless `rows` whose operand, stands in blocks. One entry a spatial dim.
+    pub struct BlockedConvolution = "blocked-convolution" {
+        /// Steps between windows.
+        pub strides: Vec<usize>,
+        /// Zeros before.
+        pub padding_low: Vec<i64>,
+        /// Zeros after.
+        pub padding_high: Vec<i64>,
+        /// Distance between kernel elements.
+        pub dilation: Vec<usize>,
+        /// Independent groups of channels.
+        pub groups: usize,
+        /// The operand is `[n, c, h, w]`.
+        pub rows: bool,
+    }
+    example: BlockedConvolution {
+        strides: vec![1, 1],
+        padding_low: vec![1, 1],
+        padding_high: vec![1, 1],
+        dilation: vec![1, 1],
+        groups: 1,
+        rows: true,
+    }
+}
+
+composite! {
+    /// `x [n, b, h, w, 16] → [n, b, h, w, 16]`: the mean of the elements in each window over `h` and `w`, or the largest.
+    pub struct BlockedPool = "blocked-pool" {
+        /// Elements a window covers.
+        pub size: Vec<usize>,
+        /// Steps between windows.
+        pub strides: Vec<usize>,
+        /// Distance between the elements of a window.
+        pub dilation: Vec<usize>,
+        /// Positions before that hold no element.
+        pub padding_low: Vec<i64>,
+        /// Positions after that hold no element.
+        pub padding_high: Vec<i64>,
+        /// The mean instead of the largest.
+        pub mean: bool,
+    }
+    example: BlockedPool {
+        size: vec![3, 3],
+        strides: vec![2, 2],
+        dilation: vec![1, 1],
+        padding_low: vec![1, 1],
+        padding_high: vec![1, 1],
+        mean: false,
+    }
+}
+
+const MOVED: [usize; 5] = [0, 1, 4, 2, 3];
+
+impl Expand for ToBlocked {
+    fn expand(&self, b: &mut Builder, x: &[ValueId]) -> Result<Vec<ValueId>, IrError> {
+        let x = image(b, "to-blocked", x, 1, 4)?[0];
+        let mut dims = b.dims(x);
+        let channels = fixed_channels(b, "to-blocked", x)?;
+        let missing = blocks(channels) * BLOCK - channels;
+        let mut y = x;
+        if missing > 0 {
+            let (low, high) = (b.integers(&[0; 4]), b.integers(&[0, missing as i64, 0, 0]));
+            let zero = b.scalar_like(x, 0.0)?;
+            y = b.prim(Prim::Pad, &[x, low, high, zero])?;
+        }
+        dims.splice(1..2, [Dim::Fixed(blocks(channels)), Dim::Fixed(BLOCK)]);
+        let split = b.reshape(y, &dims)?;
+        Ok(vec![b.transpose(split, &[0, 1, 3, 4, 2])?])
+    }
+}
+
+impl Expand for FromBlocked {
+    fn expand(&self, b: &mut Builder, x: &[ValueId]) -> Result<Vec<ValueId>, IrError> {
+        let x = image(b, "from-blocked", x, 1, 5)?[0];
+        let moved = b.transpose(x, &MOVED)?;
+        let mut dims = b.dims(x);
+        let all = dims[1].clone() * Dim::Fixed(BLOCK);
+        dims.truncate(4);
+        dims[1] = all;
+        let joined = b.reshape(moved, &dims)?;
+        Ok(vec![b.slice(joined, 1, &Dim::Fixed(0), &Dim::Fixed(self.channels))?])
+    }
+}
+
+impl Expand for BlockedConvolution {
+    fn expand(&self, b: &mut Builder, x: &[ValueId]) -> Result<Vec<ValueId>, IrError> {
+        let &[x, w] = x else {
+            return Err(IrError::OperandCount {
+                op: "blocked-convolution",
+                expected: 2,
+                found: x.len(),
+            });
+        };
+        let channels = fixed_channels(b, "blocked-convolution", w)? * self.groups;
+        let x = if self.rows { x } else { b.composite(FromBlocked { channels }, &[x])? };
+        let dims = self.dims();
+        let y = b.prim(Prim::Convolution(dims, DType::F32), &[x, w])?;
+        Ok(vec![b.composite(ToBlocked {}, &[y])?])
+    }
+}
+
+impl BlockedConvolution {
+    /// The settings as the primitive has them.
+    pub(crate) fn dims(&self) -> ConvolutionDims {
+        ConvolutionDims {
+            strides: self.strides.clone(),
+            padding: self
+                .padding_low
+                .iter()
+                .copied()
+                .zip(self.padding_high.iter().copied())
+                .collect(),
+            dilation: self.dilation.clone(),
+            input_dilation: vec![1; self.strides.len()],
+            groups: self.groups,
+        }
+    }
+}
+
+impl Expand for BlockedPool {
+    fn expand(&self, b: &mut Builder, x: &[ValueId]) -> Result<Vec<ValueId>, IrError> {
+        let x = image(b, "blocked-pool", x, 1, 5)?[0];
+        // Windows are over the last dims.
+        let moved = b.transpose(x, &MOVED)?;
+        let padding = self.padding_low.iter().copied().zip(self.padding_high.iter().copied());
+        let pooled = if self.mean {
+            let dims = b.dims(moved);
+            let mut flat = dims.clone();
+            flat.splice(1..3, [dims[1].clone() * dims[2].clone()]);
+            let flat = b.reshape(moved, &flat)?;
+            let pool = AveragePool {
+                size: self.size.clone(),
+                strides: self.strides.clone(),
+                dilation: self.dilation.clone(),
+                padding_low: self.padding_low.clone(),
+                padding_high: self.padding_high.clone(),
+                overhang: vec![0; self.size.len()],
+                count_padding: false,
+            };
+            let pooled = b.composite(pool, &[flat])?;
+            let mut whole = b.dims(pooled);
+            whole.splice(1..2, [dims[1].clone(), dims[2].clone()]);
+            b.reshape(pooled, &whole)?
+        } else {
+            let window = Window {
+                size: self.size.clone(),
+                strides: self.strides.clone(),
+                dilation: self.dilation.clone(),
+                padding: padding.collect(),
+            };
+            b.prim(Prim::ReduceWindow { kind: ReduceKind::Max, window }, &[moved])?
+        };
+        Ok(vec![b.transpose(pooled, &[0, 1, 3, 4, 2])?])
+    }
+}
+
+/// The operands when there are `count` and the first has `rank` dims.
+fn image<'a>(
+    b: &Builder,
+    op: &'static str,
+    x: &'a [ValueId],
+    count: usize,
+    rank: usize,
+) -> Result<&'a [ValueId], IrError> {
+    if x.len() != count {
+        return Err(IrError::OperandCount { op, expected: count, found: x.len() });
+    }
+    if b.rank(x[0]) == rank {
+        Ok(x)
+    } else {
+        Err(IrError::Shapes {
+            op,
+            reason: "an image of another rank",
+            types: vec![b.ty(x[0]).clone()],
+        })
+    }
+}
+
+fn fixed_channels(b: &Builder, op: &'static str, x: ValueId) -> Result<usize, IrError> {
+    b.ty(x).shape.get(1).and_then(Dim::fixed).ok_or_else(|| IrError::Shapes {
+        op,
+        reason: "channels must be a number",
+        types: vec![b.ty(x).clone()],
+    })
+}
+
+/// The graph with its images in blocks where that pays.
+pub(crate) fn lay_out(graph: &Graph) -> Result<Graph, IrError> {
+    let mut blocked = Blocked(BTreeMap::new());
+    rewrite(graph, &mut |b, node, x| blocked.node(b, node, x))
+}
+
+/// A value in blocks, its channels, and the rank of the same in rows: 4, or 2 for a single pixel.
+type Made = (ValueId, usize, usize);
+
+/// For values of the new graph in rows, the same in blocks.
+struct Blocked(BTreeMap<ValueId, ValueId>);
+
+/// Fewer filters than this leave most of a block empty.
+const FEWEST_FILTERS: usize = 8;
+/// Images have this many channels at most: the first convolution reads them in rows.
+const MOST_ROWS: usize = 4;
+
+impl Blocked {
+    fn node(
+        &mut self,
+        b: &mut Builder,
+        node: &Node,
+        x: &[ValueId],
+    ) -> Result<Option<Vec<ValueId>>, IrError> {
+        let made = match &node.op {
+            Op::Prim(Prim::Convolution(dims, DType::F32)) => self.convolution(b, dims, x)?,
+            Op::Prim(Prim::ReduceWindow { kind: ReduceKind::Max, window }) => {
+                self.pool(b, window, false, x)?
+            }
+            Op::Prim(prim @ Prim::Reduce { .. }) => {
+                let channels = x.first().and_then(|&x| channels(b, x));
+                self.reduce(b, prim, x)?.zip(channels).map(|(y, c)| (y, c, 2))
+            }
+            Op::Prim(Prim::Reshape) => return self.reshape(b, node, x),
+            Op::Prim(Prim::Concat { axis: 1 }) => self.concat(b, x)?,
+            Op::Prim(
+                Prim::Unary(_)
+                | Prim::Binary(_)
+                | Prim::Compare(_)
+                | Prim::Select
+                | Prim::Cast { .. },
+            ) => self.elementwise(b, node, x)?,
+            Op::Prim(_) => None,
+            Op::Composite(composite) => match composite.downcast_ref::<AveragePool>() {
+                Some(pool)
+                    if !pool.count_padding
+                        || pool.padding_low.iter().chain(&pool.padding_high).all(|&p| p == 0) =>
+                {
+                    let ends = pool.padding_high.iter().zip(&pool.overhang).map(|(p, o)| p + o);
+                    let window = Window {
+                        size: pool.size.clone(),
+                        strides: pool.strides.clone(),
+                        dilation: pool.dilation.clone(),
+                        padding: pool.padding_low.iter().copied().zip(ends).collect(),
+                    };
+                    self.pool(b, &window, true, x)?
+                }
+                None if matches!(composite.name(), "gelu" | "silu") => {
+                    self.elementwise(b, node, x)?
+                }
+                Some(_) | None => None,
+            },
+        };
+        let Some((y, channels, rank)) = made else { return Ok(None) };
+        let mut rows = b.composite(FromBlocked { channels }, &[y])?;
+        if rank == 2 {
+            rows = b.squeeze(rows, &[2, 3])?;
+        }
+        self.0.insert(rows, y);
+        Ok(Some(vec![rows]))
+    }
+
+    /// `[n, c]` from or to `[n, c, 1, 1]`: the same in blocks.
+    fn reshape(
+        &mut self,
+        b: &mut Builder,
+        node: &Node,
+        x: &[ValueId],
+    ) -> Result<Option<Vec<ValueId>>, IrError> {
+        let Some(&blocked) = x.first().and_then(|x| self.0.get(x)) else { return Ok(None) };
+        let y = b.node(node.op.clone(), x, Vec::new())?;
+        let (from, to) = (b.dims(x[0]), b.dims(y[0]));
+        let one_pixel = |dims: &[Dim]| {
+            matches!(dims.len(), 2 | 4) && dims[2..].iter().all(|d| *d == Dim::Fixed(1))
+        };
+        if one_pixel(&from) && one_pixel(&to) && from[..2] == to[..2] {
+            self.0.insert(y[0], blocked);
+        }
+        Ok(Some(y))
+    }
+
+    /// `x` in blocks, made now if it is not there.
+    fn of(&mut self, b: &mut Builder, x: ValueId) -> Result<ValueId, IrError> {
+        if let Some(&found) = self.0.get(&x) {
+            return Ok(found);
+        }
+        let made = b.composite(ToBlocked {}, &[x])?;
+        self.0.insert(x, made);
+        Ok(made)
+    }
+
+    fn convolution(
+        &mut self,
+        b: &mut Builder,
+        dims: &ConvolutionDims,
+        x: &[ValueId],
+    ) -> Result<Option<Made>, IrError> {
+        let &[x, w] = x else { return Ok(None) };
+        let Some(weights) = b.graph().constant(w).filter(|_| b.rank(x) == 4) else {
+            return Ok(None);
+        };
+        let &[filters, per_group, ..] = weights.shape() else { return Ok(None) };
+        let own = weights.shape().len() == 4
+            && weights.dtype() == DType::F32
+            && b.dtype(x) == DType::F32
+            && dims.input_dilation == [1, 1];
+        let Some(channels) = b.ty(x).shape.get(1).and_then(Dim::fixed) else { return Ok(None) };
+        let depthwise =
+            dims.groups == channels && filters == channels && channels >= FEWEST_FILTERS;
+        let is_blocked = self.0.contains_key(&x);
+        let rows = !is_blocked && channels <= MOST_ROWS && !depthwise;
+        let dense = dims.groups == 1
+            && dims.strides[..].iter().all(|&s| s <= 2)
+            && filters >= FEWEST_FILTERS
+            && (rows || channels >= FEWEST_FILTERS);
+        if !own || per_group == 0 || !(depthwise || dense) {
+            return Ok(None);
+        }
+        let operand = if rows { x } else { self.of(b, x)? };
+        let composite = BlockedConvolution {
+            strides: dims.strides.clone(),
+            padding_low: dims.padding.iter().map(|p| p.0).collect(),
+            padding_high: dims.padding.iter().map(|p| p.1).collect(),
+            dilation: dims.dilation.clone(),
+            groups: dims.groups,
+            rows,
+        };
+        Ok(Some((b.composite(composite, &[operand, w])?, filters, 4)))
+    }
+
+    fn pool(
+        &mut self,
+        b: &mut Builder,
+        window: &Window,
+        mean: bool,
+        x: &[ValueId],
+    ) -> Result<Option<Made>, IrError> {
+        let &[x] = x else { return Ok(None) };
+        let (Some(&blocked), Some(channels), 4) = (self.0.get(&x), channels(b, x), b.rank(x))
+        else {
+            return Ok(None);
+        };
+        // Every window must cover an element.
+        let covers = window.size.len() == 2
+            && (0..2).all(|i| {
+                let reach = ((window.size[i].max(1) - 1) * window.dilation[i]) as i64;
+                let (low, high) = window.padding[i];
+                (0..=reach).contains(&low) && (0..=reach).contains(&high)
+            });
+        if !covers || b.dtype(x) != DType::F32 {
+            return Ok(None);
+        }
+        let pool = BlockedPool {
+            size: window.size.clone(),
+            strides: window.strides.clone(),
+            dilation: window.dilation.clone(),
+            padding_low: window.padding.iter().map(|p| p.0).collect(),
+            padding_high: window.padding.iter().map(|p| p.1).collect(),
+            mean,
+        };
+        Ok(Some((b.composite(pool, &[blocked])?, channels, 4)))
+    }
+
+    /// A reduction over the whole image: one pixel is left, and stands for the result `[n, c]` too.
+    fn reduce(
+        &mut self,
+        b: &mut Builder,
+        prim: &Prim,
+        x: &[ValueId],
+    ) -> Result<Option<ValueId>, IrError> {
+        let (Prim::Reduce { axes, .. }, &[x]) = (prim, x) else { return Ok(None) };
+        let Some(&blocked) = self.0.get(&x).filter(|_| axes[..] == [2, 3] && b.rank(x) == 4) else {
+            return Ok(None);
+        };
+        let y = b.prim(prim.clone(), &[blocked])?;
+        Ok(Some(b.unsqueeze(y, &[2, 3])?))
+    }
+
+    /// A concatenation of channels that begin and end with blocks.
+    fn concat(&mut self, b: &mut Builder, x: &[ValueId]) -> Result<Option<Made>, IrError> {
+        let mut parts = Vec::new();
+        let mut total = 0;
+        for &x in x {
+            let (Some(&blocked), Some(channels), 4) = (self.0.get(&x), channels(b, x), b.rank(x))
+            else {
+                return Ok(None);
+            };
+            if total % BLOCK != 0 {
+                return Ok(None);
+            }
+            parts.push(blocked);
+            total += channels;
+        }
+        if parts.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some((b.concat(&parts, 1)?, total, 4)))
+    }
+
+    /// An elementwise operator, when an operand is in blocks already and the others can be.
+    fn elementwise(
+        &mut self,
+        b: &mut Builder,
+        node: &Node,
+        x: &[ValueId],
+    ) -> Result<Option<Made>, IrError> {
+        let Some(&model) = x.iter().find(|x| self.0.contains_key(x)) else { return Ok(None) };
+        let Some(channels) = channels(b, model) else { return Ok(None) };
+        let rank = b.rank(model);
+        let whole = x
+            .iter()
+            .filter(|x| self.0.contains_key(x))
+            .map(|&x| b.dims(x))
+            .max_by_key(|dims| dims.iter().filter(|d| **d != Dim::Fixed(1)).count())
+            .unwrap_or_default();
+        let mut operands = Vec::new();
+        for &v in x {
+            let shape = b.ty(v).shape.clone();
+            let operand = if let Some(&found) = self.0.get(&v) {
+                // Its channels must be the result's, not one for all.
+                if shape.len() != rank || shape[1] != Dim::Fixed(channels) {
+                    return Ok(None);
+                }
+                found
+            } else if let Some(constant) = b.graph().constant(v).cloned() {
+                match constant_in_blocks(&constant, channels, rank)? {
+                    Some(tensor) => b.constant(tensor),
+                    None => return Ok(None),
+                }
+            } else if rank == 4 && shape == whole.as_slice() && b.dtype(v) == DType::F32 {
+                self.of(b, v)?
+            } else {
+                return Ok(None);
+            };
+            operands.push(operand);
+        }
+        let y = b.node(node.op.clone(), &operands, Vec::new())?;
+        Ok(y.first().map(|&y| (y, channels, rank)))
+    }
+}
+
+/// The channels of an image or of single pixels, when they are a number.
+fn channels(b: &Builder, x: ValueId) -> Option<usize> {
+    let dims = b.dims(x);
+    if matches!(dims.len(), 2 | 4) { dims[1].fixed() } else { None }
+}
+
+/// A constant that broadcasts to values of `rank` dims with `channels` channels, as one that broadcasts to the same
+/// in blocks.
+fn constant_in_blocks(
+    constant: &Tensor,
+    channels: usize,
+    rank: usize,
+) -> Result<Option<Tensor>, IrError> {
+    if constant.len() == 1 {
+        return Ok(Some(constant.reshaped(Vec::<usize>::new())?));
+    }
+    // Missing dims in front are 1; behind the channels of single pixels there are none.
+    let mut shape = constant.shape().to_vec();
+    if shape.len() > rank || !constant.dtype().is_float() {
+        return Ok(None);
+    }
+    while shape.len() < rank {
+        shape.insert(0, 1);
+    }
+    shape.resize(4, 1);
+    if shape[1] != channels {
+        return Ok(None);
+    }
+    let op = Op::Composite(std::sync::Arc::new(ToBlocked {}));
+    Ok(evaluate_node(&op, &[], &[constant.reshaped(shape)?])?.into_iter().next())
+}

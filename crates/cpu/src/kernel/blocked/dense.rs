@@ -1,0 +1,590 @@
+//! Convolutions with many input channels a filter, on blocks.
+//!
+//! A task is a strip of output lines by some filters. Where the input is padded (or stands in rows of channels, as the first
+//! layer's), the strip's rows are first copied with their padding into the thread's scratch, a run of input channels at a
+//! time that fits the second-level cache; else the tiles read the input where it is. Taps that see only padding are left out.
+
+#![allow(unsafe_op_in_unsafe_fn, reason = "the memory contract is stated at `Work::strip`")]
+
+use super::tile::{Reach, Target, Tile, Tiles};
+use super::{BLOCK, blocks};
+use crate::detect::{Caches, Simd};
+use crate::kernel::conv::ConvShape;
+use crate::kernel::gemm::Epilogue;
+use crate::kernel::gemm::pack::Aligned;
+use crate::kernel::{Scratch, SharedMut};
+use crate::pool::Pool;
+
+/// Channels of a block of a staged input that stands in rows of channels: images have up to four.
+const FEW: usize = 4;
+
+/// Weights as the tiles read them: for each tile of filters, for each block of channels and tap, the filters of
+/// each channel.
+#[derive(Clone, Debug)]
+pub struct DenseWeights {
+    data: Aligned,
+    simd: Simd,
+    /// Channels a block.
+    block: usize,
+    filters: usize,
+    channels: usize,
+    taps: usize,
+}
+
+impl DenseWeights {
+    /// Packs `filters × channels × kernel` weights, which `read` gives in runs of elements, so that those of a file are never
+    /// copied whole; `rows` says that the input will stand in rows of channels.
+    pub fn new(
+        simd: Simd,
+        shape: &ConvShape,
+        rows: bool,
+        read: &dyn Fn(std::ops::Range<usize>, &mut [f32]),
+    ) -> DenseWeights {
+        let simd = simd.at_most();
+        let block = if rows { FEW } else { BLOCK };
+        let (filters, channels, taps) = (shape.filters, shape.channels, shape.taps());
+        let own = channels * taps;
+        let depth = channels.div_ceil(block) * taps * block;
+        let mut data = Aligned::zeros(blocks(filters) * BLOCK * depth);
+        let most = Tiles::of(simd).blocks;
+        let mut rows_read = vec![0.0f32; own * filters.min(most * BLOCK)];
+        let mut first = 0;
+        while first < blocks(filters) {
+            let count = most.min(blocks(filters) - first);
+            let range = first * BLOCK..filters.min((first + count) * BLOCK);
+            let rows_read = &mut rows_read[..range.len() * own];
+            read(range.start * own..range.end * own, rows_read);
+            // SAFETY: tiles before this one have `first` blocks of `depth` each, this one `count`.
+            let tile = unsafe {
+                std::slice::from_raw_parts_mut(
+                    data.as_mut_ptr().add(first * BLOCK * depth),
+                    count * BLOCK * depth,
+                )
+            };
+            for (i, weight) in (0..own).map(|i| (i, (i / taps, i % taps))) {
+                let (c, t) = weight;
+                let step = ((c / block) * taps + t) * block + c % block;
+                let to = &mut tile[step * count * BLOCK..][..range.len()];
+                for (f, x) in to.iter_mut().enumerate() {
+                    *x = rows_read[f * own + i];
+                }
+            }
+            first += count;
+        }
+        DenseWeights { data, simd, block, filters, channels, taps }
+    }
+
+    /// Elements of one filter's part.
+    fn depth(&self) -> usize {
+        self.channels.div_ceil(self.block) * self.taps * self.block
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.data.len() * 4
+    }
+}
+
+/// A prepared convolution of one group and two spatial axes.
+#[derive(Clone, Debug)]
+pub struct Dense {
+    shape: ConvShape,
+    simd: Simd,
+    threads: usize,
+    /// The input stands in rows of channels.
+    rows: bool,
+    /// The strip's input rows are copied before they are read.
+    staged: bool,
+    /// All pixels are one run.
+    linear: bool,
+    /// Output lines of an image and their length; all pixels are one run where nothing tells rows apart.
+    lines: usize,
+    width: usize,
+    pixels: usize,
+    /// Lines of a strip.
+    strip: usize,
+    /// Tiles of filters that a task takes.
+    filter_tiles: usize,
+    /// Blocks of input channels done at a time.
+    chunk: usize,
+    /// Rows and columns of a staged strip.
+    stage_rows: usize,
+    stage_columns: usize,
+}
+
+impl Dense {
+    /// Whether a convolution can run here: one group, two spatial axes, steps of one or two pixels.
+    pub fn does(shape: &ConvShape, rows: bool) -> bool {
+        shape.groups == 1
+            && shape.input_step == [1; 3]
+            && (shape.input[0], shape.kernel[0]) == (1, 1)
+            && (shape.pads_begin[0], shape.pads_end[0]) == (0, 0)
+            && Tiles::has_step(shape.stride[2] * if rows { FEW } else { BLOCK })
+            && (!rows || shape.channels <= FEW)
+            && shape.channels > 0
+    }
+
+    /// Prepares a convolution for pools of up to `threads` threads.
+    ///
+    /// # Panics
+    /// When it is none that [`Dense::does`].
+    pub fn new(simd: Simd, threads: usize, shape: &ConvShape, rows: bool) -> Dense {
+        assert!(Self::does(shape, rows), "a convolution for another kernel");
+        let (simd, threads) = (simd.at_most(), threads.max(1));
+        let [_, height, width] = shape.output();
+        let staged = rows || shape.is_padded();
+        let block = if rows { FEW } else { BLOCK };
+        let pixels = height * width;
+        let tiles = Tiles::of(simd);
+        // Without rows to tell apart, lines are as long as a few tiles.
+        let linear = !staged && shape.taps() == 1 && shape.stride[1..] == [1, 1];
+        let (lines, width) = if linear {
+            let line = 8 * tiles.pixels;
+            (pixels.div_ceil(line), line.min(pixels))
+        } else {
+            (height, width)
+        };
+        let (_, l2) = Caches::detect_once().for_blocking();
+        let budget = l2 * 3 / 8 / 4;
+        let input_blocks = shape.channels.div_ceil(block);
+        let tile_filters = tiles.blocks * BLOCK;
+        let tile_count = blocks(shape.filters).div_ceil(tiles.blocks);
+
+        // Bytes that a strip of `n` lines reads of one block of channels.
+        let stage_columns = (width.max(1) - 1) * shape.stride[2] + shape.window(2);
+        let rows_of = |n: usize| (n - 1) * shape.stride[1] + shape.window(1).min(shape.input[1]);
+        let strip_len = |n: usize| {
+            if linear { n * width * block } else { rows_of(n) * stage_columns * block }
+        };
+        let whole = strip_len(lines.max(1)) * input_blocks;
+        // As few strips as the cache allows; then as many tasks as keep the threads busy, by cutting what is cheaper
+        // to read again: strips read all weights again, parts of the filters all of the strip.
+        let mut strips = whole.div_ceil(budget).clamp(1, lines.max(1));
+        let weights = tile_count * tile_filters * input_blocks * block * shape.taps();
+        let mut parts = 1;
+        let wanted = if threads == 1 { 1 } else { 4 * threads };
+        while shape.batch * strips * parts < wanted {
+            let more_strips = strips < lines;
+            let more_parts = parts < tile_count;
+            let strips_cost = strips * weights;
+            let parts_cost = parts * whole;
+            if more_strips && (strips_cost <= parts_cost || !more_parts) {
+                strips += 1;
+            } else if more_parts {
+                parts += 1;
+            } else {
+                break;
+            }
+        }
+        let strip = lines.max(1).div_ceil(strips);
+        let filter_tiles = tile_count.div_ceil(parts);
+        // Input channels at a time: a tile's weights and the strip both fit.
+        let per_block = (tile_filters * block * shape.taps()).max(strip_len(strip));
+        let chunk = if strip_len(strip) * input_blocks <= budget
+            && tile_filters * block * shape.taps() * input_blocks <= budget
+        {
+            input_blocks
+        } else if staged || tile_filters * block * shape.taps() * input_blocks > budget {
+            (budget / per_block.max(1)).clamp(1, input_blocks)
+        } else {
+            input_blocks
+        };
+        let stage_rows = if staged { rows_of(strip) } else { 0 };
+        Dense {
+            shape: *shape,
+            simd,
+            threads,
+            rows,
+            staged,
+            linear,
+            lines,
+            width,
+            pixels,
+            strip,
+            filter_tiles,
+            chunk,
+            stage_rows,
+            stage_columns,
+        }
+    }
+
+    fn block(&self) -> usize {
+        if self.rows { FEW } else { BLOCK }
+    }
+
+    fn per_thread(&self) -> usize {
+        self.stage_rows * self.stage_columns * self.block() * self.chunk
+    }
+
+    /// Scratch elements a run needs.
+    pub fn scratch_len(&self) -> usize {
+        Scratch::len(self.per_thread(), self.threads)
+    }
+
+    /// What was chosen, for `explain`.
+    pub fn describe(&self) -> String {
+        format!(
+            "{} lines × {} tiles of filters a task, {} channels at a time",
+            self.strip,
+            self.filter_tiles,
+            (self.chunk * self.block()).min(self.shape.channels)
+        )
+    }
+
+    /// Computes the convolution. The epilogue's `column_bias` is one value a filter, padded to whole blocks; its `residual` is
+    /// laid out as the output; `row_bias` is not used.
+    ///
+    /// # Panics
+    /// When a slice is shorter than the shape says, the weights are another convolution's, or the pool has more
+    /// threads than prepared for.
+    pub fn run(
+        &self,
+        weights: &DenseWeights,
+        input: &[f32],
+        output: &mut [f32],
+        epilogue: &Epilogue<'_>,
+        scratch: &mut [f32],
+        pool: &Pool,
+    ) {
+        let s = &self.shape;
+        let block = self.block();
+        let same = (weights.simd, weights.block) == (self.simd, block)
+            && (weights.filters, weights.channels, weights.taps)
+                == (s.filters, s.channels, s.taps());
+        assert!(same, "weights of another convolution");
+        let channels = if self.rows { s.channels } else { blocks(s.channels) * BLOCK };
+        let (image, result) =
+            (channels * s.input_pixels(), blocks(s.filters) * BLOCK * self.pixels);
+        assert!(input.len() >= s.batch * image, "input shorter than its shape");
+        assert!(output.len() >= s.batch * result, "output shorter than its shape");
+        assert!(
+            epilogue.column_bias.is_none_or(|b| b.len() >= blocks(s.filters) * BLOCK),
+            "bias shorter than the blocks of filters"
+        );
+        assert!(
+            epilogue.residual.is_none_or(|r| r.len() >= s.batch * result),
+            "residual shorter than the output"
+        );
+        assert!(pool.threads() <= self.threads, "prepared for {} threads", self.threads);
+        if result == 0 || s.batch == 0 {
+            return;
+        }
+        let scratch = Scratch::split(scratch, self.per_thread(), self.threads);
+        let tile_count = blocks(s.filters).div_ceil(Tiles::of(self.simd).blocks);
+        let (strips, parts) =
+            (self.lines.div_ceil(self.strip), tile_count.div_ceil(self.filter_tiles));
+        let out = SharedMut::new(output);
+        pool.parallel_for(s.batch * strips * parts, |task, thread| {
+            let (index, strip, part) =
+                (task / (strips * parts), task / parts % strips, task % parts);
+            let lines = strip * self.strip..((strip + 1) * self.strip).min(self.lines);
+            let tiles = part * self.filter_tiles..((part + 1) * self.filter_tiles).min(tile_count);
+            let work = Work {
+                conv: self,
+                weights,
+                x: &input[index * image..(index + 1) * image],
+                // SAFETY: images are within the slice (checked above); a task writes its own lines and filters.
+                y: unsafe { out.get().add(index * result) },
+                epilogue: Epilogue {
+                    residual: epilogue.residual.map(|r| &r[index * result..(index + 1) * result]),
+                    ..*epilogue
+                },
+                stage: scratch.part(thread),
+            };
+            // SAFETY: slices were checked above, and the scratch part is this thread's.
+            unsafe { work.strip(lines, tiles) };
+        });
+    }
+
+    /// The rows and columns of the kernel that some pixel of output line `line` sees within the input.
+    fn taps(&self, line: usize, mut found: impl FnMut(usize, usize)) {
+        let s = &self.shape;
+        for kh in 0..s.kernel[1] {
+            let row = (line * s.stride[1] + kh * s.dilation[1]) as isize - s.pads_begin[1];
+            if self.staged && !(0..s.input[1] as isize).contains(&row) {
+                continue;
+            }
+            for kw in 0..s.kernel[2] {
+                let first = (kw * s.dilation[2]) as isize - s.pads_begin[2];
+                let last = first + ((self.width - 1) * s.stride[2]) as isize;
+                if self.staged && (last < 0 || first >= s.input[2] as isize) {
+                    continue;
+                }
+                found(kh, kw);
+            }
+        }
+    }
+}
+
+/// Taps of the largest kernel that is kept on the stack.
+const MOST_TAPS: usize = 128;
+
+/// One task.
+struct Work<'a> {
+    conv: &'a Dense,
+    weights: &'a DenseWeights,
+    x: &'a [f32],
+    y: *mut f32,
+    epilogue: Epilogue<'a>,
+    stage: *mut f32,
+}
+
+impl Work<'_> {
+    /// Output lines `lines` of the filters of `tiles`.
+    ///
+    /// # Safety
+    /// The result holds an image, the stage what [`Dense::scratch_len`] asks for, and nobody else writes either's part.
+    unsafe fn strip(&self, lines: std::ops::Range<usize>, tiles: std::ops::Range<usize>) {
+        let c = self.conv;
+        let s = &c.shape;
+        let table = Tiles::of(c.simd);
+        let block = c.block();
+        let step = s.stride[2] * block;
+        let input_blocks = s.channels.div_ceil(block);
+        let depth = self.weights.depth();
+        let taps_total = s.taps();
+        // In the input: columns and rows as they are. In the stage: those of the strip with their padding.
+        let (row, plane, first_row) = if c.staged {
+            let first = (lines.start * s.stride[1]) as isize - s.pads_begin[1];
+            (c.stage_columns * block, c.stage_rows * c.stage_columns * block, first)
+        } else {
+            (s.input[2] * block, s.input_pixels() * block, 0)
+        };
+        // Taps above the input in the whole strip are not staged.
+        let first_row = first_row.max(0) as usize;
+        let mut few = [(0, 0); MOST_TAPS];
+        let mut many = Vec::new();
+        let mut chunk = 0;
+        while chunk < input_blocks {
+            let until = (chunk + c.chunk).min(input_blocks);
+            if c.staged {
+                self.fill(lines.clone(), first_row, chunk..until);
+            }
+            for tile in tiles.clone() {
+                let first = tile * table.blocks;
+                let count = table.blocks.min(blocks(s.filters) - first);
+                let mut target = Target {
+                    y: self.y,
+                    y_block: c.pixels * BLOCK,
+                    accumulate: chunk > 0,
+                    finish: until == input_blocks,
+                    bias: self
+                        .epilogue
+                        .column_bias
+                        .map_or(std::ptr::null(), |b| b[first * BLOCK..].as_ptr()),
+                    residual: std::ptr::null(),
+                    activation: self.epilogue.activation,
+                    simd: c.simd,
+                };
+                let w_block = taps_total * block * count * BLOCK;
+                let w = self.weights.data.as_ptr().add(first * BLOCK * depth + chunk * w_block);
+                for line in lines.clone() {
+                    let mut n = 0;
+                    c.taps(line, |kh, kw| {
+                        let down = if c.staged {
+                            // Rows of the stage begin at `first_row`, wherever the line's own window begins.
+                            (line * s.stride[1] + kh * s.dilation[1])
+                                .wrapping_sub(s.pads_begin[1] as usize)
+                                .wrapping_sub(first_row)
+                        } else {
+                            kh * s.dilation[1]
+                        };
+                        let x = down * row + kw * s.dilation[2] * block;
+                        let tap = (x, (kh * s.kernel[2] + kw) * block * count * BLOCK);
+                        if n < MOST_TAPS && many.is_empty() {
+                            few[n] = tap;
+                        } else {
+                            if many.is_empty() {
+                                many.extend_from_slice(&few[..n]);
+                            }
+                            many.push(tap);
+                        }
+                        n += 1;
+                    });
+                    let reach = Reach {
+                        blocks: until - chunk,
+                        last: block.min(s.channels - (until - 1) * block),
+                        block,
+                        x_block: plane,
+                        w_block,
+                        taps: if many.is_empty() { &few[..n] } else { &many },
+                    };
+                    let x = if c.staged {
+                        self.stage.cast_const()
+                    } else if c.linear {
+                        self.x.as_ptr().add(line * c.width * block + chunk * plane)
+                    } else {
+                        self.x.as_ptr().add(line * s.stride[1] * row + chunk * plane)
+                    };
+                    let start = line * c.width;
+                    let width = c.width.min(c.pixels - start);
+                    let mut pixel = 0;
+                    for pixels in table.split(width) {
+                        let at = first * c.pixels * BLOCK + (start + pixel) * BLOCK;
+                        target.y = self.y.add(at);
+                        if let Some(residual) = self.epilogue.residual {
+                            target.residual = residual.as_ptr().add(at);
+                        }
+                        let run: Tile = table.get(step, pixels, count);
+                        run(&reach, x.add(pixel * step), w, &target);
+                        pixel += pixels;
+                    }
+                    many.clear();
+                }
+            }
+            chunk = until;
+        }
+    }
+
+    /// Copies the rows of the input that `lines` see, with the padding at their ends, for blocks `chunk` of channels.
+    ///
+    /// # Safety
+    /// As [`Work::strip`].
+    unsafe fn fill(
+        &self,
+        lines: std::ops::Range<usize>,
+        first_row: usize,
+        chunk: std::ops::Range<usize>,
+    ) {
+        let c = self.conv;
+        let s = &c.shape;
+        let block = c.block();
+        let last = ((lines.end - 1) * s.stride[1] + s.window(1)) as isize - s.pads_begin[1];
+        let rows = first_row..(last.max(0) as usize).min(s.input[1]);
+        // Columns of the stage before the input, of the input, and behind it.
+        let left = s.pads_begin[2].clamp(0, c.stage_columns as isize) as usize;
+        let skipped = (-s.pads_begin[2]).max(0) as usize;
+        let own = s.input[2].saturating_sub(skipped).min(c.stage_columns - left);
+        let right = c.stage_columns - left - own;
+        for b in chunk.clone() {
+            let plane = self.stage.add((b - chunk.start) * c.stage_rows * c.stage_columns * block);
+            let lanes = block.min(s.channels - b * block);
+            for row in rows.clone() {
+                let to = plane.add((row - first_row) * c.stage_columns * block);
+                std::ptr::write_bytes(to, 0, left * block);
+                std::ptr::write_bytes(to.add((left + own) * block), 0, right * block);
+                let to = to.add(left * block);
+                if c.rows {
+                    for lane in 0..lanes {
+                        let channel = (b * block + lane) * s.input_pixels();
+                        let from = &self.x[channel + row * s.input[2] + skipped..][..own];
+                        for (i, &x) in from.iter().enumerate() {
+                            *to.add(i * block + lane) = x;
+                        }
+                    }
+                } else {
+                    let from = ((b * s.input[1] + row) * s.input[2] + skipped) * block;
+                    let from = &self.x[from..][..own * block];
+                    std::ptr::copy_nonoverlapping(from.as_ptr(), to, own * block);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::activation::Activation;
+    use crate::kernel::blocked::{from_blocked, to_blocked};
+    use crate::kernel::conv::reference;
+    use crate::kernel::testing::{Random, assert_close};
+
+    fn compare(simd: Simd, random: &mut Random, shape: &ConvShape, rows: bool) {
+        let threads = 1 + random.below(2);
+        let pool = Pool::new(threads);
+        let pixels = shape.output_pixels();
+        let input = random.floats(shape.batch * shape.channels * shape.input_pixels());
+        let weights = random.floats(shape.weights_len());
+        let residual = random.floats(shape.batch * shape.filters * pixels);
+        let bias = random.floats(shape.filters);
+        let (with_bias, with_residual) = (random.below(2) == 1, random.below(2) == 1);
+        let activation =
+            [Activation::None, Activation::Relu, Activation::HardSwish][random.below(3)];
+        let mut want = vec![f32::NAN; residual.len()];
+        let epilogue = Epilogue {
+            row_bias: with_bias.then_some(&bias[..]),
+            column_bias: None,
+            residual: with_residual.then_some(&residual[..]),
+            activation,
+        };
+        reference(shape, &input, &weights, &mut want, &epilogue);
+
+        let side = |channels: usize, pixels: usize, x: &[f32]| {
+            let mut out = vec![f32::NAN; shape.batch * blocks(channels) * BLOCK * pixels];
+            to_blocked((shape.batch, channels, pixels), x, &mut out, &pool);
+            out
+        };
+        let mut padded_bias = bias.clone();
+        padded_bias.resize(blocks(shape.filters) * BLOCK, 0.0);
+        let blocked_residual = side(shape.filters, pixels, &residual);
+        let epilogue = Epilogue {
+            row_bias: None,
+            column_bias: with_bias.then_some(&padded_bias[..]),
+            residual: with_residual.then_some(&blocked_residual[..]),
+            activation,
+        };
+        let conv = Dense::new(simd, threads, shape, rows);
+        let packed = DenseWeights::new(simd, shape, rows, &|run, out| {
+            out.copy_from_slice(&weights[run]);
+        });
+        let x = if rows { input } else { side(shape.channels, shape.input_pixels(), &input) };
+        let mut out = vec![f32::NAN; blocked_residual.len()];
+        let mut scratch = vec![f32::NAN; conv.scratch_len()];
+        conv.run(&packed, &x, &mut out, &epilogue, &mut scratch, &pool);
+        let mut got = vec![f32::NAN; want.len()];
+        from_blocked((shape.batch, shape.filters, pixels), &out, &mut got, &pool);
+        let k = shape.channels * shape.taps();
+        let tolerance = 1e-5 * (k as f32).sqrt().max(1.0);
+        assert_close(&got, &want, tolerance, &format!("{simd:?} {rows} {shape:?}"));
+    }
+
+    #[test]
+    fn random_shapes_match_the_reference() {
+        let mut random = Random::new(0xB10C);
+        for simd in Simd::available() {
+            let mut done = 0;
+            while done < 60 {
+                let rows = random.below(4) == 0;
+                let channels = 1 + random.below(if rows { 4 } else { 67 });
+                let filters = 1 + random.below(67);
+                let mut axis = |low: usize, range: usize| {
+                    (0..2).map(|_| low + random.below(range)).collect::<Vec<_>>()
+                };
+                let (input, kernel) = (axis(1, 33), axis(1, 5));
+                let (stride, dilation) = (axis(1, 2), axis(1, 3));
+                let pads: Vec<isize> = axis(0, 4).iter().map(|&p| p as isize - 1).collect();
+                let ends: Vec<isize> = axis(0, 4).iter().map(|&p| p as isize - 1).collect();
+                let sizes = (1 + random.below(2), channels, filters, 1);
+                let shape =
+                    ConvShape::new(sizes, &input, &kernel, &stride, &dilation, (&pads, &ends));
+                let Some(shape) = shape.filter(|s| Dense::does(s, rows)) else { continue };
+                compare(simd, &mut random, &shape, rows);
+                done += 1;
+            }
+        }
+    }
+
+    #[test]
+    fn layers_of_real_networks_match_the_reference() {
+        let mut random = Random::new(0xB10D);
+        let layer = |c, f, size: usize, k: usize, s: usize, d: usize| {
+            let p = ((k - 1) * d / 2) as isize;
+            let (pads, ends) = ([p, p], [p, p]);
+            ConvShape::new((1, c, f, 1), &[size, size], &[k, k], &[s, s], &[d, d], (&pads, &ends))
+        };
+        for simd in Simd::available() {
+            for (shape, rows) in [
+                (layer(3, 24, 37, 7, 2, 1), true),
+                (layer(64, 48, 14, 1, 1, 1), false),
+                (layer(40, 30, 7, 3, 1, 1), false),
+                (layer(64, 32, 14, 1, 2, 1), false),
+                (layer(300, 33, 9, 3, 1, 4), false),
+                (layer(48, 16, 28, 3, 1, 36), false),
+                (layer(20, 20, 20, 11, 1, 2), false),
+            ] {
+                compare(simd, &mut random, &shape.expect("a valid layer"), rows);
+            }
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! Depthwise convolution on blocks: every lane is a channel of its own, so each tap is one multiply-add of vectors.
+//!
+//! Pixels whose windows lie within the input run eight at a time with all taps; those at the edges one at a time with the taps
+//! that see the input. Nothing is copied first.
+#![allow(unsafe_op_in_unsafe_fn, reason = "the memory contract is stated at `Lines`")]
+
+use super::{BLOCK, blocks};
+use crate::detect::Simd;
+use crate::kernel::activation::activate_rows;
+use crate::kernel::conv::ConvShape;
+use crate::kernel::gemm::Epilogue;
+use crate::kernel::{SharedMut, split_evenly};
+use crate::pool::Pool;
+use crate::simd::{Task, Vector, dispatch};
+
+/// `channels × kernel` weights as the kernel reads them: for each block and tap, the channels' weights, 0 beyond the last.
+pub fn depthwise_weights(channels: usize, taps: usize, weights: &[f32]) -> Vec<f32> {
+    let mut packed = vec![0.0; blocks(channels) * taps * BLOCK];
+    for (i, &weight) in weights.iter().enumerate().take(channels * taps) {
+        let (channel, tap) = (i / taps, i % taps);
+        packed[(channel / BLOCK * taps + tap) * BLOCK + channel % BLOCK] = weight;
+    }
+    packed
+}
+
+/// A prepared convolution with one input channel and one filter a group, over two spatial axes.
+#[derive(Clone, Debug)]
+pub struct Depthwise {
+    shape: ConvShape,
+    simd: Simd,
+}
+
+impl Depthwise {
+    /// Whether a convolution can run here.
+    pub fn does(shape: &ConvShape) -> bool {
+        shape.groups == shape.channels
+            && shape.filters == shape.channels
+            && shape.input_step == [1; 3]
+            && (shape.input[0], shape.kernel[0]) == (1, 1)
+            && (shape.pads_begin[0], shape.pads_end[0]) == (0, 0)
+    }
+
+    /// Prepares a convolution.
+    ///
+    /// # Panics
+    /// When it is none that [`Depthwise::does`].
+    pub fn new(simd: Simd, shape: &ConvShape) -> Depthwise {
+        assert!(Self::does(shape), "a convolution for another kernel");
+        Depthwise { shape: *shape, simd: simd.at_most() }
+    }
+
+    /// Computes the convolution. The epilogue's `column_bias` is one value a channel, padded to whole blocks; its `residual` is
+    /// laid out as the output; `row_bias` is not used.
+    ///
+    /// # Panics
+    /// When a slice is shorter than the shape says.
+    pub fn run(
+        &self,
+        weights: &[f32],
+        input: &[f32],
+        output: &mut [f32],
+        epilogue: &Epilogue<'_>,
+        pool: &Pool,
+    ) {
+        let s = &self.shape;
+        let [_, height, width] = s.output();
+        let per_image = blocks(s.channels);
+        let planes = s.batch * per_image;
+        let (image, result) = (s.input_pixels() * BLOCK, height * width * BLOCK);
+        assert!(weights.len() >= per_image * s.taps() * BLOCK, "weights shorter than their shape");
+        assert!(input.len() >= planes * image, "input shorter than its shape");
+        assert!(output.len() >= planes * result, "output shorter than its shape");
+        assert!(
+            epilogue.column_bias.is_none_or(|b| b.len() >= per_image * BLOCK),
+            "bias shorter than the blocks of channels"
+        );
+        assert!(
+            epilogue.residual.is_none_or(|r| r.len() >= planes * result),
+            "residual shorter than the output"
+        );
+        let out = SharedMut::new(output);
+        let lines = planes * height;
+        // A task of some hundred thousand multiply-adds is some ten microseconds.
+        let parts = (lines * width * s.taps() * BLOCK / 200_000).clamp(1, 4 * pool.threads());
+        let unit = split_evenly(lines, parts, 1);
+        pool.parallel_for(lines.div_ceil(unit), |task, _| {
+            let mut line = task * unit;
+            let end = ((task + 1) * unit).min(lines);
+            while line < end {
+                let (plane, first) = (line / height, line % height);
+                let until = (first + end - line).min(height);
+                let block = plane % per_image;
+                let rows = Lines {
+                    shape: s,
+                    lines: first..until,
+                    width,
+                    x: &input[plane * image..][..image],
+                    weights: &weights[block * s.taps() * BLOCK..][..s.taps() * BLOCK],
+                    // SAFETY: the plane is within the output (checked above); a task writes its own lines.
+                    y: unsafe { out.get().add(plane * result) },
+                    residual: epilogue.residual.map(|r| &r[plane * result..][..result]),
+                    bias: epilogue.column_bias.map(|b| &b[block * BLOCK..][..BLOCK]),
+                    clamp: epilogue
+                        .activation
+                        .as_clamp()
+                        .unwrap_or((f32::NEG_INFINITY, f32::INFINITY)),
+                };
+                dispatch(self.simd, rows);
+                if epilogue.activation.as_clamp().is_none() {
+                    // SAFETY: the lines just written, still ours.
+                    unsafe {
+                        let start = out.get().add(plane * result + first * width * BLOCK);
+                        let n = (until - first) * width * BLOCK;
+                        activate_rows(self.simd, epilogue.activation, start, 1, n, 0);
+                    }
+                }
+                line += until - first;
+            }
+        });
+    }
+}
+
+/// Some output lines of one block of channels of one image.
+struct Lines<'a> {
+    shape: &'a ConvShape,
+    lines: std::ops::Range<usize>,
+    width: usize,
+    x: &'a [f32],
+    weights: &'a [f32],
+    /// The plane of the result: writable at these lines, and nobody else's.
+    y: *mut f32,
+    residual: Option<&'a [f32]>,
+    bias: Option<&'a [f32]>,
+    clamp: (f32, f32),
+}
+
+/// Kernel rows or columns that lie within the input for output position `o`.
+#[inline(always)]
+fn inside(s: &ConvShape, axis: usize, o: usize) -> (usize, usize) {
+    let start = (o * s.stride[axis]) as isize - s.pads_begin[axis];
+    let d = s.dilation[axis] as isize;
+    let first =
+        if start >= 0 { 0 } else { (-start).div_euclid(d) + isize::from((-start) % d != 0) };
+    let room = s.input[axis] as isize - start;
+    let last = if room <= 0 { 0 } else { (room - 1) / d + 1 };
+    let k = s.kernel[axis] as isize;
+    (first.min(k) as usize, last.clamp(0, k) as usize)
+}
+
+impl Task for Lines<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let s = self.shape;
+        // Output columns whose whole window lies within the input.
+        let low = (s.pads_begin[2].max(0) as usize).div_ceil(s.stride[2]).min(self.width);
+        let room = s.input[2] as isize + s.pads_begin[2] - s.window(2) as isize;
+        let high =
+            if room < 0 { low } else { (room as usize / s.stride[2] + 1).clamp(low, self.width) };
+        for line in self.lines.clone() {
+            let rows = inside(s, 1, line);
+            let mut lane = 0;
+            while lane < BLOCK {
+                // SAFETY: pixels between `low` and `high` see the input with all taps of their row, the others take
+                // only the taps that do; lanes are within the block.
+                unsafe {
+                    let mut o = 0;
+                    while o < self.width {
+                        if o < low || o >= high {
+                            self.pixels::<V, 1>(line, o, rows, inside(s, 2, o), lane);
+                            o += 1;
+                            continue;
+                        }
+                        let all = (0, s.kernel[2]);
+                        match high - o {
+                            8.. => {
+                                self.pixels::<V, 8>(line, o, rows, all, lane);
+                                o += 8;
+                            }
+                            4..8 => {
+                                self.pixels::<V, 4>(line, o, rows, all, lane);
+                                o += 4;
+                            }
+                            _ => {
+                                self.pixels::<V, 1>(line, o, rows, all, lane);
+                                o += 1;
+                            }
+                        }
+                    }
+                }
+                lane += V::LANES;
+            }
+        }
+    }
+}
+
+impl Lines<'_> {
+    /// `P` pixels from column `o` of a line, with kernel rows and columns from the first to before the last of each pair.
+    #[inline(always)]
+    unsafe fn pixels<V: Vector, const P: usize>(
+        &self,
+        line: usize,
+        o: usize,
+        rows: (usize, usize),
+        columns: (usize, usize),
+        lane: usize,
+    ) {
+        let s = self.shape;
+        let step = s.stride[2] * BLOCK;
+        let mut acc = [V::zero(); P];
+        for kh in rows.0..rows.1 {
+            let row = (line * s.stride[1] + kh * s.dilation[1]) as isize - s.pads_begin[1];
+            for kw in columns.0..columns.1 {
+                let column = (o * s.stride[2] + kw * s.dilation[2]) as isize - s.pads_begin[2];
+                let at = (row as usize * s.input[2] + column as usize) * BLOCK + lane;
+                let x = self.x.as_ptr().add(at);
+                let w = V::load(self.weights.as_ptr().add((kh * s.kernel[2] + kw) * BLOCK + lane));
+                for (p, sum) in acc.iter_mut().enumerate() {
+                    *sum = V::load(x.add(p * step)).fma(w, *sum);
+                }
+            }
+        }
+        let (low, high) = (V::splat(self.clamp.0), V::splat(self.clamp.1));
+        let bias = match self.bias {
+            Some(bias) => V::load(bias.as_ptr().add(lane)),
+            None => V::zero(),
+        };
+        for (p, sum) in acc.iter().enumerate() {
+            let at = (line * self.width + o + p) * BLOCK + lane;
+            let mut y = sum.add(bias);
+            if let Some(residual) = self.residual {
+                y = y.add(V::load(residual.as_ptr().add(at)));
+            }
+            y.clamp(low, high).store(self.y.add(at));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::activation::Activation;
+    use crate::kernel::blocked::{from_blocked, to_blocked};
+    use crate::kernel::conv::reference;
+    use crate::kernel::testing::{Random, assert_close};
+
+    #[test]
+    fn random_shapes_match_the_reference() {
+        let mut random = Random::new(0xD3);
+        for simd in Simd::available() {
+            let mut done = 0;
+            while done < 150 {
+                let channels = 1 + random.below(40);
+                let mut axis = |low: usize, range: usize| {
+                    (0..2).map(|_| low + random.below(range)).collect::<Vec<_>>()
+                };
+                let (input, kernel) = (axis(1, 30), axis(1, 6));
+                let (stride, dilation) = (axis(1, 3), axis(1, 3));
+                let pads: Vec<isize> = axis(0, 5).iter().map(|&p| p as isize - 1).collect();
+                let ends: Vec<isize> = axis(0, 5).iter().map(|&p| p as isize - 1).collect();
+                let sizes = (1 + random.below(2), channels, channels, channels);
+                let shape =
+                    ConvShape::new(sizes, &input, &kernel, &stride, &dilation, (&pads, &ends));
+                let Some(shape) = shape else { continue };
+                done += 1;
+                let (pixels, batch) = (shape.output_pixels(), shape.batch);
+                let pool = Pool::new(1 + random.below(2));
+                let x = random.floats(batch * channels * shape.input_pixels());
+                let weights = random.floats(shape.weights_len());
+                let (bias, residual) =
+                    (random.floats(channels), random.floats(batch * channels * pixels));
+                let activation = [Activation::Relu, Activation::Silu][random.below(2)];
+                let mut want = vec![f32::NAN; residual.len()];
+                let epilogue = Epilogue {
+                    row_bias: Some(&bias),
+                    column_bias: None,
+                    residual: Some(&residual),
+                    activation,
+                };
+                reference(&shape, &x, &weights, &mut want, &epilogue);
+                let side = |pixels: usize, x: &[f32]| {
+                    let mut out = vec![f32::NAN; batch * blocks(channels) * BLOCK * pixels];
+                    to_blocked((batch, channels, pixels), x, &mut out, &pool);
+                    out
+                };
+                let mut padded_bias = bias.clone();
+                padded_bias.resize(blocks(channels) * BLOCK, 0.0);
+                let residual = side(pixels, &residual);
+                let epilogue = Epilogue {
+                    row_bias: None,
+                    column_bias: Some(&padded_bias),
+                    residual: Some(&residual),
+                    activation,
+                };
+                let mut out = vec![f32::NAN; residual.len()];
+                let packed = depthwise_weights(channels, shape.taps(), &weights);
+                let x = side(shape.input_pixels(), &x);
+                Depthwise::new(simd, &shape).run(&packed, &x, &mut out, &epilogue, &pool);
+                let mut got = vec![f32::NAN; want.len()];
+                from_blocked((batch, channels, pixels), &out, &mut got, &pool);
+                assert_close(&got, &want, 1e-5, &format!("{simd:?} {shape:?}"));
+            }
+        }
+    }
+}

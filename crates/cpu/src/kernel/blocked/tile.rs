@@ -1,0 +1,213 @@
+//! The register tile of a convolution on blocks: some neighboring output pixels by one or two blocks of filters.
+//!
+//! One description for every instruction set: the tile is generic over the vector, the number of pixels, the vectors of
+//! filters and the distance of two pixels in the input (a constant, so that every read is one instruction). It fills
+//! the registers: 14 × 2 vectors of 32 (AVX-512), 6 × 2 of 16 (AVX2), 5 × 4 of 32 (NEON).
+#![allow(unsafe_op_in_unsafe_fn, reason = "one contract for the whole tile, stated at `Tile`")]
+
+use super::BLOCK;
+use crate::detect::Simd;
+use crate::kernel::activation::{Activation, activate_rows};
+use crate::simd::{Scalar, Vector};
+
+/// What one tile reads: blocks of input channels, and the taps of each.
+pub(super) struct Reach<'a> {
+    /// Blocks of input channels.
+    pub(super) blocks: usize,
+    /// Channels of the last of them.
+    pub(super) last: usize,
+    /// Channels of the others.
+    pub(super) block: usize,
+    /// Elements from one block of the input to the next.
+    pub(super) x_block: usize,
+    /// Elements from the weights of one block to the next's.
+    pub(super) w_block: usize,
+    /// For each tap its offset in the input and in the weights.
+    pub(super) taps: &'a [(usize, usize)],
+}
+
+/// `(reach, x, w, target)`: `x` is the first pixel's first channel at tap 0, `w` the weights of the tile.
+///
+/// # Safety
+/// Everything `reach` spans from `x` and `w` is readable, the target is writable as it says, and the CPU has the instruction
+/// set the function was compiled for.
+pub(super) type Tile = unsafe fn(&Reach<'_>, *const f32, *const f32, &Target);
+
+/// Where a tile goes, and what happens to it on the way. Pointers may be null but `y`.
+#[derive(Clone, Copy)]
+pub(super) struct Target {
+    /// First pixel of the first block of filters; pixels follow each other.
+    pub(super) y: *mut f32,
+    /// Elements from one block of filters to the next, for the result and the residual.
+    pub(super) y_block: usize,
+    /// Add what `y` holds.
+    pub(super) accumulate: bool,
+    /// These are the last input channels: bias, residual and activation apply.
+    pub(super) finish: bool,
+    /// One value a filter of the tile.
+    pub(super) bias: *const f32,
+    /// Same place and layout as `y`.
+    pub(super) residual: *const f32,
+    /// Applied last.
+    pub(super) activation: Activation,
+    pub(super) simd: Simd,
+}
+
+/// The tiles of one instruction set.
+#[derive(Clone, Copy)]
+pub(super) struct Tiles {
+    /// Most pixels of a tile.
+    pub(super) pixels: usize,
+    /// Most blocks of filters.
+    pub(super) blocks: usize,
+    /// `[distance of pixels][blocks - 1][pixels - 1]`
+    table: &'static [[&'static [Tile]; 2]; 4],
+}
+
+/// Distances of two pixels in elements that there are tiles for.
+const STEPS: [usize; 4] = [4, 8, 16, 32];
+
+impl Tiles {
+    pub(super) fn of(simd: Simd) -> Tiles {
+        match simd {
+            #[cfg(target_arch = "x86_64")]
+            Simd::Avx512 => Tiles { pixels: 14, blocks: 2, table: &AVX512 },
+            #[cfg(target_arch = "x86_64")]
+            Simd::Avx2 => Tiles { pixels: 6, blocks: 1, table: &AVX2 },
+            #[cfg(target_arch = "aarch64")]
+            Simd::Neon => Tiles { pixels: 5, blocks: 1, table: &NEON },
+            _ => Tiles { pixels: 2, blocks: 1, table: &SCALAR },
+        }
+    }
+
+    /// Whether there are tiles for pixels `step` elements apart.
+    pub(super) fn has_step(step: usize) -> bool {
+        STEPS.contains(&step)
+    }
+
+    /// The tile of `pixels` by `blocks` blocks of filters.
+    pub(super) fn get(&self, step: usize, pixels: usize, blocks: usize) -> Tile {
+        let step = STEPS.iter().position(|&s| s == step).unwrap_or(STEPS.len());
+        self.table[step][blocks - 1][pixels - 1]
+    }
+
+    /// Lengths that make up `n` pixels, as even as they can be.
+    pub(super) fn split(&self, n: usize) -> impl Iterator<Item = usize> + use<> {
+        let count = n.div_ceil(self.pixels);
+        (0..count).map(move |i| n / count + usize::from(i < n % count))
+    }
+}
+
+#[inline(always)]
+unsafe fn tile<V: Vector, const P: usize, const NV: usize, const STEP: usize>(
+    reach: &Reach<'_>,
+    x: *const f32,
+    w: *const f32,
+    sums: *mut f32,
+) {
+    let mut acc = [[V::zero(); NV]; P];
+    for b in 0..reach.blocks {
+        let n = if b + 1 == reach.blocks { reach.last } else { reach.block };
+        let (x, w) = (x.add(b * reach.x_block), w.add(b * reach.w_block));
+        for &(x_tap, w_tap) in reach.taps {
+            let (mut a, mut w) = (x.add(x_tap), w.add(w_tap));
+            for _ in 0..n {
+                let mut row = [V::zero(); NV];
+                for (j, r) in row.iter_mut().enumerate() {
+                    *r = V::load(w.add(j * V::LANES));
+                }
+                for (p, sums) in acc.iter_mut().enumerate() {
+                    let s = V::splat(*a.add(p * STEP));
+                    for j in 0..NV {
+                        sums[j] = s.fma(row[j], sums[j]);
+                    }
+                }
+                a = a.add(1);
+                w = w.add(NV * V::LANES);
+            }
+        }
+    }
+    for (p, sums_of) in acc.iter().enumerate() {
+        for (j, sum) in sums_of.iter().enumerate() {
+            sum.store(sums.add((p * NV + j) * V::LANES));
+        }
+    }
+}
+
+/// Writes `pixels` pixels of `filters` sums to their target. Apart from the tiles, so that each of these stays small.
+#[inline(always)]
+unsafe fn write<V: Vector>(sums: *const f32, pixels: usize, filters: usize, t: &Target) {
+    let clamp = t.activation.as_clamp();
+    let (low, high) = clamp.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
+    let (low, high) = (V::splat(low), V::splat(high));
+    let mut lane = 0;
+    while lane < filters {
+        let offset = lane / BLOCK * t.y_block + lane % BLOCK;
+        let bias =
+            if t.finish && !t.bias.is_null() { V::load(t.bias.add(lane)) } else { V::zero() };
+        for p in 0..pixels {
+            let at = offset + p * BLOCK;
+            let mut x = V::load(sums.add(p * filters + lane));
+            if t.accumulate {
+                x = x.add(V::load(t.y.add(at)));
+            }
+            if t.finish {
+                x = x.add(bias);
+                if !t.residual.is_null() {
+                    x = x.add(V::load(t.residual.add(at)));
+                }
+                x = x.clamp(low, high);
+            }
+            x.store(t.y.add(at));
+        }
+        lane += V::LANES;
+    }
+    if t.finish && clamp.is_none() {
+        activate_rows(t.simd, t.activation, t.y, filters / BLOCK, pixels * BLOCK, t.y_block);
+    }
+}
+
+/// The largest tile, on its own cache lines.
+#[repr(align(64))]
+struct Sums(std::mem::MaybeUninit<[f32; 14 * 32]>);
+
+/// The table of one instruction set: vectors of one block and of two (the same where there is but one), pixels as listed.
+macro_rules! tiles {
+    (
+        $name:ident, $function:ident, $write:ident, $vector:ty, $($features:literal)?,
+        $one:literal, $two:literal, $pixels:tt
+    ) => {
+        $(#[target_feature(enable = $features)])?
+        unsafe fn $function<const P: usize, const NV: usize, const STEP: usize>(
+            reach: &Reach<'_>, x: *const f32, w: *const f32, t: &Target,
+        ) {
+            let mut sums = Sums(std::mem::MaybeUninit::uninit());
+            let sums = sums.0.as_mut_ptr().cast();
+            tile::<$vector, P, NV, STEP>(reach, x, w, sums);
+            $write(sums, P, NV * <$vector>::LANES, t);
+        }
+        $(#[target_feature(enable = $features)])?
+        #[inline(never)]
+        unsafe fn $write(sums: *const f32, pixels: usize, filters: usize, t: &Target) {
+            write::<$vector>(sums, pixels, filters, t);
+        }
+        static $name: [[&[Tile]; 2]; 4] = [
+            tiles!(@step $function, 4, $one, $two, $pixels),
+            tiles!(@step $function, 8, $one, $two, $pixels),
+            tiles!(@step $function, 16, $one, $two, $pixels),
+            tiles!(@step $function, 32, $one, $two, $pixels),
+        ];
+    };
+    (@step $function:ident, $step:literal, $one:literal, $two:literal, [$($pixels:literal)*]) => {
+        [&[$($function::<$pixels, $one, $step>),*], &[$($function::<$pixels, $two, $step>),*]]
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+tiles!(AVX512, tile_avx512, write_avx512, crate::simd::Avx512,
+    "avx512f,avx512dq,avx512bw,avx512vl,avx2,fma", 1, 2, [1 2 3 4 5 6 7 8 9 10 11 12 13 14]);
+#[cfg(target_arch = "x86_64")]
+tiles!(AVX2, tile_avx2, write_avx2, crate::simd::Avx2, "avx2,fma", 2, 2, [1 2 3 4 5 6]);
+#[cfg(target_arch = "aarch64")]
+tiles!(NEON, tile_neon, write_neon, crate::simd::Neon, "neon", 4, 4, [1 2 3 4 5]);
+tiles!(SCALAR, tile_scalar, write_scalar, Scalar, , 4, 4, [1 2]);

@@ -1,0 +1,159 @@
+//! Operators on images in blocks: convolutions, pooling, and the ways in and out of blocks.
+
+use std::sync::Arc;
+
+use anychip_ir::{IrError, Node};
+
+use super::convolution::shape;
+use super::tail::Written;
+use super::{Cx, Lowered};
+use crate::blocked::{BlockedConvolution, BlockedPool, FromBlocked};
+use crate::fusion::Tail;
+use crate::kernel::blocked::{
+    Dense, DenseWeights, Depthwise, Pooled, depthwise_weights, from_blocked, to_blocked,
+};
+use crate::kernel::conv::ConvShape;
+use crate::kernel::gemm::Epilogue;
+use crate::step::{Io, Kernel};
+
+pub(super) fn lower(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
+    lower_tail(cx, &Tail::alone(node))
+}
+
+/// A convolution and what is done to its result as it is written.
+pub(super) fn lower_tail(cx: &Cx<'_>, tail: &Tail<'_>) -> Option<Lowered> {
+    let node = tail.anchor;
+    let settings = node.op.composite::<BlockedConvolution>()?;
+    let &[x, w] = node.inputs.as_slice() else { return None };
+    let weights = cx.constant(w)?;
+    let x_shape = cx.shape(x);
+    let channels = weights.shape()[1] * settings.groups;
+    let rows = settings.rows;
+    let image =
+        if rows { x_shape.to_vec() } else { vec![x_shape[0], channels, x_shape[2], x_shape[3]] };
+    let shape = shape(&settings.dims(), &image, weights.shape())?;
+    let (simd, threads) = (cx.shared.simd, cx.threads());
+    let read = |run: std::ops::Range<usize>, out: &mut [f32]| {
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(out);
+        bytes.copy_from_slice(&weights.bytes()[run.start * 4..run.end * 4]);
+    };
+    let key = [shape.filters, shape.channels, shape.groups, shape.taps(), usize::from(rows)];
+    let mut operands = vec![x];
+    let written = Written::new(tail, &mut operands);
+    if settings.groups > 1 {
+        let packed = cx.shared.weights.packed(weights, "blocked depthwise", &key, || {
+            let mut plain = vec![0.0; shape.weights_len()];
+            read(0..plain.len(), &mut plain);
+            depthwise_weights(shape.channels, shape.taps(), &plain)
+        });
+        let kernel =
+            DepthwiseKernel { conv: Depthwise::new(simd, &shape), weights: packed, written };
+        return Some(Lowered {
+            detail: format!("depthwise, {}{}", simd.name(), tail.names()),
+            ..Lowered::new("convolution on blocks", kernel, &operands)
+        });
+    }
+    if !Dense::does(&shape, rows) {
+        return None;
+    }
+    let packed = cx.shared.weights.packed(weights, "blocked convolution", &key, || {
+        DenseWeights::new(simd, &shape, rows, &read)
+    });
+    let conv = Dense::new(simd, threads, &shape, rows);
+    Some(Lowered {
+        scratch: conv.scratch_len() * 4,
+        detail: format!("{}, {}{}", simd.name(), conv.describe(), tail.names()),
+        ..Lowered::new(
+            "convolution on blocks",
+            DenseKernel { conv, weights: packed, written },
+            &operands,
+        )
+    })
+}
+
+struct DenseKernel {
+    conv: Dense,
+    weights: Arc<DenseWeights>,
+    written: Written,
+}
+
+impl Kernel for DenseKernel {
+    fn run(&self, io: &Io<'_>) -> Result<(), IrError> {
+        let epilogue = Epilogue { column_bias: self.written.bias(io), ..self.written.epilogue(io) };
+        let (x, y) = (io.operand(0), io.result(0));
+        self.conv.run(&self.weights, x, y, &epilogue, io.scratch(), io.pool);
+        Ok(())
+    }
+}
+
+struct DepthwiseKernel {
+    conv: Depthwise,
+    weights: Arc<Vec<f32>>,
+    written: Written,
+}
+
+impl Kernel for DepthwiseKernel {
+    fn run(&self, io: &Io<'_>) -> Result<(), IrError> {
+        let epilogue = Epilogue { column_bias: self.written.bias(io), ..self.written.epilogue(io) };
+        self.conv.run(&self.weights, io.operand(0), io.result(0), &epilogue, io.pool);
+        Ok(())
+    }
+}
+
+struct PoolKernel(Pooled);
+impl Kernel for PoolKernel {
+    fn run(&self, io: &Io<'_>) -> Result<(), IrError> {
+        self.0.run(io.operand(0), io.result(0), io.pool);
+        Ok(())
+    }
+}
+
+pub(super) fn lower_pool(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
+    let settings = node.op.composite::<BlockedPool>()?;
+    let x = node.inputs[0];
+    let &[images, blocks, height, width, _] = cx.shape(x) else { return None };
+    let low: Vec<isize> = settings.padding_low.iter().map(|&p| p as isize).collect();
+    let high: Vec<isize> = settings.padding_high.iter().map(|&p| p as isize).collect();
+    let window = ConvShape::new(
+        (1, 1, 1, 1),
+        &[height, width],
+        &settings.size,
+        &settings.strides,
+        &settings.dilation,
+        (&low, &high),
+    )?;
+    let pooled = Pooled::new(cx.shared.simd, images * blocks, &window, settings.mean);
+    let name = if settings.mean { "average-pool on blocks" } else { "max-pool on blocks" };
+    Some(Lowered::new(name, PoolKernel(pooled), &[x]))
+}
+
+/// Images, channels and pixels.
+type Image = (usize, usize, usize);
+
+struct Turn {
+    image: Image,
+    turn: fn(Image, &[f32], &mut [f32], &crate::pool::Pool),
+}
+
+impl Kernel for Turn {
+    fn run(&self, io: &Io<'_>) -> Result<(), IrError> {
+        (self.turn)(self.image, io.operand(0), io.result(0), io.pool);
+        Ok(())
+    }
+}
+
+pub(super) fn lower_to(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
+    let &[n, c, h, w] = cx.shape(node.inputs[0]) else { return None };
+    let turn = Turn { image: (n, c, h * w), turn: to_blocked };
+    Some(Lowered::new("to blocks", turn, &node.inputs))
+}
+
+pub(super) fn lower_from(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
+    let channels = node.op.composite::<FromBlocked>()?.channels;
+    let &[n, _, h, w, _] = cx.shape(node.inputs[0]) else { return None };
+    if cx.dtype(node.inputs[0]) != anychip_tensor::DType::F32 {
+        return None;
+    }
+    let turn = Turn { image: (n, channels, h * w), turn: from_blocked };
+    Some(Lowered::new("from blocks", turn, &node.inputs))
+}
