@@ -5,6 +5,9 @@
 #![allow(clippy::too_many_arguments, reason = "a layer is a row of numbers")]
 
 use anychip_cpu::detect::{Cpu, Peaks};
+use anychip_cpu::kernel::blocked::{
+    BLOCK, Dense, DenseWeights, Depthwise, blocks, depthwise_weights,
+};
 use anychip_cpu::kernel::conv::{Conv, ConvShape};
 use anychip_cpu::kernel::gemm::{A, B, Epilogue, Gemm, GemmShape, Matrix, PackedB};
 use anychip_cpu::pool::Pool;
@@ -35,7 +38,7 @@ impl Bench {
         }
         let rate = flops / best;
         println!(
-            "{name:<44} {:>9.1} us {:>8.1} GFLOP/s {:>5.1} %",
+            "{name:<54} {:>9.1} us {:>8.1} GFLOP/s {:>5.1} %",
             best * 1e6,
             rate / 1e9,
             100.0 * rate / self.peak
@@ -73,14 +76,24 @@ impl Bench {
 
 impl Bench {
     /// A square layer: channels, filters, groups, size, kernel, stride.
-    fn conv(&self, name: &str, c: usize, f: usize, g: usize, size: usize, k: usize, s: usize) {
-        let pad = (k / 2) as isize;
+    fn conv(
+        &self,
+        name: &str,
+        c: usize,
+        f: usize,
+        g: usize,
+        size: usize,
+        k: usize,
+        s: usize,
+        d: usize,
+    ) {
+        let pad = (k / 2 * d) as isize;
         let shape = ConvShape::new(
             (1, c, f, g),
             &[size, size],
             &[k, k],
             &[s, s],
-            &[1, 1],
+            &[d, d],
             (&[pad, pad], &[pad, pad]),
         );
         let shape = shape.expect("the layers below are valid");
@@ -90,9 +103,32 @@ impl Bench {
         let mut scratch = vec![0.0f32; conv.scratch_len()];
         let bias = vec![0.1f32; f];
         let epilogue = Epilogue { row_bias: Some(&bias), ..Epilogue::default() };
-        let label = format!("conv {name} {c}x{size}x{size} {f} {k}x{k}/{s} g{g}");
+        let label = format!("conv {name} {c}x{size}x{size} {f} {k}x{k}/{s} g{g} d{d}");
         self.time(&label, 2.0 * shape.macs() as f64, || {
             conv.run(&input, &mut output, &epilogue, &mut scratch, &self.pool);
+        });
+        let rows = c <= 4;
+        let (input_blocks, output_blocks) = (blocks(c) * BLOCK, blocks(f) * BLOCK);
+        let input = vec![0.5f32; if rows { c } else { input_blocks } * size * size];
+        let mut output = vec![0.0f32; output_blocks * shape.output_pixels()];
+        let bias = vec![0.1f32; output_blocks];
+        let epilogue = Epilogue { column_bias: Some(&bias), ..Epilogue::default() };
+        let label = format!("{label} blocked");
+        if g > 1 {
+            let weights = depthwise_weights(c, k * k, &weights);
+            let conv = Depthwise::new(self.cpu.simd, &shape);
+            self.time(&label, 2.0 * shape.macs() as f64, || {
+                conv.run(&weights, &input, &mut output, &epilogue, &self.pool);
+            });
+            return;
+        }
+        let weights = DenseWeights::new(self.cpu.simd, &shape, rows, &|run, out| {
+            out.copy_from_slice(&weights[run]);
+        });
+        let conv = Dense::new(self.cpu.simd, self.threads, &shape, rows);
+        let mut scratch = vec![0.0f32; conv.scratch_len()];
+        self.time(&label, 2.0 * shape.macs() as f64, || {
+            conv.run(&weights, &input, &mut output, &epilogue, &mut scratch, &self.pool);
         });
     }
 }
@@ -138,7 +174,11 @@ fn main() {
         (512, 2048, 7, 1, 1),
         (2048, 512, 7, 1, 1),
     ] {
-        bench.conv("resnet50", c, f, 1, size, k, s);
+        bench.conv("resnet50", c, f, 1, size, k, s, 1);
+    }
+    for (c, f, k, d) in [(512, 512, 3, 2), (512, 2048, 1, 1), (2048, 512, 1, 1), (2048, 256, 3, 12)]
+    {
+        bench.conv("deeplab", c, f, 1, 28, k, 1, d);
     }
     for (c, f, g, size, k, s) in [
         (3, 32, 1, 224, 3, 2),
@@ -156,6 +196,6 @@ fn main() {
         (320, 1280, 1, 7, 1, 1),
         (240, 240, 240, 28, 5, 1),
     ] {
-        bench.conv("mobilenet", c, f, g, size, k, s);
+        bench.conv("mobilenet", c, f, g, size, k, s, 1);
     }
 }

@@ -9,6 +9,8 @@ pub const MAX_OPERANDS: usize = 8;
 const MAX_AXES: usize = 16;
 /// Longest run handed out at once; keeps threads balanced on a single long run.
 const PIECE: usize = 4096;
+/// Longest period of [`Broadcast::with_periods`], which the others divide: so that every piece starts with one.
+const LONGEST_PERIOD: usize = 64;
 /// Elements of one task.
 const TASK: usize = 32 << 10;
 
@@ -18,6 +20,8 @@ pub struct Broadcast {
     axes: Vec<usize>,
     /// `[operand][axis]`, in elements; 0 where the operand repeats.
     strides: Vec<Vec<usize>>,
+    /// `[operand]`: how many elements the operand repeats along the inner run; 0 where its stride says all.
+    periods: Vec<usize>,
     len: usize,
     pieces_per_run: usize,
 }
@@ -81,7 +85,41 @@ impl Broadcast {
         assert!(axes.len() <= MAX_AXES, "{} axes do not merge", axes.len());
         let len = shape.iter().product();
         let run = axes[axes.len() - 1];
-        Self { axes, strides: merged, len, pieces_per_run: run.div_ceil(PIECE).max(1) }
+        let periods = vec![0; strides.len()];
+        Self { axes, strides: merged, periods, len, pieces_per_run: run.div_ceil(PIECE).max(1) }
+    }
+
+    /// As it is, but where the inner runs are short only because some operands repeat a few elements (a scale for each
+    /// channel of a block), one long run in which those operands are periodic, see [`Broadcast::period`].
+    #[must_use]
+    pub fn with_periods(mut self) -> Self {
+        let &[.., outer, inner] = self.axes.as_slice() else { return self };
+        let last = self.axes.len() - 1;
+        if inner > LONGEST_PERIOD || !LONGEST_PERIOD.is_multiple_of(inner) {
+            return self;
+        }
+        let merges = |s: &Vec<usize>| s[last - 1] == s[last] * inner;
+        let repeats = |s: &Vec<usize>| s[last - 1] == 0 && s[last] == 1;
+        if !self.strides.iter().all(|s| merges(s) || repeats(s)) {
+            return self;
+        }
+        for (strides, period) in self.strides.iter_mut().zip(&mut self.periods) {
+            let own = strides.pop().unwrap_or_default();
+            if strides[last - 1] == 0 && own == 1 {
+                *period = inner;
+            } else {
+                strides[last - 1] = own;
+            }
+        }
+        self.axes.pop();
+        self.axes[last - 1] = outer * inner;
+        self.pieces_per_run = (outer * inner).div_ceil(PIECE).max(1);
+        self
+    }
+
+    /// How many elements of `operand` repeat along each run, from its start; 0 when it goes by [`Broadcast::inner_stride`].
+    pub fn period(&self, operand: usize) -> usize {
+        self.periods[operand]
     }
 
     /// A walk over contiguous operands of one length.
@@ -110,17 +148,19 @@ impl Broadcast {
         if self.len == 0 {
             return 0;
         }
-        1 + self.axes.iter().zip(&self.strides[operand]).map(|(n, s)| (n - 1) * s).sum::<usize>()
+        let steps = self.axes.iter().zip(&self.strides[operand]);
+        steps.map(|(n, s)| (n - 1) * s).sum::<usize>() + self.periods[operand].max(1)
     }
 
     /// Whether `operand` is walked exactly like the result.
     pub fn is_like_result(&self, operand: usize) -> bool {
         let mut step = 1;
-        (0..self.axes.len()).rev().all(|i| {
-            let same = self.strides[operand][i] == step || self.axes[i] == 1;
-            step *= self.axes[i];
-            same
-        })
+        self.periods[operand] == 0
+            && (0..self.axes.len()).rev().all(|i| {
+                let same = self.strides[operand][i] == step || self.axes[i] == 1;
+                step *= self.axes[i];
+                same
+            })
     }
 
     fn pieces(&self) -> usize {
@@ -260,16 +300,21 @@ mod tests {
         for _ in 0..60 {
             let rank = random.below(5);
             let shape: Vec<usize> =
-                (0..rank).map(|_| 1 + random.below(if rank == 1 { 20_000 } else { 9 })).collect();
+                (0..rank).map(|_| 1 + random.below(if rank == 1 { 20_000 } else { 16 })).collect();
             let operand: Vec<usize> =
                 shape.iter().map(|&n| if random.below(3) == 0 { 1 } else { n }).collect();
             let strides = broadcast_strides(&operand, &shape).expect("broadcasts");
             let walk = Broadcast::new(&shape, &[&strides]);
+            let walk = if random.below(2) == 1 { walk.with_periods() } else { walk };
             let mut seen = vec![None; walk.len()];
             for task in 0..walk.tasks() {
                 for Run { at, from, len } in walk.runs(task) {
                     for i in 0..len {
-                        assert!(seen[at + i].replace(from[0] + i * walk.inner_stride(0)).is_none());
+                        let step = match walk.period(0) {
+                            0 => i * walk.inner_stride(0),
+                            period => i % period,
+                        };
+                        assert!(seen[at + i].replace(from[0] + step).is_none());
                     }
                 }
             }

@@ -216,12 +216,13 @@ impl Task for Run<'_> {
     #[inline(always)]
     fn run<V: Vector>(self) {
         let chain = self.chain;
+        let mut repeated = [std::ptr::null(); MAX_OPERANDS];
         for run in chain.walk.runs(self.task) {
             let mut done = 0;
             while done < run.len {
                 let len = CHUNK.min(run.len - done);
                 // SAFETY: the walk stays within the lengths `run` checked.
-                unsafe { piece::<V>(&self, run.at + done, &run.from, done, len) };
+                unsafe { piece::<V>(&self, run.at + done, &run.from, done, len, &mut repeated) };
                 done += len;
             }
         }
@@ -236,12 +237,28 @@ unsafe fn piece<V: Vector>(
     from: &[usize; MAX_OPERANDS],
     done: usize,
     n: usize,
+    // What the scratch of each periodic operand holds already.
+    repeated: &mut [*const f32; MAX_OPERANDS],
 ) {
     let chain = run.chain;
     let mut inputs = [Piece::Number(0.0); MAX_OPERANDS];
     for i in 0..chain.inputs {
         let stride = chain.walk.inner_stride(i);
         let pointer = run.inputs[i].wrapping_add(from[i] + done * stride);
+        let period = chain.walk.period(i);
+        if period > 0 {
+            // Pieces begin with a period, as both lengths are multiples of it.
+            let buffer = run.scratch.wrapping_add((chain.steps.len() + i) * CHUNK);
+            if repeated[i] != pointer {
+                for j in 0..CHUNK {
+                    // SAFETY: a period is within the operand, the piece within the scratch of this thread.
+                    unsafe { *buffer.add(j) = *pointer.add(j % period) };
+                }
+                repeated[i] = pointer;
+            }
+            inputs[i] = Piece::Memory(buffer);
+            continue;
+        }
         inputs[i] = match stride {
             // SAFETY: within the operand.
             0 => Piece::Number(unsafe { *pointer }),
@@ -594,6 +611,26 @@ mod tests {
                 let (row, column) = (i / 900 % 7, i % 900);
                 let want = (x[i] * scale[row] * 2.0 + table[column * 7 + row]).max(0.0) - x[i];
                 assert!((out[i] - want).abs() < 1e-6, "{simd:?} {i}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_scale_for_each_channel_of_a_block_repeats() {
+        let mut random = Random::new(13);
+        let (blocks, pixels, pool) = (3, 700, Pool::new(2));
+        let (x, scale) = (random.floats(blocks * pixels * 16), random.floats(blocks * 16));
+        let walk = Broadcast::new(&[blocks, pixels, 16], &[&[pixels * 16, 16, 1], &[16, 0, 1]]);
+        let walk = walk.with_periods();
+        assert_eq!((walk.period(0), walk.period(1)), (0, 16));
+        let steps = vec![Step::Binary(Binary::Mul, Operand::Input(0), Operand::Input(1))];
+        for simd in Simd::available() {
+            let chain = Chain::new(simd, 2, walk.clone(), 2, steps.clone());
+            let mut out = vec![f32::NAN; x.len()];
+            let mut scratch = vec![0.0; chain.scratch_len()];
+            chain.run(&[Input::Slice(&x), Input::Slice(&scale)], &mut out, &mut scratch, &pool);
+            for (i, &got) in out.iter().enumerate() {
+                assert_eq!(got, x[i] * scale[i / (pixels * 16) * 16 + i % 16], "{simd:?} {i}");
             }
         }
     }

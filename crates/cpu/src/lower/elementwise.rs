@@ -83,7 +83,7 @@ pub(crate) fn lower_chain(cx: &Cx<'_>, nodes: &[&Node]) -> Option<Lowered> {
         .map(|&v| broadcast_strides(cx.shape(v), shape))
         .collect::<Option<Vec<_>>>()?;
     let strides: Vec<&[usize]> = strides.iter().map(Vec::as_slice).collect();
-    let walk = Broadcast::new(shape, &strides);
+    let walk = Broadcast::new(shape, &strides).with_periods();
     let in_place = (0..inputs.len()).filter(|&i| walk.is_like_result(i)).collect();
     let names: Vec<&str> = nodes.iter().map(|n| n.op.name()).collect();
     let chain = Chain::new(cx.shared.simd, cx.threads(), walk, inputs.len(), steps);
