@@ -43,3 +43,26 @@ composites! {
     silu::Silu,
     softmax::Softmax,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::ROWS;
+    use anychip_ir::{Builder, TensorType};
+    use anychip_tensor::{DType, Dim};
+
+    /// The text form can give any composite any number of operands.
+    #[test]
+    fn no_composite_panics_on_operands_that_do_not_fit() {
+        for row in ROWS {
+            for rank in 0..6 {
+                for count in 0..10 {
+                    let mut b = Builder::new("operands");
+                    let ty = TensorType::new(DType::F32, vec![Dim::Fixed(2); rank]);
+                    let x = b.input("x", ty);
+                    let result = b.expansion(&*(row.example)(), &vec![x; count]);
+                    assert!(count > 0 || result.is_err(), "{} takes no operands", row.name);
+                }
+            }
+        }
+    }
+}
