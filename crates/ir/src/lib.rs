@@ -24,7 +24,7 @@ pub mod work;
 pub use attribute::{Attribute, AttributeValue, Attributes};
 pub use bindings::Bindings;
 pub use builder::{Builder, OpSpec};
-pub use composite::{Composite, CompositeRow, Expand, FromAttributes};
+pub use composite::{Composite, CompositeRow, Expand, FromAttributes, operands};
 pub use error::IrError;
 pub use evaluate::{
     Limits, evaluate, evaluate_node, evaluate_node_within, evaluate_prim, evaluate_prim_within,

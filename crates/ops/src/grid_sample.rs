@@ -1,6 +1,6 @@
 //! Sampling an image at the points of a grid.
 
-use anychip_ir::{Builder, Expand, IrError, ValueId, composite};
+use anychip_ir::{Builder, Expand, IrError, ValueId, composite, operands};
 use anychip_tensor::{DType, Dim};
 
 use crate::interpolate::{clamp, cubic_weights};
@@ -26,9 +26,7 @@ composite! {
 
 impl Expand for GridSample {
     fn expand(&self, b: &mut Builder, x: &[ValueId]) -> Result<Vec<ValueId>, IrError> {
-        let &[x, grid] = x else {
-            return Err(IrError::OperandCount { op: "grid-sample", expected: 2, found: x.len() });
-        };
+        let [x, grid] = operands("grid-sample", x)?;
         let (dims, points) = (b.dims(x), b.dims(grid));
         if dims.len() < 3 || points.len() < 2 {
             return Err(IrError::Shapes {
