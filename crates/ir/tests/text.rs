@@ -1,6 +1,5 @@
 //! The text form: what prints parses back, and nothing breaks the parser.
 
-#[path = "../examples/support/mod.rs"]
 #[allow(unreachable_pub, dead_code, reason = "shared by tests and examples, which each use a part")]
 mod support;
 
