@@ -36,6 +36,6 @@ pub use prim::{
     Binary, Combine, Compare, ConvolutionDims, Distribution, DotDims, Prim, ReduceKind, Rounding,
     Unary, Window,
 };
-pub use rewrite::{Replacement, inline, inline_with, rewrite, specialize};
+pub use rewrite::{Replacement, first_free_symbol, inline, inline_with, rewrite, specialize};
 pub use verify::{VerifyError, verify};
 pub use work::{Work, graph_work, node_work, node_works};

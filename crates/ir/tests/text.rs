@@ -82,6 +82,16 @@ fn constants_keep_every_bit() {
 }
 
 #[test]
+fn a_size_with_the_largest_number_for_a_name() {
+    let text = "graph \"g\" (%0: f32[?18446744073709551615]) { %1 = exp %0 return %1 \"y\" }";
+    let graph = parse(text, &[]).unwrap();
+    verify(&graph).unwrap();
+    assert_eq!(print(&parse(&print(&graph), &[]).unwrap()), print(&graph));
+    // No builder counts as far, so it takes no number from those to come.
+    assert_eq!(anychip_ir::first_free_symbol(&graph), 0);
+}
+
+#[test]
 fn names_that_look_like_syntax_are_quoted() {
     let mut b = Builder::new("");
     for name in ["max", "a-b", "3", "", "x\"y\\", "é", "f(n)", "a\u{0}b\n"] {
