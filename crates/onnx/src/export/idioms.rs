@@ -209,16 +209,16 @@ impl<'g> Finder<'g> {
             return None;
         }
         let mut inner = vec![id];
-        let constant = match self.graph.constant(bias) {
-            Some(constant) => constant,
-            None => {
-                let reshaped = self.graph.producer(bias)?;
-                if !matches!(reshaped.op, Op::Prim(Prim::Reshape)) {
-                    return None;
-                }
-                inner.extend(self.only_here(bias).map(|(id, _)| id));
-                self.graph.constant(reshaped.inputs[0])?
+        // An importer leaves the bias as a vector under another shape.
+        let constant = if let Some(constant) = self.graph.constant(bias) {
+            constant
+        } else {
+            let (reshape, node) = self.only_here(bias)?;
+            if !matches!(node.op, Op::Prim(Prim::Reshape)) {
+                return None;
             }
+            inner.push(reshape);
+            self.graph.constant(node.inputs[0])?
         };
         let bias = if constant.len() == channels {
             constant.reshaped([channels]).ok()?
