@@ -92,3 +92,29 @@ impl Expand for GridSample {
 fn setting(reason: &'static str, found: &str) -> IrError {
     IrError::Setting { op: "grid-sample", reason, found: found.to_string() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anychip_ir::TensorType;
+
+    #[test]
+    fn an_image_of_too_many_dims_is_an_error() {
+        let sampled = |spatial: usize| {
+            let mut b = Builder::new("grid-sample");
+            let image = b.input("x", TensorType::new(DType::F32, vec![Dim::Fixed(2); spatial + 2]));
+            let mut points = vec![Dim::Fixed(2); spatial + 1];
+            points.push(Dim::Fixed(spatial));
+            let grid = b.input("grid", TensorType::new(DType::F32, points));
+            let sample = GridSample {
+                mode: "linear".to_string(),
+                padding: "zeros".to_string(),
+                align_corners: false,
+            };
+            b.composite(sample, &[image, grid]).map(|y| b.rank(y))
+        };
+        assert_eq!(sampled(3), Ok(5));
+        // 2^30 corners of each point.
+        assert!(matches!(sampled(30), Err(IrError::Shapes { op: "interpolate", .. })));
+    }
+}
