@@ -1,4 +1,4 @@
-//! Mutation fuzzing of the parsers, by an example of each parser's crate:
+//! Mutation fuzzing of the parsers, by an example of a crate that knows it:
 //!
 //! ```text
 //! EXAMPLE --seconds N --seed S [CORPUS…]
@@ -11,8 +11,10 @@ use crate::{onnx_tests, process, workspace};
 use anyhow::{Result, bail};
 
 /// Name, package, example, and whether it starts from model files (the other makes its own graphs).
-const FUZZERS: &[(&str, &str, &str, bool)] =
-    &[("onnx", "anychip-onnx", "fuzz_import", true), ("text", "anychip-ir", "fuzz_text", false)];
+const FUZZERS: &[(&str, &str, &str, bool)] = &[
+    ("onnx", "anychip-onnx", "fuzz_import", true),
+    ("text", "anychip-conformance", "fuzz_text", false),
+];
 
 #[derive(clap::Args)]
 pub(crate) struct Options {

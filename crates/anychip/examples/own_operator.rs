@@ -5,7 +5,7 @@
 #![expect(clippy::print_stdout, reason = "an example shows its result")]
 
 use anychip_cpu::CpuTarget;
-use anychip_ir::{Builder, Expand, IrError, TensorType, ValueId, composite, evaluate};
+use anychip_ir::{Builder, Expand, IrError, TensorType, ValueId, composite, evaluate, operands};
 use anychip_target::{CompileOptions, Target, legalize};
 use anychip_tensor::{DType, Dim, Tensor};
 
@@ -20,12 +20,13 @@ composite! {
 
 impl Expand for SteepMish {
     fn expand(&self, b: &mut Builder, x: &[ValueId]) -> Result<Vec<ValueId>, IrError> {
-        let scaled = b.scale(x[0], f64::from(self.beta))?;
+        let [x] = operands("steep-mish", x)?;
+        let scaled = b.scale(x, f64::from(self.beta))?;
         let power = b.exp(scaled)?;
         let sum = b.offset(power, 1.0)?;
         let softplus = b.log(sum)?;
         let gate = b.tanh(softplus)?;
-        Ok(vec![b.mul(x[0], gate)?])
+        Ok(vec![b.mul(x, gate)?])
     }
 }
 

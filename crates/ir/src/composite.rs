@@ -51,7 +51,7 @@ pub struct CompositeRow {
 /// `impl Expand for X`. See `docs/adding-an-operator.md`.
 ///
 /// ```
-/// use anychip_ir::{Builder, Expand, IrError, ValueId, composite};
+/// use anychip_ir::{Builder, Expand, IrError, ValueId, composite, operands};
 ///
 /// composite! {
 ///     /// `x · sigmoid(alpha · x)`
@@ -64,9 +64,7 @@ pub struct CompositeRow {
 ///
 /// impl Expand for Swish {
 ///     fn expand(&self, b: &mut Builder, x: &[ValueId]) -> Result<Vec<ValueId>, IrError> {
-///         let &[x] = x else {
-///             return Err(IrError::OperandCount { op: "swish", expected: 1, found: x.len() });
-///         };
+///         let [x] = operands("swish", x)?;
 ///         let alpha = b.scalar_like(x, f64::from(self.alpha))?;
 ///         let scaled = b.mul(x, alpha)?;
 ///         let gate = b.sigmoid(scaled)?;
@@ -136,4 +134,9 @@ pub trait Expand {
     /// See [`Composite::expand`]. The operands come as the text form or a caller gave them: their count is not
     /// checked before.
     fn expand(&self, b: &mut Builder, inputs: &[ValueId]) -> Result<Vec<ValueId>, IrError>;
+}
+
+/// The operands of a composite, or the error that there are not `N` of them.
+pub fn operands<const N: usize>(op: &'static str, x: &[ValueId]) -> Result<[ValueId; N], IrError> {
+    x.try_into().map_err(|_| IrError::OperandCount { op, expected: N, found: x.len() })
 }

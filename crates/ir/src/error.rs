@@ -102,6 +102,12 @@ pub enum IrError {
         /// How many it may run.
         limit: u64,
     },
+    /// An evaluation that would take more operations than it may.
+    #[error("takes more than the {left} operations that are left")]
+    Operations {
+        /// How many were left.
+        left: u64,
+    },
     /// A result whose shape is not what the graph says: two sizes taken to be equal are not.
     #[error("{op}: the result is {found}, expected {expected}")]
     Result {

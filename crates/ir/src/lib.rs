@@ -24,7 +24,7 @@ pub mod work;
 pub use attribute::{Attribute, AttributeValue, Attributes};
 pub use bindings::Bindings;
 pub use builder::{Builder, OpSpec};
-pub use composite::{Composite, CompositeRow, Expand, FromAttributes};
+pub use composite::{Composite, CompositeRow, Expand, FromAttributes, operands};
 pub use error::IrError;
 pub use evaluate::{
     Limits, evaluate, evaluate_node, evaluate_node_within, evaluate_prim, evaluate_prim_within,
@@ -36,6 +36,6 @@ pub use prim::{
     Binary, Combine, Compare, ConvolutionDims, Distribution, DotDims, Prim, ReduceKind, Rounding,
     Unary, Window,
 };
-pub use rewrite::{Replacement, inline, inline_with, rewrite, specialize};
+pub use rewrite::{Replacement, first_free_symbol, inline, inline_with, rewrite, specialize};
 pub use verify::{VerifyError, verify};
 pub use work::{Work, graph_work, node_work, node_works};

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use anychip_tensor::Dim;
+
 use crate::{Builder, Graph, IrError, Node, TensorType, ValueId};
 
 /// What a rewrite says of a node: the values that stand for its results, or `None` to copy it.
@@ -91,16 +93,17 @@ pub fn inline_with(
     Ok(graph.outputs().iter().map(|v| map[v]).collect())
 }
 
-/// One more than the largest `n` of a size named `?n`.
-pub(crate) fn first_free_symbol(graph: &Graph) -> usize {
-    let own = graph
-        .values()
-        .flat_map(|v| {
-            graph.ty(v).shape.iter().flat_map(anychip_tensor::Dim::symbols).collect::<Vec<_>>()
-        })
-        .filter_map(|s| s.strip_prefix('?')?.parse::<usize>().ok())
-        .map(|n| n + 1)
-        .max()
-        .unwrap_or(0);
+/// One more than the largest `n` of a size named `?n` in a graph or its regions: for
+/// [`Builder::reserve_symbols`] of a builder into which it is copied.
+pub fn first_free_symbol(graph: &Graph) -> usize {
+    let of_dim =
+        |dim: &Dim| dim.symbols().iter().filter_map(|s| number_after(s.strip_prefix('?')?)).max();
+    let own = graph.values().flat_map(|v| &graph.ty(v).shape).filter_map(of_dim).max().unwrap_or(0);
     graph.nodes().iter().flat_map(|n| &n.regions).map(first_free_symbol).fold(own, usize::max)
+}
+
+/// `n + 1` of the digits of a name `?n`. A number to which no builder counts is a name like any other.
+pub(crate) fn number_after(digits: &str) -> Option<usize> {
+    let number = digits.parse::<usize>().ok()?;
+    (number < usize::MAX / 2).then(|| number + 1)
 }

@@ -517,8 +517,8 @@ fn loops_stop_by_count_and_by_condition() {
     assert_eq!(run_for(1)[0].to_i64(), [2, 4]);
     let none = run_for(0);
     assert_eq!((none[0].to_i64(), none[1].shape()), (vec![1, 2], &[0, 2][..]));
-    let limits = Limits { iterations: 2, ..Limits::default() };
-    let error = anychip_ir::evaluate_within(&doubling(i64::MAX), &[x], &limits).unwrap_err();
+    let mut limits = Limits { iterations: 2, ..Limits::default() };
+    let error = anychip_ir::evaluate_within(&doubling(i64::MAX), &[x], &mut limits).unwrap_err();
     assert_eq!(error, IrError::Iterations { limit: 2 });
 }
 
@@ -548,9 +548,9 @@ fn one_branch_runs() {
 
 #[test]
 fn results_beyond_the_limit_are_refused() {
-    let limits = Limits { bytes: 1000, ..Limits::default() };
-    let within = |prim: &Prim, operands: &[Tensor]| {
-        evaluate_prim_within(prim, &[], operands, &limits).map(|r| r[0].len())
+    let mut limits = Limits { bytes: 1000, ..Limits::default() };
+    let mut within = |prim: &Prim, operands: &[Tensor]| {
+        evaluate_prim_within(prim, &[], operands, &mut limits).map(|r| r[0].len())
     };
     assert_eq!(within(&Prim::Iota, &[Tensor::scalar(125i64)]), Ok(125));
     let error = within(&Prim::Iota, &[Tensor::scalar(126i64)]).unwrap_err();

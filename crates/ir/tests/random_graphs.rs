@@ -1,6 +1,5 @@
 //! Random graphs evaluated at concrete sizes: symbolic types, concrete types and results must agree.
 
-#[path = "../examples/support/mod.rs"]
 #[allow(unreachable_pub, dead_code, reason = "shared by tests and examples, which each use a part")]
 mod support;
 

@@ -1,6 +1,5 @@
 //! The text form: what prints parses back, and nothing breaks the parser.
 
-#[path = "../examples/support/mod.rs"]
 #[allow(unreachable_pub, dead_code, reason = "shared by tests and examples, which each use a part")]
 mod support;
 
@@ -80,6 +79,16 @@ fn constants_keep_every_bit() {
     let results = evaluate(&parsed, &[]).unwrap();
     assert_eq!(results, [nan, many, small]);
     assert!(print_summary(&graph).contains("u16[40] = constant …"));
+}
+
+#[test]
+fn a_size_with_the_largest_number_for_a_name() {
+    let text = "graph \"g\" (%0: f32[?18446744073709551615]) { %1 = exp %0 return %1 \"y\" }";
+    let graph = parse(text, &[]).unwrap();
+    verify(&graph).unwrap();
+    assert_eq!(print(&parse(&print(&graph), &[]).unwrap()), print(&graph));
+    // No builder counts as far, so it takes no number from those to come.
+    assert_eq!(anychip_ir::first_free_symbol(&graph), 0);
 }
 
 #[test]

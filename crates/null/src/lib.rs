@@ -1,6 +1,6 @@
 //! A target that computes nothing: the one to copy when adding a target.
 //!
-//! It takes every graph and its program is the graph's text, so that `anychip build` has something to write; there is no
+//! It takes every graph and its program is the graph's text, so that it has files to give; there is no
 //! place to run it. The comments say what to put in place of each part. `README.md` beside this crate lists the steps.
 
 use anychip_chips::Chip;
@@ -48,7 +48,7 @@ impl Target for NullTarget {
     }
 
     /// Where programs can run on this machine now: attached devices that were found, or a simulator. None here. A device
-    /// makes figures measured, a simulator makes them simulated; no place leaves only estimates and `build`.
+    /// makes figures measured, a simulator makes them simulated; no place leaves only estimates and files.
     fn places(&self) -> Vec<Place> {
         Vec::new()
     }
@@ -59,7 +59,7 @@ struct NullProgram {
 }
 
 impl Program for NullProgram {
-    /// What `anychip build` writes: sources, bitstreams, whatever the chip's own tools take.
+    /// The program as files: sources, bitstreams, whatever the chip's own tools take.
     fn files(&self) -> Vec<File> {
         vec![File { path: "graph.txt".to_string(), bytes: self.text.clone().into_bytes() }]
     }

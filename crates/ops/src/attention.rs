@@ -40,10 +40,11 @@ impl Attention {
 
 impl Expand for Attention {
     fn expand(&self, b: &mut Builder, x: &[ValueId]) -> Result<Vec<ValueId>, IrError> {
-        if !matches!(x.len(), 3 | 4) || x[..3].iter().any(|&v| b.rank(v) != 4) {
+        let ranks: Vec<usize> = x.iter().map(|&v| b.rank(v)).collect();
+        if !matches!(ranks[..], [4, 4, 4] | [4, 4, 4, _]) || ranks.last() == Some(&0) {
             return Err(IrError::Shapes {
                 op: "attention",
-                reason: "needs queries, keys and values of four dims, and at most a mask",
+                reason: "needs queries, keys and values of four dims, and at most a mask of one or more",
                 types: x.iter().map(|&v| b.ty(v).clone()).collect(),
             });
         }

@@ -1,7 +1,9 @@
 //! Average pooling that knows which positions count.
 
-use anychip_ir::{Builder, Expand, IrError, Prim, ReduceKind, ValueId, Window, composite};
+use anychip_ir::{Builder, Expand, IrError, Prim, ReduceKind, ValueId, Window, composite, operands};
 use anychip_tensor::{Dim, Tensor};
+
+use crate::spatial::check_spatial;
 
 composite! {
     /// `(x [n, c, spatial…]) → mean of each window`, over the positions that hold an element or, with
@@ -35,21 +37,15 @@ composite! {
 
 impl Expand for AveragePool {
     fn expand(&self, b: &mut Builder, x: &[ValueId]) -> Result<Vec<ValueId>, IrError> {
-        let &[x] = x else {
-            return Err(IrError::OperandCount { op: "average-pool", expected: 1, found: x.len() });
-        };
+        let [x] = operands("average-pool", x)?;
         let spatial = self.size.len();
-        let lengths = [
-            self.strides.len(),
-            self.dilation.len(),
-            self.padding_low.len(),
-            self.padding_high.len(),
-            self.overhang.len(),
-        ];
-        if lengths != [spatial; 5] || b.rank(x) < spatial {
+        let counts: [&[usize]; 3] = [&self.size, &self.strides, &self.dilation];
+        let paddings: [&[i64]; 3] = [&self.padding_low, &self.padding_high, &self.overhang];
+        check_spatial("average-pool", spatial, &counts, &paddings)?;
+        if b.rank(x) < spatial {
             return Err(IrError::Setting {
                 op: "average-pool",
-                reason: "one entry a spatial dim",
+                reason: "needs a dim for each entry",
                 found: format!("{self:?}"),
             });
         }
@@ -68,8 +64,8 @@ impl Expand for AveragePool {
         let padded = (0..spatial).any(|i| (self.padding_low[i], self.padding_high[i]) != (0, 0));
         let overhangs = self.overhang.iter().any(|&o| o != 0);
         if !overhangs && (self.count_padding || !padded) {
-            let count: usize = self.size.iter().product();
-            let count = b.scalar(dtype, count as f64)?;
+            let count: f64 = self.size.iter().map(|&n| n as f64).product();
+            let count = b.scalar(dtype, count)?;
             return Ok(vec![b.div(sum, count)?]);
         }
         // How many positions of each window count depends on its place only.

@@ -1,6 +1,6 @@
 //! Batch normalization with stored statistics.
 
-use anychip_ir::{Builder, Expand, IrError, ValueId, composite};
+use anychip_ir::{Builder, Expand, IrError, ValueId, composite, operands};
 use anychip_tensor::Dim;
 
 composite! {
@@ -15,9 +15,7 @@ composite! {
 
 impl Expand for BatchNorm {
     fn expand(&self, b: &mut Builder, x: &[ValueId]) -> Result<Vec<ValueId>, IrError> {
-        let &[x, scale, bias, mean, variance] = x else {
-            return Err(IrError::OperandCount { op: "batch-norm", expected: 5, found: x.len() });
-        };
+        let [x, scale, bias, mean, variance] = operands("batch-norm", x)?;
         let trailing = b.rank(x).saturating_sub(2);
         let channels = |b: &mut Builder, v: ValueId| {
             let mut dims = b.dims(v);

@@ -1,9 +1,11 @@
 //! Transposed convolution: the gradient of a convolution with respect to its input.
 
 use anychip_ir::{
-    Builder, ConvolutionDims, Expand, IrError, Prim, ValueId, composite,
+    Builder, ConvolutionDims, Expand, IrError, Prim, ValueId, composite, operands,
 };
 use anychip_tensor::Dim;
+
+use crate::spatial::check_spatial;
 
 composite! {
     /// `(x [n, c, spatial…], w [c, m/groups, kernel…]) → [n, m, (spatial − 1) · stride + (kernel − 1) · dilation + 1
@@ -32,16 +34,15 @@ composite! {
 
 impl Expand for ConvTranspose {
     fn expand(&self, b: &mut Builder, x: &[ValueId]) -> Result<Vec<ValueId>, IrError> {
-        let &[x, w] = x else {
-            return Err(IrError::OperandCount { op: "conv-transpose", expected: 2, found: x.len() });
-        };
+        let [x, w] = operands("conv-transpose", x)?;
         let spatial = self.strides.len();
         let dims = b.dims(w);
-        let lengths = [self.padding_low.len(), self.padding_high.len(), self.dilation.len()];
-        if dims.len() != spatial + 2 || lengths != [spatial; 3] || self.groups == 0 {
+        let paddings: [&[i64]; 2] = [&self.padding_low, &self.padding_high];
+        check_spatial("conv-transpose", spatial, &[&self.strides, &self.dilation], &paddings)?;
+        if dims.len() != spatial + 2 || self.groups == 0 {
             return Err(IrError::Setting {
                 op: "conv-transpose",
-                reason: "one entry a spatial dim, and at least one group",
+                reason: "needs a dim for each entry, and at least one group",
                 found: format!("{self:?}"),
             });
         }
@@ -65,7 +66,7 @@ impl Expand for ConvTranspose {
                     what: "the padding",
                 });
             };
-            let span = (size as i64 - 1) * self.dilation[i] as i64;
+            let span = (size as i64 - 1).saturating_mul(self.dilation[i] as i64);
             padding.push((span - self.padding_low[i], span - self.padding_high[i]));
         }
         let convolution = ConvolutionDims {

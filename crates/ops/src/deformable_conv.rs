@@ -4,6 +4,7 @@ use anychip_ir::{Builder, DotDims, Expand, IrError, Prim, ValueId, composite};
 use anychip_tensor::{DType, Dim, Tensor};
 
 use crate::sample::{Outside, Pixels};
+use crate::spatial::check_spatial;
 
 composite! {
     /// `(x [n, c, spatial…], w [m, c/groups, kernel…], offset [n, og · kernel · spatial, out…][, mask [n,
@@ -37,16 +38,17 @@ impl Expand for DeformableConv {
         }
         let (image, w, offset, mask) = (x[0], x[1], x[2], x.get(3).copied());
         let spatial = self.strides.len();
+        let counts: [&[usize]; 2] = [&self.strides, &self.dilation];
+        check_spatial("deformable-conv", spatial, &counts, &[&self.padding_low])?;
         let (dims, kernel) = (b.dims(image), b.dims(w));
         let out: Vec<Dim> = b.dims(offset).into_iter().skip(2).collect();
         if dims.len() != spatial + 2
             || kernel.len() != spatial + 2
             || out.len() != spatial
-            || [self.padding_low.len(), self.dilation.len()] != [spatial; 2]
         {
             return Err(IrError::Setting {
                 op: "deformable-conv",
-                reason: "one entry a spatial dim",
+                reason: "needs a dim for each entry",
                 found: format!("{self:?}"),
             });
         }

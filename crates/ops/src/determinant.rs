@@ -1,6 +1,6 @@
 //! The determinant, by elimination.
 
-use anychip_ir::{Builder, Expand, IrError, Prim, ReduceKind, ValueId, composite};
+use anychip_ir::{Builder, Expand, IrError, Prim, ReduceKind, ValueId, composite, operands};
 use anychip_tensor::Dim;
 
 use crate::repeat::counted_loop;
@@ -13,9 +13,7 @@ composite! {
 
 impl Expand for Determinant {
     fn expand(&self, b: &mut Builder, x: &[ValueId]) -> Result<Vec<ValueId>, IrError> {
-        let &[x] = x else {
-            return Err(IrError::OperandCount { op: "determinant", expected: 1, found: x.len() });
-        };
+        let [x] = operands("determinant", x)?;
         let dims = b.dims(x);
         let Some(batch) = dims.len().checked_sub(2).map(|n| dims[..n].to_vec()) else {
             return Err(IrError::Shapes {

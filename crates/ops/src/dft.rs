@@ -1,6 +1,6 @@
 //! The discrete Fourier transform.
 
-use anychip_ir::{Builder, DotDims, Expand, IrError, Prim, ValueId, composite};
+use anychip_ir::{Builder, DotDims, Expand, IrError, Prim, ValueId, composite, operands};
 use anychip_tensor::{DType, Dim, Tensor};
 
 composite! {
@@ -23,9 +23,7 @@ composite! {
 
 impl Expand for Dft {
     fn expand(&self, b: &mut Builder, x: &[ValueId]) -> Result<Vec<ValueId>, IrError> {
-        let &[x] = x else {
-            return Err(IrError::OperandCount { op: "dft", expected: 1, found: x.len() });
-        };
+        let [x] = operands("dft", x)?;
         let dims = b.dims(x);
         let last = dims.len().saturating_sub(1);
         if self.axis >= last {

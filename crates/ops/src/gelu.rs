@@ -1,6 +1,6 @@
 //! The Gaussian error linear unit, exact and by tanh.
 
-use anychip_ir::{Builder, Expand, IrError, ValueId, composite};
+use anychip_ir::{Builder, Expand, IrError, ValueId, composite, operands};
 
 composite! {
     /// `(x) → x · Φ(x)`, with Φ the standard normal distribution (arXiv:1606.08415).
@@ -13,9 +13,7 @@ composite! {
 
 impl Expand for Gelu {
     fn expand(&self, b: &mut Builder, x: &[ValueId]) -> Result<Vec<ValueId>, IrError> {
-        let &[x] = x else {
-            return Err(IrError::OperandCount { op: "gelu", expected: 1, found: x.len() });
-        };
+        let [x] = operands("gelu", x)?;
         let inner = if self.tanh {
             let square = b.mul(x, x)?;
             let cube = b.mul(square, x)?;

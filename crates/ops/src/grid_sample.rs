@@ -1,6 +1,6 @@
 //! Sampling an image at the points of a grid.
 
-use anychip_ir::{Builder, Expand, IrError, ValueId, composite};
+use anychip_ir::{Builder, Expand, IrError, ValueId, composite, operands};
 use anychip_tensor::{DType, Dim};
 
 use crate::interpolate::{clamp, cubic_weights};
@@ -26,9 +26,7 @@ composite! {
 
 impl Expand for GridSample {
     fn expand(&self, b: &mut Builder, x: &[ValueId]) -> Result<Vec<ValueId>, IrError> {
-        let &[x, grid] = x else {
-            return Err(IrError::OperandCount { op: "grid-sample", expected: 2, found: x.len() });
-        };
+        let [x, grid] = operands("grid-sample", x)?;
         let (dims, points) = (b.dims(x), b.dims(grid));
         if dims.len() < 3 || points.len() < 2 {
             return Err(IrError::Shapes {
@@ -93,4 +91,30 @@ impl Expand for GridSample {
 
 fn setting(reason: &'static str, found: &str) -> IrError {
     IrError::Setting { op: "grid-sample", reason, found: found.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anychip_ir::TensorType;
+
+    #[test]
+    fn an_image_of_too_many_dims_is_an_error() {
+        let sampled = |spatial: usize| {
+            let mut b = Builder::new("grid-sample");
+            let image = b.input("x", TensorType::new(DType::F32, vec![Dim::Fixed(2); spatial + 2]));
+            let mut points = vec![Dim::Fixed(2); spatial + 1];
+            points.push(Dim::Fixed(spatial));
+            let grid = b.input("grid", TensorType::new(DType::F32, points));
+            let sample = GridSample {
+                mode: "linear".to_string(),
+                padding: "zeros".to_string(),
+                align_corners: false,
+            };
+            b.composite(sample, &[image, grid]).map(|y| b.rank(y))
+        };
+        assert_eq!(sampled(3), Ok(5));
+        // 2^30 corners of each point.
+        assert!(matches!(sampled(30), Err(IrError::Shapes { op: "interpolate", .. })));
+    }
 }

@@ -1,6 +1,6 @@
 //! Group normalization, of which instance normalization is the case of one channel a group.
 
-use anychip_ir::{Builder, Expand, IrError, ValueId, composite};
+use anychip_ir::{Builder, Expand, IrError, ValueId, composite, operands};
 use anychip_tensor::{DType, Dim};
 
 composite! {
@@ -19,9 +19,7 @@ composite! {
 
 impl Expand for GroupNorm {
     fn expand(&self, b: &mut Builder, x: &[ValueId]) -> Result<Vec<ValueId>, IrError> {
-        let &[x, scale, bias] = x else {
-            return Err(IrError::OperandCount { op: "group-norm", expected: 3, found: x.len() });
-        };
+        let [x, scale, bias] = operands("group-norm", x)?;
         let dims = b.dims(x);
         if dims.len() < 2 {
             return Err(IrError::Shapes {

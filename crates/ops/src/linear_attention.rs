@@ -26,6 +26,13 @@ impl Expand for LinearAttention {
         if x.len() != expected {
             return Err(IrError::OperandCount { op: "linear-attention", expected, found: x.len() });
         }
+        if x.iter().any(|&v| b.rank(v) != 4) {
+            return Err(IrError::Shapes {
+                op: "linear-attention",
+                reason: "needs operands of four dims",
+                types: x.iter().map(|&v| b.ty(v).clone()).collect(),
+            });
+        }
         let (heads, groups) = (b.dims(x[0])[2].clone(), b.dims(x[1])[2].clone());
         let trips = b.dims(x[0])[0].clone();
         let trips = b.dim_value(&trips)?;

@@ -1,6 +1,6 @@
 //! Local response normalization across channels.
 
-use anychip_ir::{Builder, Expand, IrError, Prim, ReduceKind, ValueId, Window, composite};
+use anychip_ir::{Builder, Expand, IrError, Prim, ReduceKind, ValueId, Window, composite, operands};
 
 composite! {
     /// `(x [n, c, spatial…]) → x / (bias + alpha / size · Σ x²)^beta`, the sum over `size` neighboring channels
@@ -20,17 +20,11 @@ composite! {
 
 impl Expand for LocalResponseNorm {
     fn expand(&self, b: &mut Builder, x: &[ValueId]) -> Result<Vec<ValueId>, IrError> {
-        let &[x] = x else {
-            return Err(IrError::OperandCount {
-                op: "local-response-norm",
-                expected: 1,
-                found: x.len(),
-            });
-        };
-        if self.size == 0 || b.rank(x) == 0 {
+        let [x] = operands("local-response-norm", x)?;
+        if self.size == 0 || b.rank(x) < 2 {
             return Err(IrError::Setting {
                 op: "local-response-norm",
-                reason: "needs a dim and a size above 0",
+                reason: "needs a batch and a channel dim and a size above 0",
                 found: format!("{} of {}", self.size, b.ty(x)),
             });
         }

@@ -1,6 +1,6 @@
 //! Logarithm of softmax along one axis.
 
-use anychip_ir::{Builder, Expand, IrError, ReduceKind, ValueId, composite};
+use anychip_ir::{Builder, Expand, IrError, ReduceKind, ValueId, composite, operands};
 
 composite! {
     /// `(x) → (x − max) − log Σ e^(x − max)` along `axis`
@@ -13,9 +13,7 @@ composite! {
 
 impl Expand for LogSoftmax {
     fn expand(&self, b: &mut Builder, x: &[ValueId]) -> Result<Vec<ValueId>, IrError> {
-        let &[x] = x else {
-            return Err(IrError::OperandCount { op: "log-softmax", expected: 1, found: x.len() });
-        };
+        let [x] = operands("log-softmax", x)?;
         let largest = b.reduce(ReduceKind::Max, x, &[self.axis], true)?;
         let shifted = b.sub(x, largest)?;
         let powers = b.exp(shifted)?;

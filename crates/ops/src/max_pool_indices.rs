@@ -1,9 +1,10 @@
 //! Maximum pooling that also says where each maximum was.
 
-use anychip_ir::{Builder, Expand, IrError, Prim, ReduceKind, ValueId, Window, composite};
+use anychip_ir::{Builder, Expand, IrError, Prim, ReduceKind, ValueId, Window, composite, operands};
 use anychip_tensor::{Dim, Tensor};
 
 use crate::sample::lowest;
+use crate::spatial::check_spatial;
 
 composite! {
     /// `(x [n, c, spatial…]) → (maximum of each window, i64 index of it in the flattened x)`; of equal elements
@@ -34,19 +35,16 @@ composite! {
 
 impl Expand for MaxPoolIndices {
     fn expand(&self, b: &mut Builder, x: &[ValueId]) -> Result<Vec<ValueId>, IrError> {
-        let &[x] = x else {
-            return Err(IrError::OperandCount {
-                op: "max-pool-indices",
-                expected: 1,
-                found: x.len(),
-            });
-        };
+        let [x] = operands("max-pool-indices", x)?;
         let spatial = self.size.len();
+        let counts: [&[usize]; 3] = [&self.size, &self.strides, &self.dilation];
+        let paddings: [&[i64]; 2] = [&self.padding_low, &self.padding_high];
+        check_spatial("max-pool-indices", spatial, &counts, &paddings)?;
         let dims = b.dims(x);
         if dims.len() != spatial + 2 {
             return Err(IrError::Setting {
                 op: "max-pool-indices",
-                reason: "one entry a spatial dim",
+                reason: "needs a dim for each entry",
                 found: format!("{:?}", self.size),
             });
         }
@@ -68,8 +66,9 @@ impl Expand for MaxPoolIndices {
             let stride = b.constant(Tensor::scalar(self.strides[i] as i64));
             let starts = b.mul(starts, stride)?;
             let starts = b.unsqueeze(starts, &[1])?;
-            let steps: Vec<i64> = (0..self.size[i]).map(|k| (k * self.dilation[i]) as i64).collect();
-            let steps = b.integers(&steps);
+            let steps = b.iota(&Dim::Fixed(self.size[i]))?;
+            let dilation = b.constant(Tensor::scalar(self.dilation[i] as i64));
+            let steps = b.mul(steps, dilation)?;
             let position = b.add(starts, steps)?;
             windows = b.prim(Prim::Take { axis: 2 + 2 * i }, &[windows, position])?;
             let low = b.constant(Tensor::scalar(self.padding_low[i]));
@@ -80,8 +79,8 @@ impl Expand for MaxPoolIndices {
         permutation.extend((0..spatial).map(|i| 2 + 2 * i));
         permutation.extend((0..spatial).map(|i| 3 + 2 * i));
         let windows = b.transpose(windows, &permutation)?;
-        let elements: usize = self.size.iter().product();
-        let flat = [pooled.as_slice(), &[Dim::Fixed(elements)]].concat();
+        let elements = self.size.iter().fold(Dim::Fixed(1), |n, &size| n * Dim::Fixed(size));
+        let flat = [pooled.as_slice(), &[elements]].concat();
         let windows = b.reshape(windows, &flat)?;
         let place = Prim::ArgReduce { kind: ReduceKind::Max, axis: 2 + spatial, last: false };
         let mut local = b.prim(place, &[windows])?;

@@ -1,6 +1,6 @@
 //! Greedy selection of boxes that overlap little.
 
-use anychip_ir::{Builder, Expand, IrError, Prim, ReduceKind, ValueId, composite};
+use anychip_ir::{Builder, Expand, IrError, Prim, ReduceKind, ValueId, composite, operands};
 use anychip_tensor::{DType, Dim, Tensor};
 
 use crate::repeat::{Step, loop_while};
@@ -20,13 +20,7 @@ composite! {
 
 impl Expand for NonMaxSuppression {
     fn expand(&self, b: &mut Builder, x: &[ValueId]) -> Result<Vec<ValueId>, IrError> {
-        let &[boxes, scores, most, overlap, least] = x else {
-            return Err(IrError::OperandCount {
-                op: "non-max-suppression",
-                expected: 5,
-                found: x.len(),
-            });
-        };
+        let [boxes, scores, most, overlap, least] = operands("non-max-suppression", x)?;
         if b.rank(boxes) != 3 || b.rank(scores) != 3 {
             return Err(IrError::Shapes {
                 op: "non-max-suppression",

@@ -1,6 +1,6 @@
 //! Root-mean-square normalization.
 
-use anychip_ir::{Builder, Expand, IrError, ValueId, composite};
+use anychip_ir::{Builder, Expand, IrError, ValueId, composite, operands};
 
 composite! {
     /// `(x, scale) → x / √(mean(x²) + ε) · scale` over the dims from `axis` on (arXiv:1910.07467).
@@ -15,9 +15,7 @@ composite! {
 
 impl Expand for RmsNorm {
     fn expand(&self, b: &mut Builder, x: &[ValueId]) -> Result<Vec<ValueId>, IrError> {
-        let &[x, scale] = x else {
-            return Err(IrError::OperandCount { op: "rms-norm", expected: 2, found: x.len() });
-        };
+        let [x, scale] = operands("rms-norm", x)?;
         let axes: Vec<usize> = (self.axis..b.rank(x)).collect();
         let square = b.mul(x, x)?;
         let mean = b.mean(square, &axes, true)?;

@@ -1,6 +1,6 @@
 //! Pooling of image regions by interpolation.
 
-use anychip_ir::{Builder, Expand, IrError, Prim, ReduceKind, ValueId, composite};
+use anychip_ir::{Builder, Expand, IrError, Prim, ReduceKind, ValueId, composite, operands};
 use anychip_tensor::{DType, Dim};
 
 use crate::interpolate::clamp;
@@ -46,9 +46,7 @@ struct Side {
 
 impl Expand for RoiAlign {
     fn expand(&self, b: &mut Builder, x: &[ValueId]) -> Result<Vec<ValueId>, IrError> {
-        let &[x, regions, images] = x else {
-            return Err(IrError::OperandCount { op: "roi-align", expected: 3, found: x.len() });
-        };
+        let [x, regions, images] = operands("roi-align", x)?;
         let dims = b.dims(x);
         if dims.len() != 4 || b.rank(regions) != 2 || b.rank(images) != 1 {
             return Err(IrError::Shapes {

@@ -1,6 +1,6 @@
 //! Rotary position embedding.
 
-use anychip_ir::{Builder, Expand, IrError, Prim, ValueId, composite};
+use anychip_ir::{Builder, Expand, IrError, Prim, ValueId, composite, operands};
 use anychip_tensor::Dim;
 
 composite! {
@@ -17,9 +17,7 @@ composite! {
 
 impl Expand for RotaryEmbedding {
     fn expand(&self, b: &mut Builder, x: &[ValueId]) -> Result<Vec<ValueId>, IrError> {
-        let &[x, cos, sin] = x else {
-            return Err(IrError::OperandCount { op: "rotary-embedding", expected: 3, found: x.len() });
-        };
+        let [x, cos, sin] = operands("rotary-embedding", x)?;
         let dims = b.dims(x);
         let Some(axis) = dims.len().checked_sub(1) else {
             return Err(IrError::Shapes {

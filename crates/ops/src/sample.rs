@@ -27,6 +27,9 @@ pub(crate) enum Outside {
 /// Weights of neighbors from the distance to the one below.
 pub(crate) type Taps<'a> = &'a dyn Fn(&mut Builder, ValueId) -> Result<Vec<ValueId>, IrError>;
 
+/// Neighbors of one place that may be read; each becomes a few nodes.
+const MOST_CORNERS: usize = 4096;
+
 /// An image batch `[n, c, spatial…]` ready to be read at places.
 pub(crate) struct Pixels {
     /// `[n, spatial…, c]` with the spatial dims made one.
@@ -112,6 +115,14 @@ impl Pixels {
             let ratio = b.sub(coordinate, below)?;
             weights.push(taps(b, ratio)?);
             starts.push(b.offset(below, first as f64)?);
+        }
+        let count = weights.iter().fold(1usize, |n, dim| n.saturating_mul(dim.len()));
+        if count > MOST_CORNERS {
+            return Err(IrError::Shapes {
+                op: "interpolate",
+                reason: "an image of too many dims",
+                types: vec![b.ty(self.rows).clone()],
+            });
         }
         let mut corners = vec![Vec::new()];
         for dim in &weights {

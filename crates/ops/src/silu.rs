@@ -1,6 +1,6 @@
 //! `SiLU`, also called swish.
 
-use anychip_ir::{Builder, Expand, IrError, ValueId, composite};
+use anychip_ir::{Builder, Expand, IrError, ValueId, composite, operands};
 
 composite! {
     /// `(x) → x · sigmoid(x)`
@@ -10,9 +10,7 @@ composite! {
 
 impl Expand for Silu {
     fn expand(&self, b: &mut Builder, x: &[ValueId]) -> Result<Vec<ValueId>, IrError> {
-        let &[x] = x else {
-            return Err(IrError::OperandCount { op: "silu", expected: 1, found: x.len() });
-        };
+        let [x] = operands("silu", x)?;
         let gate = b.sigmoid(x)?;
         Ok(vec![b.mul(x, gate)?])
     }

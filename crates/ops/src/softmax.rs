@@ -1,6 +1,6 @@
 //! Softmax along one axis.
 
-use anychip_ir::{Builder, Expand, IrError, ReduceKind, ValueId, composite};
+use anychip_ir::{Builder, Expand, IrError, ReduceKind, ValueId, composite, operands};
 
 composite! {
     /// `(x) → e^(x − max) / Σ e^(x − max)` along `axis`
@@ -13,9 +13,7 @@ composite! {
 
 impl Expand for Softmax {
     fn expand(&self, b: &mut Builder, x: &[ValueId]) -> Result<Vec<ValueId>, IrError> {
-        let &[x] = x else {
-            return Err(IrError::OperandCount { op: "softmax", expected: 1, found: x.len() });
-        };
+        let [x] = operands("softmax", x)?;
         let largest = b.reduce(ReduceKind::Max, x, &[self.axis], true)?;
         let shifted = b.sub(x, largest)?;
         let powers = b.exp(shifted)?;

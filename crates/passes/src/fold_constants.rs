@@ -1,7 +1,7 @@
 //! What depends on constants alone is computed once, here.
 
 use anychip_ir::{
-    Builder, Graph, IrError, Limits, Op, Prim, ValueId, evaluate_node_within,
+    Builder, Graph, IrError, Limits, Node, Op, Prim, ValueId, evaluate_node_within,
 };
 use anychip_tensor::Tensor;
 
@@ -19,11 +19,29 @@ const EXTRA_BYTES: usize = 1 << 20;
 /// Contractions of larger constants are left to the target, whose kernels are made for it.
 const LARGEST_CONTRACTION: usize = 1 << 20;
 
+/// What one node may do beyond [`OPERATIONS_PER_BYTE`], and all nodes together may.
+const OPERATIONS_OF_A_NODE: u64 = 1 << 24;
+const OPERATIONS_OF_ALL: u64 = 1 << 28;
+
+/// How often constants may be gone through: what a large model's weights need, and no more than a large file can ask for.
+const OPERATIONS_PER_BYTE: u64 = 16;
+
 fn run(graph: &Graph) -> Result<Outcome, IrError> {
-    rebuild(graph, &mut rule)
+    let mut left = OPERATIONS_OF_ALL + OPERATIONS_PER_BYTE * constant_bytes(graph) as u64;
+    rebuild(graph, &mut |b, site| rule(b, site, &mut left))
 }
 
-fn rule(b: &mut Builder, site: &Site<'_>) -> Result<Verdict, IrError> {
+/// The bytes of all constants, those in regions included.
+fn constant_bytes(graph: &Graph) -> usize {
+    let of_node = |node: &Node| match &node.op {
+        Op::Prim(Prim::Constant(tensor)) => tensor.bytes().len(),
+        Op::Prim(_) | Op::Composite(_) => node.regions.iter().map(constant_bytes).sum(),
+    };
+    graph.nodes().iter().map(of_node).sum()
+}
+
+/// `left` is what all nodes together may still do.
+fn rule(b: &mut Builder, site: &Site<'_>, left: &mut u64) -> Result<Verdict, IrError> {
     if site.inputs.is_empty() || !site.node.regions.is_empty() {
         return Ok(Verdict::Keep);
     }
@@ -34,11 +52,13 @@ fn rule(b: &mut Builder, site: &Site<'_>) -> Result<Verdict, IrError> {
     if stays(site, bytes) || draws(b, &site.node.op, site.inputs)? {
         return Ok(Verdict::Keep);
     }
-    let limits = Limits { bytes: bytes + EXTRA_BYTES, ..Limits::default() };
+    let most = (OPERATIONS_OF_A_NODE + OPERATIONS_PER_BYTE * bytes as u64).min(*left);
+    let mut limits =
+        Limits { bytes: bytes + EXTRA_BYTES, operations: most, ..Limits::default() };
+    let results = evaluate_node_within(&site.node.op, &[], &operands, &mut limits);
+    *left -= most - limits.operations;
     // What fails here fails the same way when the model runs, and says so then.
-    let Ok(results) = evaluate_node_within(&site.node.op, &[], &operands, &limits) else {
-        return Ok(Verdict::Keep);
-    };
+    let Ok(results) = results else { return Ok(Verdict::Keep) };
     if results.iter().map(|t| t.bytes().len()).sum::<usize>() > limits.bytes {
         return Ok(Verdict::Keep);
     }
@@ -98,6 +118,7 @@ fn stays(site: &Site<'_>, bytes: usize) -> bool {
 mod tests {
     use super::*;
     use crate::recognize::tests::with_input;
+    use anychip_ir::{Expand, ReduceKind, TensorType, Window, composite, operands};
     use anychip_tensor::DType;
 
     #[test]
@@ -113,6 +134,76 @@ mod tests {
         let factor = crate::matching::uniform(&folded, product.inputs[1]).unwrap();
         assert!((factor - std::f64::consts::FRAC_1_SQRT_2).abs() < 1e-7);
         assert_eq!(crate::node_count(&folded), 1);
+    }
+
+    /// The optimized graph has its node yet, and the test does not take long.
+    fn is_left_alone(build: impl FnOnce(&mut Builder) -> ValueId) {
+        let g = with_input([1], |b, _| build(b));
+        let optimized = crate::optimize(&g, &mut |_| {}).unwrap();
+        assert!(crate::node_count(&optimized) > 0, "{}", anychip_ir::text::print_summary(&optimized));
+    }
+
+    #[test]
+    fn a_loop_without_end_does_not_hang() {
+        // As it stands, and behind a composite, where it can be told only by running it.
+        is_left_alone(|b| endless(b, 1 << 62).unwrap());
+        is_left_alone(|b| {
+            let trips = b.scalar(DType::I64, (1u64 << 62) as f64).unwrap();
+            b.composite(Endless {}, &[trips]).unwrap()
+        });
+    }
+
+    #[test]
+    fn a_huge_broadcast_and_a_huge_sum_are_not_computed() {
+        is_left_alone(|b| {
+            let one = b.scalar(DType::F32, 1.0).unwrap();
+            let shape = [(1usize << 20).into(), (1usize << 15).into()];
+            let ones = b.broadcast(one, &shape).unwrap();
+            b.reduce(ReduceKind::Sum, ones, &[0, 1], false).unwrap()
+        });
+        // 2^40 terms, though neither operand nor result is large.
+        is_left_alone(|b| {
+            let shape = [1024, 1024];
+            let zeros = Tensor::zeros(DType::I8, shape).unwrap();
+            let zeros = b.constant(zeros);
+            let window = Window {
+                size: vec![1024; 2],
+                strides: vec![1; 2],
+                dilation: vec![1; 2],
+                padding: vec![(512, 511); 2],
+            };
+            let kind = ReduceKind::Max;
+            b.prim(Prim::ReduceWindow { kind, window }, &[zeros]).unwrap()
+        });
+    }
+
+    composite! {
+        /// A loop of so many iterations.
+        pub struct Endless = "endless" {}
+        example: Endless {}
+    }
+
+    impl Expand for Endless {
+        fn expand(&self, b: &mut Builder, x: &[ValueId]) -> Result<Vec<ValueId>, IrError> {
+            let [trips] = operands("endless", x)?;
+            Ok(vec![endless_from(b, trips)?])
+        }
+    }
+
+    fn endless(b: &mut Builder, trips: i64) -> Result<ValueId, IrError> {
+        let trips = b.constant(Tensor::scalar(trips));
+        endless_from(b, trips)
+    }
+
+    fn endless_from(b: &mut Builder, trips: ValueId) -> Result<ValueId, IrError> {
+        let mut body = b.region("body");
+        let i = body.input("i", TensorType::scalar(DType::I64));
+        let state = body.input("state", TensorType::scalar(DType::I64));
+        let again = body.constant(Tensor::from_bools([], [true])?);
+        let next = body.add(i, state)?;
+        let region = body.finish(&[again, next]);
+        let start = b.constant(Tensor::from_bools([], [true])?);
+        Ok(b.node(Prim::Loop { carried: 1 }, &[trips, start, trips], vec![region])?[0])
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The runner of node-by-node rewrites: offers each node of the old graph, counts what was replaced.
 
-use anychip_ir::{Builder, Graph, IrError, Node, NodeId, Op, ValueId};
+use anychip_ir::{Builder, Graph, IrError, Node, NodeId, Op, ValueId, first_free_symbol};
 use anychip_tensor::Dim;
 
 use crate::{Outcome, Uses};
@@ -162,19 +162,6 @@ pub(crate) fn apply_to_regions(
 
 fn mapped(map: &[Option<ValueId>], old: ValueId) -> ValueId {
     map[old.index()].expect("a value is mapped before its users are offered")
-}
-
-/// One more than the largest `n` of a size named `?n` in a graph or the regions in it.
-fn first_free_symbol(graph: &Graph) -> usize {
-    let free = |dim: &Dim| {
-        dim.symbols()
-            .iter()
-            .filter_map(|s| s.strip_prefix('?')?.parse::<usize>().ok())
-            .map(|n| n + 1)
-            .max()
-    };
-    let own = graph.values().flat_map(|v| &graph.ty(v).shape).filter_map(free).max().unwrap_or(0);
-    graph.nodes().iter().flat_map(|n| &n.regions).map(first_free_symbol).fold(own, usize::max)
 }
 
 /// Whether the types agree as far as both know them.

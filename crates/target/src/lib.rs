@@ -36,7 +36,7 @@ pub trait Target: Send + Sync {
 
 /// A compiled graph.
 pub trait Program: Send + Sync {
-    /// What `anychip build` writes.
+    /// The program as files, for a chip that is not here or whose own tools take it.
     fn files(&self) -> Vec<File> {
         Vec::new()
     }

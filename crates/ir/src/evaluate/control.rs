@@ -2,7 +2,8 @@
 
 use anychip_tensor::{DType, Tensor};
 
-use super::{Limits, check_size, evaluate_within};
+use super::limits::OVERHEAD;
+use super::{Limits, evaluate_within};
 use crate::bindings::Bindings;
 use crate::{Graph, IrError};
 
@@ -13,7 +14,7 @@ fn truth(condition: &Tensor) -> bool {
 pub(super) fn conditional(
     regions: &[Graph],
     x: &[Tensor],
-    limits: &Limits,
+    limits: &mut Limits,
 ) -> Result<Vec<Tensor>, IrError> {
     let taken = if truth(&x[0]) { &regions[0] } else { &regions[1] };
     evaluate_within(taken, &x[1..], limits)
@@ -23,7 +24,7 @@ pub(super) fn repeat(
     carried: usize,
     body: &Graph,
     x: &[Tensor],
-    limits: &Limits,
+    limits: &mut Limits,
 ) -> Result<Vec<Tensor>, IrError> {
     let trips = x[0].to_i64()[0];
     let mut goes_on = truth(&x[1]);
@@ -35,6 +36,7 @@ pub(super) fn repeat(
         if iteration as u64 >= limits.iterations {
             return Err(IrError::Iterations { limit: limits.iterations });
         }
+        limits.spend(OVERHEAD)?;
         let mut inputs = vec![Tensor::scalar(iteration)];
         inputs.append(&mut state);
         inputs.extend_from_slice(captures);
@@ -55,7 +57,7 @@ pub(super) fn repeat(
             // Checked as it grows, so that a loop cannot fill the memory before its end.
             let stacked: Vec<usize> =
                 [rows.len() + 1].into_iter().chain(row.shape().iter().copied()).collect();
-            check_size(row.dtype(), &stacked, limits)?;
+            limits.check_size(row.dtype(), &stacked)?;
             rows.push(row);
         }
         iteration += 1;

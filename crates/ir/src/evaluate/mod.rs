@@ -11,6 +11,7 @@ mod convolution;
 mod dot;
 mod elementwise;
 mod index;
+mod limits;
 mod movement;
 mod product;
 mod quantize;
@@ -20,27 +21,13 @@ mod sort;
 mod strided;
 mod values;
 
-use anychip_tensor::{DType, Dim, Tensor};
+use anychip_tensor::{Dim, Tensor};
 
 use crate::bindings::Bindings;
 use crate::infer::{self, Operand};
 use crate::{Builder, Graph, IrError, Op, Prim, TensorType, ValueId};
 
-/// What an evaluation may use. The defaults suit a whole model; constant folding sets smaller ones.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// The most bytes that one result may take.
-    pub bytes: usize,
-    /// The most iterations that one loop may run.
-    pub iterations: u64,
-}
-
-impl Default for Limits {
-    /// 16 GiB a result; loops as long as they ask for, which ONNX allows to be for ever.
-    fn default() -> Limits {
-        Limits { bytes: 1 << 34, iterations: u64::MAX }
-    }
-}
+pub use limits::Limits;
 
 /// Longer integer vectors than this do not decide shapes and are not offered to type rules.
 const LONGEST_KNOWN: usize = 128;
@@ -50,14 +37,14 @@ const LONGEST_KNOWN: usize = 128;
 /// Inputs must have the element types and dims of the graph's inputs; a named dim must be the same size
 /// everywhere. Every value is freed after its last use.
 pub fn evaluate(graph: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>, IrError> {
-    evaluate_within(graph, inputs, &Limits::default())
+    evaluate_within(graph, inputs, &mut Limits::default())
 }
 
-/// As [`evaluate`], within the given limits.
+/// As [`evaluate`], within the given limits, from which it takes the operations that it does.
 pub fn evaluate_within(
     graph: &Graph,
     inputs: &[Tensor],
-    limits: &Limits,
+    limits: &mut Limits,
 ) -> Result<Vec<Tensor>, IrError> {
     let mut bindings = Bindings::of_inputs(graph, inputs)?;
     let last_use = last_uses(graph);
@@ -92,7 +79,7 @@ pub fn evaluate_node(
     regions: &[Graph],
     inputs: &[Tensor],
 ) -> Result<Vec<Tensor>, IrError> {
-    evaluate_node_within(op, regions, inputs, &Limits::default())
+    evaluate_node_within(op, regions, inputs, &mut Limits::default())
 }
 
 /// As [`evaluate_node`], within the given limits.
@@ -100,7 +87,7 @@ pub fn evaluate_node_within(
     op: &Op,
     regions: &[Graph],
     inputs: &[Tensor],
-    limits: &Limits,
+    limits: &mut Limits,
 ) -> Result<Vec<Tensor>, IrError> {
     match op {
         Op::Prim(prim) => evaluate_prim_within(prim, regions, inputs, limits),
@@ -128,7 +115,7 @@ pub fn evaluate_prim(
     regions: &[Graph],
     inputs: &[Tensor],
 ) -> Result<Vec<Tensor>, IrError> {
-    evaluate_prim_within(prim, regions, inputs, &Limits::default())
+    evaluate_prim_within(prim, regions, inputs, &mut Limits::default())
 }
 
 /// As [`evaluate_prim`], within the given limits.
@@ -136,7 +123,7 @@ pub fn evaluate_prim_within(
     prim: &Prim,
     regions: &[Graph],
     inputs: &[Tensor],
-    limits: &Limits,
+    limits: &mut Limits,
 ) -> Result<Vec<Tensor>, IrError> {
     let types: Vec<TensorType> = inputs.iter().map(TensorType::of).collect();
     let known: Vec<Option<Vec<Dim>>> = inputs.iter().map(known).collect();
@@ -150,7 +137,7 @@ pub fn evaluate_prim_within(
     let only_contents_tell = matches!(prim, Prim::NonZero | Prim::If | Prim::Loop { .. });
     for ty in &results {
         match ty.fixed_shape() {
-            Some(shape) => check_size(ty.dtype, &shape, limits)?,
+            Some(shape) => limits.check_size(ty.dtype, &shape)?,
             None if only_contents_tell => {}
             // A size operand longer than any rank: refused rather than guessed.
             None => {
@@ -162,20 +149,8 @@ pub fn evaluate_prim_within(
             }
         }
     }
+    limits.spend(limits::operations(prim, inputs, &results))?;
     dispatch(prim, regions, inputs, &results, limits)
-}
-
-/// Whether a result of this shape may be made.
-fn check_size(dtype: DType, shape: &[usize], limits: &Limits) -> Result<(), IrError> {
-    let elements = if shape.contains(&0) {
-        Some(0)
-    } else {
-        shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))
-    };
-    match elements.and_then(|n| dtype.bytes_for(n)) {
-        Some(bytes) if bytes <= limits.bytes => Ok(()),
-        _ => Err(IrError::TooLarge { dtype, shape: shape.to_vec(), limit: limits.bytes }),
-    }
 }
 
 fn dispatch(
@@ -183,7 +158,7 @@ fn dispatch(
     regions: &[Graph],
     x: &[Tensor],
     types: &[TensorType],
-    limits: &Limits,
+    limits: &mut Limits,
 ) -> Result<Vec<Tensor>, IrError> {
     // The first result's type; every dim of it is a number but for the primitives that do not use it.
     let shape =

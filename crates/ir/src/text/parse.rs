@@ -8,6 +8,7 @@ use anychip_tensor::{DType, Dim, Tensor};
 
 use super::lex::{Lexer, ParseError, Problem, Word};
 use super::settings;
+use crate::rewrite::number_after;
 use crate::{Attribute, Builder, CompositeRow, Graph, Op, Prim, TensorType, ValueId};
 
 /// How deep regions and formulas may nest.
@@ -34,10 +35,8 @@ fn first_free_symbol(text: &str) -> usize {
         .skip(1)
         .filter_map(|after| {
             let digits = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
-            after[..digits].parse::<usize>().ok()?.checked_add(1)
+            number_after(&after[..digits])
         })
-        // A number that nobody counts to is a name like any other.
-        .filter(|&n| n <= usize::MAX / 2)
         .max()
         .unwrap_or(0)
 }

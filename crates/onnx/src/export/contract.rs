@@ -97,12 +97,14 @@ pub(super) fn dot(
     Ok(e.cast(frame, &product, compute, output))
 }
 
+/// `bias` is a value for each channel; only a convolution of floats that does not spread its input takes one.
 pub(super) fn convolution(
     e: &mut Emitter,
     frame: &mut Frame<'_>,
     x: &Operands,
     dims: &ConvolutionDims,
     output: DType,
+    bias: Option<&str>,
 ) -> Result<String, String> {
     let bytes = |d: DType| matches!(d, DType::I8 | DType::U8);
     let transposed = dims.input_dilation.iter().any(|&d| d != 1);
@@ -144,7 +146,9 @@ pub(super) fn convolution(
         let amounts = e.ints(&amounts);
         input = e.add(frame, "Pad", &[&input, &amounts], vec![]);
     }
-    let made = e.add(frame, "Conv", &[&input, &kernel], settings(dims, &padding));
+    let operands = [Some(input.as_str()), Some(&kernel), bias];
+    let operands: Vec<&str> = operands.into_iter().flatten().collect();
+    let made = e.add(frame, "Conv", &operands, settings(dims, &padding));
     Ok(e.cast(frame, &made, compute, output))
 }
 

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anychip_ir::{Graph, Node, TensorType, ValueId};
+use anychip_ir::{Graph, Node, NodeId, TensorType, ValueId};
 use anychip_tensor::{DType, Dim, Tensor};
 
+use super::idioms::Idioms;
 use crate::proto::attribute_proto::AttributeType;
 use crate::proto::tensor_shape_proto::{Dimension, dimension};
 use crate::proto::type_proto;
@@ -229,8 +230,9 @@ impl Emitter {
                 wanted.entry(*value).or_insert_with(|| name.clone());
             }
         }
-        for node in graph.nodes() {
-            self.node(frame, node, &wanted);
+        let idioms = Idioms::of(graph);
+        for (id, node) in graph.iter().filter(|(id, _)| !idioms.covers(*id)) {
+            self.node(frame, id, node, &idioms, &wanted);
         }
         frame.scope = "output".into();
         let mut infos = Vec::new();
@@ -244,7 +246,14 @@ impl Emitter {
         infos
     }
 
-    fn node(&mut self, frame: &mut Frame<'_>, node: &Node, wanted: &BTreeMap<ValueId, String>) {
+    fn node(
+        &mut self,
+        frame: &mut Frame<'_>,
+        id: NodeId,
+        node: &Node,
+        idioms: &Idioms,
+        wanted: &BTreeMap<ValueId, String>,
+    ) {
         let graph = frame.graph;
         frame.scope = node.label().to_string();
         if let Some(value) = node.outputs.first()
@@ -255,7 +264,9 @@ impl Emitter {
             return;
         }
         let first = frame.nodes.len();
-        let made = match super::prims::emit(self, frame, node) {
+        let made =
+            idioms.emit(self, frame, id).unwrap_or_else(|| super::prims::emit(self, frame, node));
+        let made = match made {
             Ok(made) => made,
             Err(reason) => {
                 self.problems.push(format!("{}: {}: {reason}", node.label(), node.op.name()));

@@ -7,6 +7,7 @@ mod composites;
 mod contract;
 mod control;
 mod emit;
+mod idioms;
 mod prims;
 mod quantize;
 mod reduce;

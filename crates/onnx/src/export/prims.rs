@@ -69,7 +69,9 @@ pub(super) fn emit(e: &mut Emitter, frame: &mut Frame<'_>, node: &Node) -> Emitt
             one(e.add(frame, "BitCast", &[x.name(0)], vec![("to", to.into())]))
         }
         Prim::DotGeneral(dims, output) => one(contract::dot(e, frame, &x, dims, *output)?),
-        Prim::Convolution(dims, output) => one(contract::convolution(e, frame, &x, dims, *output)?),
+        Prim::Convolution(dims, output) => {
+            one(contract::convolution(e, frame, &x, dims, *output, None)?)
+        }
         Prim::Reduce { kind, axes } => one(reduce::reduce(e, frame, &x, *kind, axes)),
         Prim::ArgReduce { kind, axis, last } => one(reduce::arg(e, frame, &x, *kind, *axis, *last)),
         Prim::ReduceWindow { kind, window } => one(reduce::window(e, frame, &x, *kind, window)?),

@@ -38,15 +38,27 @@ pub(super) fn reduce(
         _ => reduce_type(dtype),
     };
     let input = e.cast(frame, x.name(0), dtype, compute);
-    let axes: Vec<i64> = axes.iter().map(|&a| a as i64).collect();
-    let keep: (&str, Value) = ("keepdims", 0.into());
-    let made = if e.opset >= input_since {
-        let axes = e.ints(&axes);
-        e.add(frame, op, &[&input, &axes], vec![keep])
-    } else {
-        e.add(frame, op, &[&input], vec![keep, ("axes", axes.into())])
-    };
+    let made = operator(e, frame, &input, (op, input_since), axes, false);
     e.cast(frame, &made, compute, dtype)
+}
+
+/// One of the `Reduce` operators, whose axes are an operand since the given opset.
+pub(super) fn operator(
+    e: &mut Emitter,
+    frame: &mut Frame<'_>,
+    input: &str,
+    (op, input_since): (&str, i64),
+    axes: &[usize],
+    keep: bool,
+) -> String {
+    let axes: Vec<i64> = axes.iter().map(|&a| a as i64).collect();
+    let keep: (&str, Value) = ("keepdims", i64::from(keep).into());
+    if e.opset >= input_since {
+        let axes = e.ints(&axes);
+        e.add(frame, op, &[input, &axes], vec![keep])
+    } else {
+        e.add(frame, op, &[input], vec![keep, ("axes", axes.into())])
+    }
 }
 
 pub(super) fn arg(

@@ -10,15 +10,20 @@ const MOST_NODES: usize = 256;
 /// Elements that a followed value may have.
 const MOST_ELEMENTS: usize = 1 << 14;
 
-/// What one of them may cost.
-const LIMITS: Limits = Limits { bytes: 1 << 22, iterations: 1 << 12 };
+/// What all of them together may cost.
+const LIMITS: Limits = Limits { bytes: 1 << 22, iterations: 1 << 12, operations: 1 << 22 };
 
 /// The contents of a value, when few nodes compute it from constants and sizes that are known.
 pub(super) fn fold(b: &Builder, value: ValueId) -> Option<Tensor> {
-    fold_within(b, value, &mut MOST_NODES.clone())
+    fold_within(b, value, &mut MOST_NODES.clone(), &mut LIMITS.clone())
 }
 
-fn fold_within(b: &Builder, value: ValueId, left: &mut usize) -> Option<Tensor> {
+fn fold_within(
+    b: &Builder,
+    value: ValueId,
+    left: &mut usize,
+    limits: &mut Limits,
+) -> Option<Tensor> {
     let graph = b.graph();
     if let Some(tensor) = graph.constant(value) {
         return Some(tensor.clone());
@@ -47,11 +52,14 @@ fn fold_within(b: &Builder, value: ValueId, left: &mut usize) -> Option<Tensor> 
         Op::Prim(Prim::Random { .. } | Prim::If | Prim::Loop { .. }) => return None,
         Op::Prim(_) | Op::Composite(_) => {}
     }
-    let operands: Vec<Tensor> =
-        node.inputs.iter().map(|&input| fold_within(b, input, left)).collect::<Option<_>>()?;
+    let operands: Vec<Tensor> = node
+        .inputs
+        .iter()
+        .map(|&input| fold_within(b, input, left, limits))
+        .collect::<Option<_>>()?;
     if operands.iter().any(|tensor| tensor.len() > MOST_ELEMENTS) {
         return None;
     }
-    let results = evaluate_node_within(&node.op, &[], &operands, &LIMITS).ok()?;
+    let results = evaluate_node_within(&node.op, &[], &operands, limits).ok()?;
     results.into_iter().nth(index)
 }

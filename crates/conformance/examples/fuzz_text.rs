@@ -1,17 +1,20 @@
 //! Fuzzes the text form: mutates printed graphs and feeds them to the parser.
 //!
-//! `cargo run --release -p anychip-ir --example fuzz_text -- --seconds 600 --seed 1`
+//! `cargo run --release -p anychip-conformance --example fuzz_text -- --seconds 600 --seed 1`
 //!
-//! What parses must print, parse again to the same text, and verify. Any panic ends the run.
+//! It starts from random graphs of primitives and from the suite's cases, which have every composite. What parses must
+//! print, parse again to the same text, and verify. Any panic ends the run, after the text that caused it.
 
+#[path = "../../ir/tests/support/mod.rs"]
 #[allow(unreachable_pub, dead_code, reason = "shared by tests and examples, which each use a part")]
 mod support;
 
 use std::time::{Duration, Instant};
 
+use anychip_conformance::Family;
 use anychip_ir::text::{parse, print};
-use anychip_ir::verify;
-use support::{ROWS, Rng};
+use anychip_ir::{CompositeRow, verify};
+use support::Rng;
 
 /// Words that mean something, for mutations that get past the lexer.
 const WORDS: &[&str] = &[
@@ -57,6 +60,15 @@ const WORDS: &[&str] = &[
     "pad",
     "\\u{110000}",
     "4294967296",
+    "2147483648",
+    "attention",
+    "softmax",
+    "lstm",
+    "resize",
+    "max-pool-indices",
+    "axis",
+    "axes",
+    "= []",
 ];
 
 fn argument(name: &str, default: u64) -> u64 {
@@ -101,25 +113,51 @@ fn mutate(rng: &mut Rng, text: &str, other: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// Longer texts than this have little but constants in them.
+const LONGEST: usize = 20_000;
+
+/// Printed graphs: random ones, and as many of each family of cases as the composites are, spread over it.
+fn corpus(seed: u64) -> Vec<String> {
+    let random = (0..64).map(|i| print(&support::graph(&mut Rng(seed ^ i), 3 + i as usize % 24)));
+    let cases = Family::ALL.into_iter().flat_map(|family| {
+        let cases = family.cases();
+        let every = if family == Family::Composites { 1 } else { cases.len().div_ceil(40).max(1) };
+        cases.into_iter().step_by(every).map(|case| print(&case.graph))
+    });
+    random.chain(cases.filter(|text| text.len() < LONGEST)).collect()
+}
+
+/// Prints the text being tried when a panic passes through.
+struct OnPanic<'a>(&'a str);
+
+impl Drop for OnPanic<'_> {
+    #[expect(clippy::print_stderr, reason = "a fuzzer shows what it found")]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("\nfor the text:\n{}", self.0);
+        }
+    }
+}
+
 #[expect(clippy::print_stdout, reason = "a fuzzer reports what it did")]
 fn main() {
     let (seconds, seed) = (argument("--seconds", 10), argument("--seed", 1));
     let mut rng = Rng(seed);
-    let corpus: Vec<String> =
-        (0..64).map(|i| print(&support::graph(&mut Rng(seed ^ i), 3 + i as usize % 24))).collect();
+    let rows: Vec<CompositeRow> = [support::ROWS, anychip_ops::ROWS].concat();
+    let corpus = corpus(seed);
     let end = Instant::now() + Duration::from_secs(seconds);
     let (mut executions, mut accepted, mut slowest) = (0u64, 0u64, Duration::ZERO);
     while Instant::now() < end {
         let (text, other) = (rng.below(corpus.len()), rng.below(corpus.len()));
         let mutated = mutate(&mut rng, &corpus[text], &corpus[other]);
         let start = Instant::now();
-        if let Ok(graph) = parse(&mutated, ROWS) {
+        let _shown = OnPanic(&mutated);
+        if let Ok(graph) = parse(&mutated, &rows) {
             accepted += 1;
             let printed = print(&graph);
-            let again = parse(&printed, ROWS).unwrap_or_else(|error| {
-                panic!("does not parse back: {error}\n{mutated}\n{printed}")
-            });
-            assert_eq!(print(&again), printed, "changes when parsed again\n{mutated}");
+            let again = parse(&printed, &rows)
+                .unwrap_or_else(|error| panic!("does not parse back: {error}\n{printed}"));
+            assert_eq!(print(&again), printed, "changes when parsed again");
             verify(&graph)
                 .unwrap_or_else(|errors| panic!("does not verify: {errors:?}\n{printed}"));
         }
@@ -127,7 +165,8 @@ fn main() {
         executions += 1;
     }
     println!(
-        "seed {seed}: {executions} executions, {accepted} accepted, slowest {} ms, no fault",
+        "seed {seed}: {} texts to start from, {executions} executions, {accepted} accepted, slowest {} ms, no fault",
+        corpus.len(),
         slowest.as_millis()
     );
 }
