@@ -5,7 +5,7 @@
 //! ```
 //!
 //! It damages inputs in one process, prints the seed and the count, and exits with 1 after an input that panicked, hung
-//! or took too much memory. libFuzzer would need a nightly compiler.
+//! or took too much memory. Built with overflow checks, as tests are. libFuzzer would need a nightly compiler.
 
 use crate::{onnx_tests, process, workspace};
 use anyhow::{Result, bail};
@@ -42,16 +42,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     for (name, package, example, from_models) in chosen {
         println!("fuzzing {name} for {} s", options.seconds);
         let mut command = process::cargo();
-        command.args([
-            "run",
-            "--quiet",
-            "--release",
-            "--package",
-            package,
-            "--example",
-            example,
-            "--",
-        ]);
+        command.args(["run", "--quiet", "--package", package, "--example", example, "--"]);
         command.args([
             "--seconds",
             &options.seconds.to_string(),

@@ -1,10 +1,17 @@
 //! A graph for concrete inputs: sizes become numbers, and what was computed of them becomes constants.
 
-use anychip_ir::{Builder, Graph, IrError, Node, Op, Prim, TensorType, ValueId, inline_with};
+use anychip_ir::{
+    Builder, Graph, IrError, Limits, Node, Op, Prim, TensorType, ValueId, evaluate_node_within,
+    inline_with,
+};
 use anychip_tensor::{DType, Dim, Tensor};
 
 /// Larger results than this are computed when the model runs, not when it is prepared for a shape.
 const LARGEST_FOLDED: usize = 1 << 20;
+
+/// Operations that computing a node of constants may take, and those for each byte of its operands.
+const OPERATIONS_FOLDED: u64 = 1 << 24;
+const OPERATIONS_PER_BYTE: u64 = 16;
 
 /// What is known of one input.
 pub(crate) struct Binding {
@@ -81,7 +88,11 @@ fn fold(
     if grown {
         return Ok(Some(results));
     }
-    let values = anychip_ir::evaluate_node(&node.op, &node.regions, &constants)?;
+    // A loop hidden in a composite may go on for ever; and what fails here fails the same way when the model runs.
+    let operations = OPERATIONS_FOLDED + OPERATIONS_PER_BYTE * bytes as u64;
+    let mut limits = Limits { operations, ..Limits::default() };
+    let values = evaluate_node_within(&node.op, &node.regions, &constants, &mut limits);
+    let Ok(values) = values else { return Ok(Some(results)) };
     Ok(Some(values.into_iter().map(|value| b.constant(value)).collect()))
 }
 
