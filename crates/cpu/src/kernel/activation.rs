@@ -207,7 +207,7 @@ fn apply_clamp<V: Vector>(x: V, low: f32, high: f32) -> V {
 #[inline(always)]
 fn silu<V: Vector>(x: V) -> V {
     let one = V::splat(1.0);
-    x.div(one.add(math::exp(V::zero().sub(x))))
+    x.mul(one.add(math::exp(V::zero().sub(x))).reciprocal())
 }
 
 #[inline(always)]

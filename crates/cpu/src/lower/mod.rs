@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anychip_ir::{Graph, Node, Op, Prim, ValueId};
 use anychip_tensor::{DType, Tensor};
 
+use crate::detect::Simd;
 use crate::executable::Shared;
 use crate::fusion::Group;
 use crate::step::{Barrier, Kernel};
@@ -117,10 +118,10 @@ pub(crate) fn lower(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
 }
 
 /// The step of a composite whose results only a run can size; `None` for every other node.
-pub(crate) fn barrier(node: &Node) -> Option<Box<dyn Barrier>> {
+pub(crate) fn barrier(node: &Node, simd: Simd) -> Option<Box<dyn Barrier>> {
     match row(node)?.make {
         Make::Kernel(_) => None,
-        Make::Barrier(make) => make(node),
+        Make::Barrier(make) => make(node, simd),
     }
 }
 
@@ -150,7 +151,7 @@ enum Make {
     /// Results have the shapes that the operands' shapes tell.
     Kernel(Factory),
     /// Only a run can size the results.
-    Barrier(fn(&Node) -> Option<Box<dyn Barrier>>),
+    Barrier(fn(&Node, Simd) -> Option<Box<dyn Barrier>>),
 }
 
 const fn kernel(name: &'static str, claims: fn(&Node, &Graph) -> bool, factory: Factory) -> Row {

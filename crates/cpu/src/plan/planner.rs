@@ -140,7 +140,7 @@ impl<'a> Planner<'a> {
             self.barrier(node, barrier, "nested plans");
             return Ok(());
         }
-        if let Some(barrier) = lower::barrier(node) {
+        if let Some(barrier) = lower::barrier(node, shared.simd) {
             self.barrier(node, barrier, node.op.name());
             return Ok(());
         }

@@ -116,6 +116,21 @@ impl Vector for Avx512 {
         Self(unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<23>(bits)) })
     }
     #[inline(always)]
+    fn scale_exponent(self, n: Self) -> Self {
+        Self(unsafe { _mm512_scalef_ps(self.0, n.0) })
+    }
+    #[inline(always)]
+    fn reciprocal(self) -> Self {
+        // An estimate of 14 bits and one step of Newton's method, but where the estimate is that of infinity:
+        // a division takes 16 cycles.
+        unsafe {
+            let estimate = _mm512_rcp14_ps(self.0);
+            let error = _mm512_fnmadd_ps(self.0, estimate, _mm512_set1_ps(1.0));
+            let finite = _mm512_cmp_ps_mask::<_CMP_NEQ_UQ>(self.0, _mm512_set1_ps(f32::INFINITY));
+            Self(_mm512_mask3_fmadd_ps(error, estimate, estimate, finite))
+        }
+    }
+    #[inline(always)]
     fn split_exponent(self) -> (Self, Self) {
         let mantissa = unsafe { _mm512_getmant_ps::<_MM_MANT_NORM_1_2, _MM_MANT_SIGN_SRC>(self.0) };
         (Self(mantissa), Self(unsafe { _mm512_getexp_ps(self.0) }))

@@ -34,9 +34,7 @@ pub(crate) fn exp<V: Vector>(x: V) -> V {
     let r = n.fma(V::splat(-0.693_359_375), x);
     let r = n.fma(V::splat(2.121_944_4e-4), r);
     let p = polynomial(r, &C);
-    // Two steps, because 2^n itself may overflow or be subnormal where the product is not.
-    let half = n.mul(V::splat(0.5)).floor();
-    p.mul(half.exp2_integral()).mul(n.sub(half).exp2_integral())
+    p.scale_exponent(n)
 }
 
 /// Natural logarithm; −∞ at 0, NaN below, +∞ at +∞. Subnormals are scaled up first.
@@ -78,7 +76,7 @@ pub(crate) fn log<V: Vector>(x: V) -> V {
 #[inline(always)]
 pub(crate) fn sigmoid<V: Vector>(x: V) -> V {
     let one = V::splat(1.0);
-    one.div(one.add(exp(V::zero().sub(x))))
+    one.add(exp(V::zero().sub(x))).reciprocal()
 }
 
 /// Hyperbolic tangent.

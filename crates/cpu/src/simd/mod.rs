@@ -82,6 +82,18 @@ pub(crate) trait Vector: Copy {
     fn select(mask: Self::Mask, yes: Self, no: Self) -> Self;
     /// `2^self` for integral lanes within −126 … 127.
     fn exp2_integral(self) -> Self;
+    /// `self · 2^n` for integral lanes of `n` within −252 … 254.
+    #[inline(always)]
+    fn scale_exponent(self, n: Self) -> Self {
+        // Two steps, because 2^n itself may overflow or be subnormal where the product is not.
+        let half = n.mul(Self::splat(0.5)).floor();
+        self.mul(half.exp2_integral()).mul(n.sub(half).exp2_integral())
+    }
+    /// `1 / self` for lanes of at least 1, within 2 ulp (the smallest results may be 0); NaN stays NaN.
+    #[inline(always)]
+    fn reciprocal(self) -> Self {
+        Self::splat(1.0).div(self)
+    }
     /// Splits positive normal lanes into `(m, e)` with `self = m · 2^e`, `1 ≤ m < 2`.
     fn split_exponent(self) -> (Self, Self);
     /// The even and the odd elements of `self` followed by `next`.
