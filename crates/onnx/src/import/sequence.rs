@@ -230,6 +230,9 @@ fn concat(call: &mut Call<'_>, inputs: &[Option<Bound>]) -> Result<Vec<Bound>, I
     Ok(vec![Bound::Tensor(call.b.concat(&values, axis)?)])
 }
 
+/// Most parts of a tensor that is split into a sequence.
+const MOST_PARTS: usize = 1 << 16;
+
 fn split(call: &mut Call<'_>, _: &[Option<Bound>]) -> Result<Vec<Bound>, ImportError> {
     let x = call.input(0)?;
     let rank = call.b.rank(x);
@@ -237,7 +240,10 @@ fn split(call: &mut Call<'_>, _: &[Option<Bound>]) -> Result<Vec<Bound>, ImportE
     let Some(size) = call.b.dims(x)[axis].fixed() else {
         return Err(call.unsupported("the split dim must be a number"));
     };
+    // Each part becomes a few nodes.
+    let too_many = |parts: usize| format!("a sequence of {parts} parts: at most {MOST_PARTS} are supported");
     let (lengths, squeeze) = match call.optional(1) {
+        None if size > MOST_PARTS => return Err(call.unsupported(too_many(size))),
         None => (vec![1i64; size], !call.flag("keepdims", true)),
         Some(split) => {
             let numbers = call.need_integers(1, "how the tensor is split")?;
@@ -247,6 +253,9 @@ fn split(call: &mut Call<'_>, _: &[Option<Bound>]) -> Result<Vec<Bound>, ImportE
                     return Err(call.invalid("the length of a part must be positive"));
                 }
                 let full = size as i64 / step;
+                if full as usize > MOST_PARTS {
+                    return Err(call.unsupported(too_many(full as usize)));
+                }
                 let mut lengths = vec![step; full as usize];
                 if size as i64 % step != 0 {
                     lengths.push(size as i64 % step);
