@@ -55,4 +55,5 @@ passes! {
     sink_transposes::SINK_TRANSPOSES,
     // After attention, which wants its heads in one order.
     absorb_transposes::ABSORB_TRANSPOSES,
+    absorb_padding::ABSORB_PADDING,
 }

@@ -241,7 +241,8 @@ fn split(call: &mut Call<'_>, _: &[Option<Bound>]) -> Result<Vec<Bound>, ImportE
         return Err(call.unsupported("the split dim must be a number"));
     };
     // Each part becomes a few nodes.
-    let too_many = |parts: usize| format!("a sequence of {parts} parts: at most {MOST_PARTS} are supported");
+    let too_many =
+        |parts: usize| format!("a sequence of {parts} parts: at most {MOST_PARTS} are supported");
     let (lengths, squeeze) = match call.optional(1) {
         None if size > MOST_PARTS => return Err(call.unsupported(too_many(size))),
         None => (vec![1i64; size], !call.flag("keepdims", true)),

@@ -98,6 +98,9 @@ impl Tiles {
     }
 }
 
+/// Products added in one register before their sum is put by: rounding errors grow with the square root of it.
+const LONGEST_SUM: usize = 128;
+
 #[inline(always)]
 unsafe fn tile<V: Vector, const P: usize, const NV: usize, const STEP: usize>(
     reach: &Reach<'_>,
@@ -106,6 +109,7 @@ unsafe fn tile<V: Vector, const P: usize, const NV: usize, const STEP: usize>(
     sums: *mut f32,
 ) {
     let mut acc = [[V::zero(); NV]; P];
+    let (mut steps, mut is_first) = (0, true);
     for b in 0..reach.blocks {
         let n = if b + 1 == reach.blocks { reach.last } else { reach.block };
         let (x, w) = (x.add(b * reach.x_block), w.add(b * reach.w_block));
@@ -126,11 +130,18 @@ unsafe fn tile<V: Vector, const P: usize, const NV: usize, const STEP: usize>(
                 w = w.add(NV * V::LANES);
             }
         }
-    }
-    for (p, sums_of) in acc.iter().enumerate() {
-        for (j, sum) in sums_of.iter().enumerate() {
-            sum.store(sums.add((p * NV + j) * V::LANES));
+        steps += n * reach.taps.len();
+        if steps < LONGEST_SUM && b + 1 < reach.blocks {
+            continue;
         }
+        for (p, sums_of) in acc.iter_mut().enumerate() {
+            for (j, sum) in sums_of.iter_mut().enumerate() {
+                let to = sums.add((p * NV + j) * V::LANES);
+                if is_first { *sum } else { V::load(to).add(*sum) }.store(to);
+                *sum = V::zero();
+            }
+        }
+        (steps, is_first) = (0, false);
     }
 }
 
