@@ -225,11 +225,28 @@ pub(crate) fn lay_out(graph: &Graph) -> Result<Graph, IrError> {
     rewrite(graph, &mut |b, node, x| blocked.node(b, node, x))
 }
 
-/// A value in blocks, its channels, and the rank of the same in rows: 4, or 2 for a single pixel.
-type Made = (ValueId, usize, usize);
+/// A value in blocks, and how the same stands in rows: an image `[n, c, h, w]`, or single pixels with their channels at
+/// any dim but the first and ones around them (`[n, c]`, `[n, 1, 1, c]`).
+#[derive(Clone, Copy)]
+struct Made {
+    value: ValueId,
+    channels: usize,
+    rank: usize,
+    axis: usize,
+}
+
+impl Made {
+    fn image(value: ValueId, channels: usize) -> Made {
+        Made { value, channels, rank: 4, axis: 1 }
+    }
+
+    fn is_image(&self) -> bool {
+        (self.rank, self.axis) == (4, 1)
+    }
+}
 
 /// For values of the new graph in rows, the same in blocks.
-struct Blocked(BTreeMap<ValueId, ValueId>);
+struct Blocked(BTreeMap<ValueId, Made>);
 
 /// Fewer filters than this leave most of a block empty.
 const FEWEST_FILTERS: usize = 8;
@@ -248,10 +265,7 @@ impl Blocked {
             Op::Prim(Prim::ReduceWindow { kind: ReduceKind::Max, window }) => {
                 self.pool(b, window, false, x)?
             }
-            Op::Prim(prim @ Prim::Reduce { .. }) => {
-                let channels = x.first().and_then(|&x| channels(b, x));
-                self.reduce(b, prim, x)?.zip(channels).map(|(y, c)| (y, c, 2))
-            }
+            Op::Prim(prim @ Prim::Reduce { .. }) => self.reduce(b, prim, x)?,
             Op::Prim(Prim::Reshape) => return self.reshape(b, node, x),
             Op::Prim(Prim::Concat { axis: 1 }) => self.concat(b, x)?,
             Op::Prim(
@@ -282,42 +296,47 @@ impl Blocked {
                 Some(_) | None => None,
             },
         };
-        let Some((y, channels, rank)) = made else { return Ok(None) };
-        let mut rows = b.composite(FromBlocked { channels }, &[y])?;
-        if rank == 2 {
-            rows = b.squeeze(rows, &[2, 3])?;
+        let Some(made) = made else { return Ok(None) };
+        let mut rows = b.composite(FromBlocked { channels: made.channels }, &[made.value])?;
+        if !made.is_image() {
+            let dims = single(b.dims(rows)[0].clone(), made);
+            rows = b.reshape(rows, &dims)?;
         }
-        self.0.insert(rows, y);
+        self.0.insert(rows, made);
         Ok(Some(vec![rows]))
     }
 
-    /// `[n, c]` from or to `[n, c, 1, 1]`: the same in blocks.
+    /// Single pixels in another shape: the same in blocks.
     fn reshape(
         &mut self,
         b: &mut Builder,
         node: &Node,
         x: &[ValueId],
     ) -> Result<Option<Vec<ValueId>>, IrError> {
-        let Some(&blocked) = x.first().and_then(|x| self.0.get(x)) else { return Ok(None) };
+        let Some(&made) = x.first().and_then(|x| self.0.get(x)) else { return Ok(None) };
         let y = b.node(node.op.clone(), x, Vec::new())?;
         let (from, to) = (b.dims(x[0]), b.dims(y[0]));
-        let one_pixel = |dims: &[Dim]| {
-            matches!(dims.len(), 2 | 4) && dims[2..].iter().all(|d| *d == Dim::Fixed(1))
-        };
-        if one_pixel(&from) && one_pixel(&to) && from[..2] == to[..2] {
-            self.0.insert(y[0], blocked);
+        if made.channels > 1
+            && from == single(from[0].clone(), made)
+            && let Some(axis) = to.iter().skip(1).position(|d| *d == Dim::Fixed(made.channels))
+        {
+            let same = Made { rank: to.len(), axis: axis + 1, ..made };
+            if to == single(from[0].clone(), same) {
+                self.0.insert(y[0], same);
+            }
         }
         Ok(Some(y))
     }
 
     /// `x` in blocks, made now if it is not there.
     fn of(&mut self, b: &mut Builder, x: ValueId) -> Result<ValueId, IrError> {
-        if let Some(&found) = self.0.get(&x) {
-            return Ok(found);
+        if let Some(found) = self.0.get(&x) {
+            return Ok(found.value);
         }
-        let made = b.composite(ToBlocked {}, &[x])?;
-        self.0.insert(x, made);
-        Ok(made)
+        let channels = fixed_channels(b, "to-blocked", x)?;
+        let value = b.composite(ToBlocked {}, &[x])?;
+        self.0.insert(x, Made::image(value, channels));
+        Ok(value)
     }
 
     fn convolution(
@@ -338,6 +357,9 @@ impl Blocked {
         let Some(channels) = b.ty(x).shape.get(1).and_then(Dim::fixed) else { return Ok(None) };
         let depthwise =
             dims.groups == channels && filters == channels && channels >= FEWEST_FILTERS;
+        if self.0.get(&x).is_some_and(|made| !made.is_image()) {
+            return Ok(None);
+        }
         let is_blocked = self.0.contains_key(&x);
         let rows = !is_blocked && channels <= MOST_ROWS && !depthwise;
         let dense = dims.groups == 1
@@ -356,7 +378,7 @@ impl Blocked {
             groups: dims.groups,
             rows,
         };
-        Ok(Some((b.composite(composite, &[operand, w])?, filters, 4)))
+        Ok(Some(Made::image(b.composite(composite, &[operand, w])?, filters)))
     }
 
     fn pool(
@@ -367,10 +389,7 @@ impl Blocked {
         x: &[ValueId],
     ) -> Result<Option<Made>, IrError> {
         let &[x] = x else { return Ok(None) };
-        let (Some(&blocked), Some(channels), 4) = (self.0.get(&x), channels(b, x), b.rank(x))
-        else {
-            return Ok(None);
-        };
+        let Some(image) = self.0.get(&x).filter(|made| made.is_image()) else { return Ok(None) };
         // Every window must cover an element.
         let covers = window.size.len() == 2
             && (0..2).all(|i| {
@@ -389,7 +408,7 @@ impl Blocked {
             padding_high: window.padding.iter().map(|p| p.1).collect(),
             mean,
         };
-        Ok(Some((b.composite(pool, &[blocked])?, channels, 4)))
+        Ok(Some(Made { value: b.composite(pool, &[image.value])?, ..*image }))
     }
 
     /// A reduction over the whole image: one pixel is left, and stands for the result `[n, c]` too.
@@ -398,13 +417,12 @@ impl Blocked {
         b: &mut Builder,
         prim: &Prim,
         x: &[ValueId],
-    ) -> Result<Option<ValueId>, IrError> {
+    ) -> Result<Option<Made>, IrError> {
         let (Prim::Reduce { axes, .. }, &[x]) = (prim, x) else { return Ok(None) };
-        let Some(&blocked) = self.0.get(&x).filter(|_| axes[..] == [2, 3] && b.rank(x) == 4) else {
-            return Ok(None);
-        };
-        let y = b.prim(prim.clone(), &[blocked])?;
-        Ok(Some(b.unsqueeze(y, &[2, 3])?))
+        let image = self.0.get(&x).filter(|made| made.is_image() && axes[..] == [2, 3]);
+        let Some(image) = image else { return Ok(None) };
+        let y = b.prim(prim.clone(), &[image.value])?;
+        Ok(Some(Made { value: b.unsqueeze(y, &[2, 3])?, rank: 2, ..*image }))
     }
 
     /// A concatenation of channels that begin and end with blocks.
@@ -412,20 +430,19 @@ impl Blocked {
         let mut parts = Vec::new();
         let mut total = 0;
         for &x in x {
-            let (Some(&blocked), Some(channels), 4) = (self.0.get(&x), channels(b, x), b.rank(x))
-            else {
+            let Some(image) = self.0.get(&x).filter(|made| made.is_image()) else {
                 return Ok(None);
             };
             if total % BLOCK != 0 {
                 return Ok(None);
             }
-            parts.push(blocked);
-            total += channels;
+            parts.push(image.value);
+            total += image.channels;
         }
         if parts.is_empty() {
             return Ok(None);
         }
-        Ok(Some((b.concat(&parts, 1)?, total, 4)))
+        Ok(Some(Made::image(b.concat(&parts, 1)?, total)))
     }
 
     /// An elementwise operator, when an operand is in blocks already and the others can be.
@@ -435,9 +452,7 @@ impl Blocked {
         node: &Node,
         x: &[ValueId],
     ) -> Result<Option<Made>, IrError> {
-        let Some(&model) = x.iter().find(|x| self.0.contains_key(x)) else { return Ok(None) };
-        let Some(channels) = channels(b, model) else { return Ok(None) };
-        let rank = b.rank(model);
+        let Some(&model) = x.iter().find_map(|x| self.0.get(x)) else { return Ok(None) };
         let whole = x
             .iter()
             .filter(|x| self.0.contains_key(x))
@@ -447,18 +462,19 @@ impl Blocked {
         let mut operands = Vec::new();
         for &v in x {
             let shape = b.ty(v).shape.clone();
-            let operand = if let Some(&found) = self.0.get(&v) {
-                // Its channels must be the result's, not one for all.
-                if shape.len() != rank || shape[1] != Dim::Fixed(channels) {
+            let operand = if let Some(found) = self.0.get(&v) {
+                // Its channels must be the result's, not one for all, and at the same dim.
+                let alike = |m: &Made| (m.channels, m.rank, m.axis);
+                if alike(found) != alike(&model) {
                     return Ok(None);
                 }
-                found
+                found.value
             } else if let Some(constant) = b.graph().constant(v).cloned() {
-                match constant_in_blocks(&constant, channels, rank)? {
+                match constant_in_blocks(&constant, model)? {
                     Some(tensor) => b.constant(tensor),
                     None => return Ok(None),
                 }
-            } else if rank == 4 && shape == whole.as_slice() && b.dtype(v) == DType::F32 {
+            } else if model.is_image() && b.dtype(v) == DType::F32 && broadcasts(&shape, &whole) {
                 self.of(b, v)?
             } else {
                 return Ok(None);
@@ -466,37 +482,46 @@ impl Blocked {
             operands.push(operand);
         }
         let y = b.node(node.op.clone(), &operands, Vec::new())?;
-        Ok(y.first().map(|&y| (y, channels, rank)))
+        Ok(y.first().map(|&value| Made { value, ..model }))
     }
 }
 
-/// The channels of an image or of single pixels, when they are a number.
-fn channels(b: &Builder, x: ValueId) -> Option<usize> {
-    let dims = b.dims(x);
-    if matches!(dims.len(), 2 | 4) { dims[1].fixed() } else { None }
+/// Whether an image has the same channels as `whole` and broadcasts to it.
+fn broadcasts(shape: &[Dim], whole: &[Dim]) -> bool {
+    shape.len() == whole.len()
+        && shape[1] == whole[1]
+        && shape.iter().zip(whole).all(|(own, all)| own == all || *own == Dim::Fixed(1))
 }
 
-/// A constant that broadcasts to values of `rank` dims with `channels` channels, as one that broadcasts to the same
-/// in blocks.
-fn constant_in_blocks(
-    constant: &Tensor,
-    channels: usize,
-    rank: usize,
-) -> Result<Option<Tensor>, IrError> {
+/// The dims of single pixels in rows.
+fn single(images: Dim, made: Made) -> Vec<Dim> {
+    let mut dims = vec![Dim::Fixed(1); made.rank];
+    dims[0] = images;
+    dims[made.axis] = Dim::Fixed(made.channels);
+    dims
+}
+
+/// A constant that broadcasts to values as `made` stands in rows, as one that broadcasts to the same in blocks.
+fn constant_in_blocks(constant: &Tensor, made: Made) -> Result<Option<Tensor>, IrError> {
     if constant.len() == 1 {
         return Ok(Some(constant.reshaped(Vec::<usize>::new())?));
     }
-    // Missing dims in front are 1; behind the channels of single pixels there are none.
+    // Missing dims in front are 1.
     let mut shape = constant.shape().to_vec();
-    if shape.len() > rank || !constant.dtype().is_float() {
+    if shape.len() > made.rank || !constant.dtype().is_float() {
         return Ok(None);
     }
-    while shape.len() < rank {
+    while shape.len() < made.rank {
         shape.insert(0, 1);
     }
-    shape.resize(4, 1);
-    if shape[1] != channels {
+    if shape[made.axis] != made.channels {
         return Ok(None);
+    }
+    if !made.is_image() {
+        if constant.len() != made.channels {
+            return Ok(None);
+        }
+        shape = vec![1, made.channels, 1, 1];
     }
     let op = Op::Composite(std::sync::Arc::new(ToBlocked {}));
     Ok(evaluate_node(&op, &[], &[constant.reshaped(shape)?])?.into_iter().next())

@@ -3,13 +3,20 @@
 use anychip_ir::{Node, Prim, ValueId};
 
 use super::Cx;
+use crate::blocked::FromBlocked;
+use crate::kernel::blocked::BLOCK;
 
 /// The operand that the node's one result is a part of, and the byte where it starts.
 pub(crate) fn view(cx: &Cx<'_>, node: &Node) -> Option<(ValueId, usize)> {
-    let prim = node.op.prim()?;
     let &[result] = node.outputs.as_slice() else { return None };
     let &source = node.inputs.first()?;
     let (from, to) = (cx.shape(source), cx.shape(result));
+    if let Some(FromBlocked { channels }) = node.op.composite() {
+        // Single pixels: the channels lie as they do in rows.
+        let one_after_another = from[0] == 1 || channels.is_multiple_of(BLOCK);
+        return (to[2..] == [1, 1] && one_after_another).then_some((source, 0));
+    }
+    let prim = node.op.prim()?;
     match prim {
         Prim::Reshape | Prim::BitCast { .. } => Some((source, 0)),
         Prim::Cast { to, .. } => (*to == cx.dtype(source)).then_some((source, 0)),
