@@ -71,11 +71,25 @@ impl Bench {
                 );
             });
         }
+        self.blocked_product(&format!("gemm {name} {m}x{n}x{k}"), m, n, k);
     }
-}
+    /// The same product on blocks: rows are pixels, columns of the left side are channels.
+    fn blocked_product(&self, label: &str, m: usize, n: usize, k: usize) {
+        let zero: (&[isize], &[isize]) = (&[0, 0], &[0, 0]);
+        let shape = ConvShape::new((1, k, n, 1), &[1, m], &[1, 1], &[1, 1], &[1, 1], zero);
+        let shape = shape.expect("a product is a convolution of one tap");
+        let weights = DenseWeights::new(self.cpu.simd, &shape, false, &|_, out| out.fill(0.25));
+        let conv = Dense::new(self.cpu.simd, self.threads, &shape, false);
+        let (input, mut output) =
+            (vec![0.5f32; blocks(k) * BLOCK * m], vec![0.0f32; blocks(n) * BLOCK * m]);
+        let mut scratch = vec![0.0f32; conv.scratch_len()];
+        let epilogue = Epilogue::default();
+        self.time(&format!("{label} blocked"), 2.0 * shape.macs() as f64, || {
+            conv.run(&weights, &input, &mut output, &epilogue, &mut scratch, &self.pool);
+        });
+    }
 
-impl Bench {
-    /// A square layer: channels, filters, groups, size, kernel, stride.
+    /// A square layer: channels, filters, groups, size, kernel, stride, dilation.
     fn conv(
         &self,
         name: &str,

@@ -30,6 +30,18 @@ pub(crate) use scalar::Scalar;
 
 use crate::detect::Simd;
 
+/// Asks for the cache line at `p`, which need not be readable.
+#[inline(always)]
+pub(crate) fn prefetch(p: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch never faults; SSE is part of the baseline of this architecture.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(p.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = p;
+}
+
 /// A register of `LANES` consecutive `f32`.
 ///
 /// Values only come to life inside [`dispatch`], which has checked that the CPU has the instructions; that is what makes the

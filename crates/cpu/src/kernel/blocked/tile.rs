@@ -8,7 +8,7 @@
 use super::BLOCK;
 use crate::detect::Simd;
 use crate::kernel::activation::{Activation, activate_rows};
-use crate::simd::{Scalar, Vector};
+use crate::simd::{Scalar, Vector, prefetch};
 
 /// What one tile reads: blocks of input channels, and the taps of each.
 pub(super) struct Reach<'a> {
@@ -101,6 +101,10 @@ impl Tiles {
 /// Products added in one register before their sum is put by: rounding errors grow with the square root of it.
 const LONGEST_SUM: usize = 128;
 
+/// How far ahead weights are asked for, in elements: they come from the second or third level in a stream that the
+/// hardware follows only to the end of a page. A tenth of the time of ResNet-50 and MobileNet-V2.
+const AHEAD: usize = 1024;
+
 #[inline(always)]
 unsafe fn tile<V: Vector, const P: usize, const NV: usize, const STEP: usize>(
     reach: &Reach<'_>,
@@ -125,6 +129,9 @@ unsafe fn tile<V: Vector, const P: usize, const NV: usize, const STEP: usize>(
                     for j in 0..NV {
                         sums[j] = s.fma(row[j], sums[j]);
                     }
+                }
+                for j in 0..NV * V::LANES / 16 {
+                    prefetch(w.wrapping_add(AHEAD + j * 16));
                 }
                 a = a.add(1);
                 w = w.add(NV * V::LANES);

@@ -6,7 +6,7 @@
 #![allow(unsafe_op_in_unsafe_fn, reason = "one contract for the whole tile, stated at `Tile`")]
 
 use crate::detect::Simd;
-use crate::simd::{Scalar, Vector};
+use crate::simd::{Scalar, Vector, prefetch};
 
 /// Where a tile goes, and what happens to it on the way. All pointers may be null but `c`.
 #[derive(Clone, Copy)]
@@ -118,6 +118,10 @@ impl Tiles {
     }
 }
 
+/// How many steps of k ahead B is asked for: its stream comes from beyond the first level, and the hardware follows it only to
+/// the end of a page.
+const AHEAD: usize = 32;
+
 #[inline(always)]
 unsafe fn tile<V: Vector, const MR: usize, const NV: usize, const BY_ROWS: bool>(
     k: usize,
@@ -136,6 +140,9 @@ unsafe fn tile<V: Vector, const MR: usize, const NV: usize, const BY_ROWS: bool>
             for j in 0..NV {
                 sums[j] = x.fma(row[j], sums[j]);
             }
+        }
+        for j in 0..NV * V::LANES / 16 {
+            prefetch(b.wrapping_add(AHEAD * b_step + j * 16));
         }
         a = a.add(if BY_ROWS { 1 } else { a_step });
         b = b.add(b_step);
