@@ -121,3 +121,72 @@ fn a_convolutional_network_runs() {
         compare(&graph, session.as_mut(), &[random(&[n, 3, 17, 17], &mut seed)]);
     }
 }
+
+/// A network of all that works on blocks: a first convolution from rows, strides, uneven padding, depthwise, squeeze and
+/// excite with its pixels channels-last for a while, pooling, a concatenation, a residual, and means at the end.
+fn mobile(seed: &mut u64) -> Graph {
+    let mut b = Builder::new("mobile");
+    let dims = [Dim::sym("n"), Dim::Fixed(3), Dim::Fixed(21), Dim::Fixed(18)];
+    let x = b.input("x", TensorType::new(DType::F32, dims));
+    let mut conv = |b: &mut Builder, x, shape: [usize; 4], stride: usize, groups: usize| {
+        // Each filter sums to about one.
+        let scale = ((shape[1] * shape[2] * shape[3]) as f64).powf(-0.5);
+        let w = b.constant(random(&shape, seed));
+        let w = b.scale(w, scale).unwrap();
+        let bias = b.constant(random(&[1, shape[0], 1, 1], seed));
+        let p = (shape[2] as i64 - 1) / 2;
+        let dims = ConvolutionDims {
+            strides: vec![stride; 2],
+            padding: vec![(p, p), (0, 2 * p)],
+            dilation: vec![1, 1],
+            input_dilation: vec![1, 1],
+            groups,
+        };
+        let y = b.prim(Prim::Convolution(dims, DType::F32), &[x, w]).unwrap();
+        b.add(y, bias).unwrap()
+    };
+    let zero = b.scalar(DType::F32, 0.0).unwrap();
+    let a = conv(&mut b, x, [24, 3, 3, 3], 2, 1);
+    let a = b.max(a, zero).unwrap();
+    let expanded = conv(&mut b, a, [40, 24, 1, 1], 1, 1);
+    let gate = b.sigmoid(expanded).unwrap();
+    let expanded = b.mul(expanded, gate).unwrap();
+    let deep = conv(&mut b, expanded, [40, 1, 5, 5], 1, 40);
+    // Squeeze and excite, its single pixels channels-last in between.
+    let mean = b.mean(deep, &[2, 3], true).unwrap();
+    let squeezed = conv(&mut b, mean, [9, 40, 1, 1], 1, 1);
+    let last = b.transpose(squeezed, &[0, 2, 3, 1]).unwrap();
+    let dims = b.dims(last);
+    let last = b.reshape(last, &dims).unwrap();
+    let shift = b.constant(random(&[9], &mut 1));
+    let last = b.add(last, shift).unwrap();
+    let first = b.transpose(last, &[0, 3, 1, 2]).unwrap();
+    let excited = conv(&mut b, first, [40, 9, 1, 1], 1, 1);
+    let excited = b.sigmoid(excited).unwrap();
+    let scaled = b.mul(deep, excited).unwrap();
+    let projected = conv(&mut b, scaled, [24, 40, 1, 1], 1, 1);
+    let residual = b.add(projected, a).unwrap();
+    let window = Window {
+        size: vec![3, 3],
+        strides: vec![2, 2],
+        dilation: vec![1, 1],
+        padding: vec![(1, 1), (1, 1)],
+    };
+    let pooled = b.prim(Prim::ReduceWindow { kind: ReduceKind::Max, window }, &[residual]).unwrap();
+    let wide = conv(&mut b, pooled, [32, 24, 3, 3], 1, 1);
+    let joined = b.concat(&[wide, pooled], 1).unwrap();
+    let mean = b.mean(joined, &[2, 3], false).unwrap();
+    b.finish(&[mean, joined])
+}
+
+#[test]
+fn a_mobile_network_runs_on_blocks() {
+    let mut seed = 4;
+    let graph = mobile(&mut seed);
+    for threads in [1, 2] {
+        let mut session = session(&graph, threads);
+        for n in [1, 3] {
+            compare(&graph, session.as_mut(), &[random(&[n, 3, 21, 18], &mut seed)]);
+        }
+    }
+}
