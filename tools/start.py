@@ -5,8 +5,8 @@ Both run one inference of the same file on the same input, in turns, in fresh pr
     process_s    from starting the process until it ends, everything included
     session_s    ONNX Runtime only: from the call that loads the file until the first result, so without
                  Python and its imports; what a C program linked to it would take, less its own start
-    peak_bytes   the largest resident set of the process (getrusage). For ONNX Runtime also the resident set
-                 just before the file is loaded, so that Python's own share can be taken off
+    peak_bytes   the largest resident set of the process, for ONNX Runtime until the first result. For it also
+                 the resident set just before the file is loaded, so that Python's own share can be taken off
 
 `weights_bytes` and `live_bytes` are what the computation needs at least: the initializers, and the most
 bytes of activations alive at once when nodes run in the file's order (from inferred shapes; null when

@@ -70,8 +70,11 @@ pub fn main<S: Session>(load: impl FnOnce(&Arguments) -> Result<S>) -> Result<()
     }
     taken.sort_by(f64::total_cmp);
     let middle = taken.len() / 2;
-    let median =
-        if taken.len() % 2 == 1 { taken[middle] } else { f64::midpoint(taken[middle - 1], taken[middle]) };
+    let median = if taken.len() % 2 == 1 {
+        taken[middle]
+    } else {
+        f64::midpoint(taken[middle - 1], taken[middle])
+    };
     let line = json!({
         "load_s": loaded.as_secs_f64(),
         "first_s": first.as_secs_f64(),
@@ -106,7 +109,7 @@ fn archive(path: &str) -> Result<BTreeMap<String, Array>> {
     let mut arrays = BTreeMap::new();
     for index in 0..archive.len() {
         let entry = archive.by_index(index)?;
-        let name = entry.name().trim_end_matches(".npy").to_owned();
+        let name = entry.name()?.trim_end_matches(".npy").to_owned();
         let array = array(entry).with_context(|| format!("{path}: {name}"))?;
         arrays.insert(name, array);
     }
@@ -125,12 +128,21 @@ fn array(entry: impl std::io::Read) -> Result<Array> {
 }
 
 /// The largest difference over the largest value expected, of the worst output.
-fn worst_error(found: &[(String, Vec<usize>, Vec<f64>)], expected: &BTreeMap<String, Array>) -> Result<f64> {
+fn worst_error(
+    found: &[(String, Vec<usize>, Vec<f64>)],
+    expected: &BTreeMap<String, Array>,
+) -> Result<f64> {
     ensure!(found.len() == expected.len(), "{} outputs of {}", found.len(), expected.len());
     let mut worst = 0.0_f64;
     for (name, shape, values) in found {
-        let wanted = expected.get(name).with_context(|| format!("an output `{name}` that nobody expects"))?;
-        ensure!(*shape == wanted.shape, "output `{name}` has shape {shape:?}, not {:?}", wanted.shape);
+        let wanted = expected
+            .get(name)
+            .with_context(|| format!("an output `{name}` that nobody expects"))?;
+        ensure!(
+            *shape == wanted.shape,
+            "output `{name}` has shape {shape:?}, not {:?}",
+            wanted.shape
+        );
         let wanted: Vec<f64> = match &wanted.data {
             Data::F32(values) => values.iter().map(|&v| f64::from(v)).collect(),
             Data::I64(values) => values.iter().map(|&v| v as f64).collect(),

@@ -26,8 +26,12 @@ impl Session for Rten {
         let mut outputs = Vec::new();
         for ((_, name), value) in self.names.iter().zip(&self.last) {
             let (shape, values): (Vec<usize>, Vec<f64>) = match value {
-                Value::FloatTensor(t) => (t.shape().to_vec(), t.iter().map(|&v| f64::from(v)).collect()),
-                Value::Int32Tensor(t) => (t.shape().to_vec(), t.iter().map(|&v| f64::from(v)).collect()),
+                Value::FloatTensor(t) => {
+                    (t.shape().to_vec(), t.iter().map(|&v| f64::from(v)).collect())
+                }
+                Value::Int32Tensor(t) => {
+                    (t.shape().to_vec(), t.iter().map(|&v| f64::from(v)).collect())
+                }
                 other => bail!("an output of type {:?}", other.dtype()),
             };
             outputs.push((name.clone(), shape, values));
@@ -46,7 +50,8 @@ fn load(arguments: &Arguments) -> Result<Rten> {
             Data::F32(values) => Value::from_shape(array.shape.as_slice(), values.clone())?,
             // rten has no 64-bit integers and reads those of a file as 32-bit ones.
             Data::I64(values) => {
-                let values: Result<Vec<i32>, _> = values.iter().map(|&v| i32::try_from(v)).collect();
+                let values: Result<Vec<i32>, _> =
+                    values.iter().map(|&v| i32::try_from(v)).collect();
                 Value::from_shape(array.shape.as_slice(), values?)?
             }
         };

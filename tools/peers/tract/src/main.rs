@@ -22,7 +22,11 @@ impl Session for Tract {
         let mut outputs = Vec::new();
         for (name, value) in self.names.iter().zip(&self.last) {
             let values = value.cast_to::<f64>()?;
-            outputs.push((name.clone(), value.shape().to_vec(), values.to_plain_array_view::<f64>()?.iter().copied().collect()));
+            outputs.push((
+                name.clone(),
+                value.shape().to_vec(),
+                values.to_plain_array_view::<f64>()?.iter().copied().collect(),
+            ));
         }
         Ok(outputs)
     }
