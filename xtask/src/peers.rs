@@ -19,8 +19,8 @@ Examples:
   cargo xtask peers cpu --threads 1 --rounds 1 --seconds 1 resnet50 mobilenet-v2
   cargo xtask peers cpu --peers onnxruntime,openvino --threads 2 resnet50@8
 
-The figure of a runtime is the median of its rounds on one thread, the best of its rounds on more. Only ratios
-mean something, and only from one run: other programs that run meanwhile slow all down, but not evenly.";
+One thread: the median of rounds; more: the best round. Only ratios mean something, and
+only from one run: what else the machine does slows all runtimes down, but not evenly.";
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
