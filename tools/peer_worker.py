@@ -122,9 +122,8 @@ def worst_error(found, expected):
         if value.shape != wanted.shape:
             raise ValueError(f"output `{name}` has shape {value.shape}, not {wanted.shape}")
         if wanted.size:
-            wanted = wanted.astype(np.float64)
             largest = max(float(np.abs(wanted).max()), sys.float_info.min)
-            worst = max(worst, float(np.abs(value - wanted).max()) / largest)
+            worst = max(worst, float(np.abs(value - wanted.astype(np.float64)).max()) / largest)
             if not np.isfinite(value).all():
                 raise ValueError(f"output `{name}` is not finite")
     return worst

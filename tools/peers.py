@@ -131,9 +131,7 @@ class Bench:
         }
 
     def round(self, name, subject, threads):
-        figures = (
-            self.ours(subject, threads) if name == summary.US else self.peer(name, subject, threads)
-        )
+        figures = self.ours(subject, threads) if name == summary.US else self.peer(name, subject, threads)
         if not figures["error"] <= TOLERATED:
             raise measure.Failed(f"its answers differ by {figures['error']:.1e} of the largest value")
         return figures
@@ -175,9 +173,7 @@ def measure_model(bench, subject, threads, runtimes):
 
 
 def figures_of(row, kind, threads):
-    return {
-        name: summary.of_rounds(found.get(kind, []), threads) for name, found in row["runtimes"].items()
-    }
+    return {name: summary.of_rounds(found.get(kind, []), threads) for name, found in row["runtimes"].items()}
 
 
 def print_start_and_memory(rows, runtimes, threads):
@@ -187,9 +183,7 @@ def print_start_and_memory(rows, runtimes, threads):
     for row in rows:
         figures = figures_of(row, "start_s", 1)  # medians on any number of threads
         times = [summary.number(figures[name], 1e3, 0) for name in runtimes]
-        against = [
-            summary.number(summary.ratio(figures, p), 1, 2) for p in ("onnxruntime", "openvino")
-        ]
+        against = [summary.number(summary.ratio(figures, p), 1, 2) for p in ("onnxruntime", "openvino")]
         print(table.row([row["model"], *times, *against]))
     table = summary.Table(["peak (timed runs), MiB", *runtimes, "/ORT"])
     table.widths = [max(width, 11) for width in table.widths]

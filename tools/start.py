@@ -31,6 +31,7 @@ import onnx
 
 WORKER = Path(__file__).with_name("peer_worker.py")
 
+
 def bytes_of(value_type):
     """Bytes of a tensor of fixed shape; nothing where a dimension is not known."""
     tensor = value_type.tensor_type
