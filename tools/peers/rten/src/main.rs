@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 use peer_common::{Arguments, Data, Session};
 use rten::{Model, ModelOptions, NodeId, RunOptions, ThreadPool, Value};
+use rten_tensor::prelude::*;
 use std::sync::Arc;
 
 struct Rten {
