@@ -1,104 +1,289 @@
-"""Time models of the zoo in `anychip bench` and in ONNX Runtime, in turns, and print the ratios.
+"""Time models of the zoo in `anychip bench` and in its peers, in turns, and print the ratios.
 
-Each round starts a fresh process of each, gives both the same input and the same number of threads, lets them
-warm up and takes the median latency of what fits into the given seconds; the figure is the median of rounds.
-Rounds of the two alternate, so what else the machine does hits both.
+Each round starts a fresh process of every runtime, one after another, and gives all the same input and the same
+number of threads: what else the machine does hits all of them. A process loads the file, runs once (both timed),
+compares its answers with those kept beside the model, warms up, and gives the median latency of what fits into
+SECONDS. The figure of a runtime is the median of rounds on one thread and the best of rounds on more; the ratio is
+ours over the fastest peer's. All get the file with its batch written in, or, at another batch, the symbolic one.
 
-Usage: python tools/peers.py BINARY OUT.json MODEL_FOLDER ... [--rounds 3] [--seconds 2] [--threads N]
+Load and first inference, and memory: ours are those of a whole `anychip run` (it reads the inputs and writes the
+outputs within that time); a peer's count from the call that loads the file, less what was resident before it, so
+without Python and its imports. Two figures of memory: the peak of the process until the first result, and the
+largest resident set sampled during the timed runs.
+
+`cargo xtask peers` calls this with the workers it could prepare and the reasons why others are missing.
 """
 
 import argparse
 import json
-import math
 import os
-import statistics
-import subprocess
 import sys
-import time
+import tempfile
+import tomllib
 from pathlib import Path
 
-from start import processor
+import measure
+import numpy as np
+import peers_summary as summary
+from peer_worker import RUNTIMES, worst_error
 
-PEER = """
-import json, statistics, sys, time
-import numpy, onnxruntime
-model, inputs, threads, seconds = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
-options = onnxruntime.SessionOptions()
-options.intra_op_num_threads = threads
-session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-given = dict(numpy.load(inputs))
-taken = []
-warm = time.perf_counter() + min(1.0, seconds)
-session.run(None, given)
-while time.perf_counter() < warm:
-    session.run(None, given)
-end = time.perf_counter() + seconds
-while time.perf_counter() < end or len(taken) < 3:
-    start = time.perf_counter()
-    session.run(None, given)
-    taken.append(time.perf_counter() - start)
-print(json.dumps(statistics.median(taken)))
-"""
+HERE = Path(__file__).parent
+# Differences from ONNX Runtime's answers beyond this are no rounding: that program computes something else.
+TOLERATED = 1e-2
+TIMEOUT = 900.0
+MIB = 2**20
 
 
-def last_json_line(command):
-    """What the command printed last, read as JSON; a failure gives its diagnostics."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        raise RuntimeError(next((line for line in lines if line.startswith("error")), lines[-1]))
-    return json.loads(done.stdout.strip().splitlines()[-1])
+class Subject:
+    """A model at one batch: the files all runtimes are given."""
+
+    def __init__(self, name, arguments):
+        self.name = name
+        self.zoo_name, _, batch = name.partition("@")
+        self.batch = int(batch or 1)
+        folder = arguments.zoo / self.zoo_name
+        fixed = folder / "fixed.onnx"
+        self.model = fixed if self.batch == 1 and fixed.exists() else folder / "model.onnx"
+        self.module = arguments.scratch / "torch" / f"{self.zoo_name}.pt"
+        if self.batch == 1:
+            self.inputs, self.outputs = folder / "inputs-1.npz", folder / "outputs-1.npz"
+        else:
+            self.inputs, self.outputs = (
+                self.repeated(folder / f"{what}-2.npz", arguments.scratch / f"{name}-{what}.npz")
+                for what in ("inputs", "outputs")
+            )
+
+    def repeated(self, source, path):
+        """The two samples of an archive again and again, up to the batch."""
+        with np.load(source) as arrays:
+            np.savez(path, **{k: np.resize(v, (self.batch, *v.shape[1:])) for k, v in arrays.items()})
+        return path
+
+
+class Bench:
+    """How each runtime is started, and what came of it."""
+
+    def __init__(self, arguments):
+        self.arguments = arguments
+        self.workers = dict(pair.split("=", 1) for pair in arguments.worker)
+        self.missing = dict(pair.split("=", 1) for pair in arguments.missing)
+        self.versions = crate_versions()
+
+    def environment(self, threads):
+        count = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RTEN_NUM_THREADS"), str(threads))
+        # What torch.compile has compiled is kept: a fresh process then only loads it.
+        cache = {"TORCHINDUCTOR_CACHE_DIR": str(self.arguments.scratch / "inductor")}
+        return {**os.environ, **count, **cache, "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def measured(self, command, threads, **options):
+        return measure.run(command, environment=self.environment(threads), timeout=TIMEOUT, **options)
+
+    def peer(self, name, subject, threads):
+        if name in self.missing:
+            raise measure.Failed(self.missing[name])
+        if name == "tract" and threads > 1:
+            raise measure.Failed("runs on one thread only")
+        model = subject.model
+        if name.startswith("pytorch"):
+            model = subject.module
+            if not model.exists():
+                raise measure.Failed("there is no PyTorch module of this model")
+        program = [self.workers[name]]
+        if name in RUNTIMES:
+            program += [str(HERE / "peer_worker.py"), name]
+        seconds = self.arguments.seconds
+        command = [*program, *map(str, (model, subject.inputs, subject.outputs, threads, seconds))]
+        watched, printed = self.measured(command, threads, watch_last=seconds)
+        figures = json.loads(printed.splitlines()[-1])
+        if version := figures.pop("version", None):
+            self.versions[name] = version
+        before = figures.pop("before_bytes")
+        resident = watched["resident_bytes"]
+        return {
+            **figures,
+            "start_s": figures["load_s"] + figures["first_s"],
+            "peak_bytes": figures["peak_bytes"] - before,
+            "resident_bytes": None if resident is None else resident - before,
+            "process_peak_bytes": watched["peak_bytes"],
+        }
+
+    def ours(self, subject, threads):
+        binary, given = self.workers[summary.US], ["--input", str(subject.inputs), "--threads", str(threads)]
+        with tempfile.TemporaryDirectory() as folder:
+            outputs = Path(folder, "outputs.npz")
+            command = [binary, "run", str(subject.model), *given, "--output", str(outputs)]
+            start, _ = self.measured(command, threads)
+            found = dict(np.load(outputs))
+        expected = dict(np.load(subject.outputs))
+        error = worst_error([found[name] for name in expected], expected)
+        seconds = self.arguments.seconds
+        command = [binary, "bench", str(subject.model), *given, "--batch", str(subject.batch), "--json"]
+        watched, printed = self.measured(
+            [*command, "--seconds", str(seconds)], threads, watch_last=min(seconds, 1.0)
+        )
+        return {
+            "error": error,
+            "median_s": json.loads(printed.splitlines()[-1])["latency_p50_s"]["value"],
+            "start_s": start["process_s"],
+            "peak_bytes": start["peak_bytes"],
+            "resident_bytes": watched["resident_bytes"],
+            "process_peak_bytes": start["peak_bytes"],
+        }
+
+    def round(self, name, subject, threads):
+        figures = self.ours(subject, threads) if name == summary.US else self.peer(name, subject, threads)
+        if not figures["error"] <= TOLERATED:
+            raise measure.Failed(f"its answers differ by {figures['error']:.1e} of the largest value")
+        return figures
+
+
+def crate_versions():
+    packages = tomllib.loads((HERE / "peers" / "Cargo.lock").read_text())["package"]
+    wanted = {"rten": "rten", "tract-onnx": "tract"}
+    return {wanted[p["name"]]: p["version"] for p in packages if p["name"] in wanted}
+
+
+def progress(text):
+    print(f"\r\x1b[K{text}" if sys.stderr.isatty() and text else text, end="", file=sys.stderr, flush=True)
+    if not sys.stderr.isatty() and text:
+        print(file=sys.stderr, flush=True)
+
+
+def measure_model(bench, subject, threads, runtimes):
+    """All rounds of one model: for each runtime a list of figures for each kind, or the reason why not."""
+    rounds, reasons = {name: [] for name in runtimes}, {}
+    for number in range(bench.arguments.rounds):
+        for name in runtimes:
+            if name in reasons:
+                continue
+            progress(f"{subject.name}, {threads} threads, round {number + 1}: {name}")
+            try:
+                rounds[name].append(bench.round(name, subject, threads))
+            except (measure.Failed, OSError, ValueError, KeyError, IndexError, TypeError) as error:
+                reasons[name] = str(error) or type(error).__name__
+    progress("")
+    found = {}
+    for name in runtimes:
+        if name in reasons:
+            found[name] = {"why_not": reasons[name]}
+        else:
+            kinds = list(rounds[name][0])
+            found[name] = {kind: [figures[kind] for figures in rounds[name]] for kind in kinds}
+    return found
+
+
+def figures_of(row, kind, threads):
+    return {name: summary.of_rounds(found.get(kind, []), threads) for name, found in row["runtimes"].items()}
+
+
+def print_start_and_memory(rows, runtimes, threads):
+    """The two smaller tables: load and first inference, peak memory."""
+    table = summary.Table(["load + first, ms", *runtimes, "/ORT", "/OpenVINO"])
+    print(f"\n{table.head()}")
+    for row in rows:
+        figures = figures_of(row, "start_s", 1)  # medians on any number of threads
+        times = [summary.number(figures[name], 1e3, 0) for name in runtimes]
+        against = [summary.number(summary.ratio(figures, p), 1, 2) for p in ("onnxruntime", "openvino")]
+        print(table.row([row["model"], *times, *against]))
+    table = summary.Table(["peak (timed runs), MiB", *runtimes, "/ORT"])
+    table.widths = [max(width, 11) for width in table.widths]
+    print(f"\n{table.head()}")
+    for row in rows:
+        peak, resident = figures_of(row, "peak_bytes", 1), figures_of(row, "resident_bytes", 1)
+        cells = [
+            summary.ABSENT
+            if peak[name] is None
+            else f"{peak[name] / MIB:.0f} ({summary.number(resident[name], 1 / MIB, 0)})"
+            for name in runtimes
+        ]
+        both = [summary.number(summary.ratio(f, "onnxruntime"), 1, 2) for f in (peak, resident)]
+        print(table.row([row["model"], *cells, f"{both[0]} ({both[1]})"]))
+
+
+def measure_all(bench, threads, runtimes):
+    """Every model at one number of threads: prints a row as each is done."""
+    load = os.getloadavg()[0]
+    statistic = "median" if threads == 1 else "best"
+    print(f"\n{threads} thread{'s' * (threads > 1)}, ms, {statistic} of {bench.arguments.rounds} rounds")
+    table = summary.Table(["model", *runtimes, "ratio", "to"])
+    print(table.head(), flush=True)
+    rows, ratios = [], {}
+    for name in bench.arguments.models:
+        row = {"model": name}
+        try:
+            row["runtimes"] = measure_model(bench, Subject(name, bench.arguments), threads, runtimes)
+        except OSError as error:
+            row["runtimes"] = {runtime: {"why_not": str(error)} for runtime in runtimes}
+        figures = figures_of(row, "median_s", threads)
+        row["fastest_peer"] = summary.fastest_peer(figures)
+        row["ratio"] = summary.ratio(figures, row["fastest_peer"])
+        rows.append(row)
+        if row["ratio"] is not None:
+            ratios[name] = row["ratio"]
+        print(table.row(summary.latency_row(name, figures, runtimes)), flush=True)
+    print(summary.summary(ratios))
+    print_start_and_memory(rows, runtimes, threads)
+    return {
+        "threads": threads,
+        "statistic": f"{statistic} of rounds",
+        "load_average_before": load,
+        "load_average_after": os.getloadavg()[0],
+        "geometric_mean_of_ratios": summary.geometric_mean(list(ratios.values())),
+        "models": rows,
+    }
+
+
+def print_reasons(runs):
+    """Why there is no figure, each reason once."""
+    models = {}
+    for run in runs:
+        for row in run["models"]:
+            for name, found in row["runtimes"].items():
+                if "why_not" in found:
+                    models.setdefault((name, found["why_not"]), []).append(
+                        f"{row['model']} on {run['threads']}"
+                    )
+    if models:
+        print("\nNo figure:")
+    everywhere = sum(len(run["models"]) for run in runs)
+    for (name, reason), where in models.items():
+        print(f"  {name}: {reason} ({'everywhere' if len(where) == everywhere else ', '.join(where)})")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("binary")
-    parser.add_argument("out", type=Path)
-    parser.add_argument("folders", nargs="+", type=Path)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--zoo", type=Path, required=True, help="folder of the exported models")
+    parser.add_argument("--scratch", type=Path, required=True, help="folder for what is made on the way")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--worker", action="append", default=[], metavar="RUNTIME=PROGRAM")
+    parser.add_argument("--missing", action="append", default=[], metavar="RUNTIME=REASON")
+    parser.add_argument("--rounds", type=int, required=True)
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--threads", type=int, action="append", required=True)
+    parser.add_argument("models", nargs="+", metavar="MODEL[@BATCH]")
     arguments = parser.parse_args()
-    threads, seconds = str(arguments.threads), str(arguments.seconds)
+    bench = Bench(arguments)
+    asked = [*bench.workers, *bench.missing]
+    runtimes = [summary.US, *(r for r in [*RUNTIMES, "rten", "tract"] if r in asked)]
 
-    rows, failed = [], []
-    for folder in arguments.folders:
-        model, inputs = str(folder / "model.onnx"), str(folder / "inputs-1.npz")
-        our_command = [arguments.binary, "bench", model, "--input", inputs, "--json"]
-        our_command += ["--threads", threads, "--seconds", seconds]
-        peer_command = [sys.executable, "-c", PEER, model, inputs, threads, seconds]
-        ours, peer = [], []
-        try:
-            for _ in range(arguments.rounds):
-                ours.append(last_json_line(our_command)["latency_p50_s"]["value"])
-                peer.append(last_json_line(peer_command))
-        except (RuntimeError, ValueError, KeyError, TypeError) as error:
-            failed.append(folder.name)
-            print(f"{folder.name:<26} FAILED  {error}", flush=True)
-            continue
-        our_median, peer_median = statistics.median(ours), statistics.median(peer)
-        ratio = our_median / peer_median
-        rows.append({"model": folder.name, "anychip_s": ours, "onnxruntime_s": peer, "ratio": ratio})
-        print(
-            f"{folder.name:<26} anychip {1e3 * our_median:9.3f} ms   ONNX Runtime {1e3 * peer_median:9.3f} ms   "
-            f"{ratio:5.2f}x",
-            flush=True,
-        )
-    if rows:
-        mean = math.exp(statistics.fmean(math.log(row["ratio"]) for row in rows))
-        print(f"geometric mean of {len(rows)} ratios {mean:.2f}x, worst {max(r['ratio'] for r in rows):.2f}x")
-        record = {
-            "what": "median latency at batch 1, f32; fresh processes in turns",
-            "date": time.strftime("%Y-%m-%d", time.gmtime()),
-            "processor": processor(),
-            "threads": arguments.threads,
-            "rounds": arguments.rounds,
-            "seconds": arguments.seconds,
-            "load_average": os.getloadavg()[0],
-            "geometric_mean_of_ratios": mean,
-            "models": rows,
-        }
-        arguments.out.write_text(json.dumps(record, indent=1) + "\n")
+    started = os.getloadavg()
+    print(f"load average {started[0]:.2f} {started[1]:.2f} {started[2]:.2f}")
+    runs = [measure_all(bench, threads, runtimes) for threads in arguments.threads]
+    print_reasons(runs)
+    _, version = measure.run([bench.workers[summary.US], "--version"])
+    versions = {summary.US: version.decode().split()[-1], **bench.versions}
+    record = {
+        "what": "latency, load with first inference, and memory of the zoo, f32, on the CPU; fresh processes in turns",
+        **measure.machine(),
+        "versions": {name: versions.get(name) for name in runtimes},
+        "rounds": arguments.rounds,
+        "seconds": arguments.seconds,
+        "runs": runs,
+    }
+    arguments.out.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    ended = os.getloadavg()
+    print(f"load average {ended[0]:.2f} {ended[1]:.2f} {ended[2]:.2f}")
+    failed = any("why_not" in row["runtimes"][summary.US] for run in runs for row in run["models"])
     sys.exit(1 if failed else 0)
 
 

@@ -5,59 +5,31 @@ Both run one inference of the same file on the same input, in turns, in fresh pr
     process_s    from starting the process until it ends, everything included
     session_s    ONNX Runtime only: from the call that loads the file until the first result, so without
                  Python and its imports; what a C program linked to it would take, less its own start
-    peak_bytes   the largest resident set of the process (getrusage). For ONNX Runtime also the resident set
-                 just before the file is loaded, so that Python's own share can be taken off
+    peak_bytes   the largest resident set of the process, for ONNX Runtime until the first result. For it also
+                 the resident set just before the file is loaded, so that Python's own share can be taken off
 
 `weights_bytes` and `live_bytes` are what the computation needs at least: the initializers, and the most
 bytes of activations alive at once when nodes run in the file's order (from inferred shapes; null when
 those leave a size open). Their sum is the `least` that the ratios of memory are against.
 
-Usage: python tools/start.py BINARY MODEL.onnx INPUTS.npz OUT.json [--runs 9]
+The worker is that of `peers.py`, without timed runs; its answers are compared with OUTPUTS.npz.
+
+Usage: python tools/start.py BINARY MODEL.onnx INPUTS.npz OUTPUTS.npz OUT.json [--runs 9]
 """
 
 import argparse
 import json
 import os
-import platform
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
+import measure
 import numpy as np
 import onnx
 
-PEER = """
-import json, sys, time
-import numpy, onnxruntime
-def resident():
-    return int(next(l for l in open("/proc/self/status") if l.startswith("VmRSS")).split()[1]) * 1024
-given = dict(numpy.load(sys.argv[2]))
-before = resident()
-start = time.perf_counter()
-session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
-session.run(None, given)
-print(json.dumps({"session_s": time.perf_counter() - start, "before_bytes": before}))
-"""
-
-
-def run(command):
-    """Run to the end: wall time, peak resident set, standard output."""
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as diagnostics:
-        start = time.perf_counter()
-        child = subprocess.Popen(command, stdout=output, stderr=diagnostics)
-        _, status, usage = os.wait4(child.pid, 0)
-        seconds = time.perf_counter() - start
-        child.returncode = os.waitstatus_to_exitcode(status)
-        output.seek(0)
-        if child.returncode != 0:
-            diagnostics.seek(0)
-            sys.exit(
-                f"{command[0]} ended with {child.returncode}: {diagnostics.read().decode(errors='replace')}"
-            )
-        return {"process_s": seconds, "peak_bytes": usage.ru_maxrss * 1024}, output.read()
+WORKER = Path(__file__).with_name("peer_worker.py")
 
 
 def bytes_of(value_type):
@@ -99,17 +71,9 @@ def live_bytes(model):
     return most
 
 
-def processor():
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    for name in ("binary", "model", "inputs", "out"):
+    for name in ("binary", "model", "inputs", "outputs", "out"):
         parser.add_argument(name)
     parser.add_argument("--runs", type=int, default=9)
     arguments = parser.parse_args()
@@ -126,11 +90,16 @@ def main():
             "--output",
             outputs,
         ]
-        peer_command = [sys.executable, "-c", PEER, arguments.model, arguments.inputs]
+        threads = str(len(os.sched_getaffinity(0)))
+        peer_command = [sys.executable, str(WORKER), "onnxruntime", arguments.model, arguments.inputs]
+        peer_command += [arguments.outputs, threads, "0"]
         for number in range(arguments.runs + 1):
-            our_figures, _ = run(our_command)
-            peer_figures, printed = run(peer_command)
-            peer_figures.update(json.loads(printed))
+            our_figures, _ = measure.run(our_command)
+            peer_figures, printed = measure.run(peer_command)
+            found = json.loads(printed)
+            # The peak until the first result: comparing the answers comes after it.
+            peer_figures.update({key: found[key] for key in ("before_bytes", "peak_bytes")})
+            peer_figures["session_s"] = found["load_s"] + found["first_s"]
             if number > 0:  # the first round warms the file cache for both
                 ours.append(our_figures)
                 peer.append(peer_figures)
@@ -163,10 +132,8 @@ def main():
     }
     record = {
         "what": "start to first result, one inference, fresh processes in turns; medians",
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "model": Path(arguments.model).parent.name,
-        "processor": processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        **measure.machine(),
         "runs": arguments.runs,
         "load_average": os.getloadavg()[0],
         "summary": summary,

@@ -38,7 +38,7 @@ enum Task {
     OnnxTests(onnx_tests::Options),
     /// Export well-known architectures, run and optimize them, and compare with ONNX Runtime
     Zoo(zoo::Options),
-    /// Time models of the zoo beside ONNX Runtime
+    /// Time models of the zoo beside the other runtimes for a target
     Peers(peers::Options),
     /// Measure the time to the first result and the peak memory, beside ONNX Runtime
     Start(start::Options),

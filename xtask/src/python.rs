@@ -21,6 +21,8 @@ const ZOO: Environment = Environment {
     requirements: "tools/requirements-zoo.txt",
     bare: Some(("tools/requirements-torch.txt", "tools/cpu_torch.py")),
 };
+const PEERS: Environment =
+    Environment { name: "peers", requirements: "tools/requirements-peers.txt", bare: None };
 
 /// The Python with the standard's tests and ONNX Runtime; installs it when needed.
 pub(crate) fn test() -> Result<PathBuf> {
@@ -30,6 +32,11 @@ pub(crate) fn test() -> Result<PathBuf> {
 /// The Python with `PyTorch` and `TensorFlow`; installs it when needed (1 GB to download).
 pub(crate) fn zoo() -> Result<PathBuf> {
     prepare(&ZOO)
+}
+
+/// The Python with `OpenVINO`; installs it when needed.
+pub(crate) fn peers() -> Result<PathBuf> {
+    prepare(&PEERS)
 }
 
 /// `python script` in the workspace's root.
@@ -70,7 +77,7 @@ fn prepare(environment: &Environment) -> Result<PathBuf> {
     if python.exists() && std::fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
         return Ok(python);
     }
-    println!("preparing {} (once)", workspace::relative(&folder));
+    eprintln!("preparing {} (once)", workspace::relative(&folder));
     create(&folder)?;
     install(&python, &["-r", environment.requirements])?;
     if let Some((packages, fix)) = environment.bare {

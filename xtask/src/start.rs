@@ -26,7 +26,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let out = workspace::path("measurements").join(format!("start-{}.json", options.model));
     std::fs::create_dir_all(workspace::path("measurements"))?;
     let mut command = python::script(&python, "tools/start.py");
-    command.arg(binary).arg(model).arg(folder.join("inputs-1.npz")).arg(&out);
+    command.arg(binary).arg(model).arg(folder.join("inputs-1.npz"));
+    command.arg(folder.join("outputs-1.npz")).arg(&out);
     process::run(command.args(["--runs", &options.runs.to_string()]))?;
     println!("written to {}", workspace::relative(&out));
     Ok(())

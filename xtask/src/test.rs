@@ -20,11 +20,12 @@ enum Outcome {
 
 type Step = fn() -> Result<Outcome>;
 
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 12] = [
     "tidy",
     "format",
     "lint",
     "unit",
+    "scripts",
     "doc",
     "examples",
     "dependencies",
@@ -33,8 +34,20 @@ const NAMES: [&str; 11] = [
     "bad-input",
     "onnx",
 ];
-const STEPS: [Step; 11] =
-    [tidy_rules, format, lint, unit, doc, examples, dependencies, spelling, digits, hostile, onnx];
+const STEPS: [Step; 12] = [
+    tidy_rules,
+    format,
+    lint,
+    unit,
+    scripts,
+    doc,
+    examples,
+    dependencies,
+    spelling,
+    digits,
+    hostile,
+    onnx,
+];
 
 /// The three trained models, checked against their held-out labels.
 const DIGITS: [&str; 3] = ["digits-cnn", "digits-transformer", "digits-rnn"];
@@ -121,6 +134,19 @@ fn unit() -> Result<Outcome> {
         return ran(process::cargo().args(["nextest", "run", "--workspace", "--no-tests", "pass"]));
     }
     ran(process::cargo().args(["test", "--workspace", "--lib", "--bins", "--tests"]))
+}
+
+/// The unit tests of the scripts in `tools/`.
+fn scripts() -> Result<Outcome> {
+    match python::test() {
+        Ok(python) => {
+            let mut command = process::command(python);
+            // What the tests import must not leave compiled files in the source tree.
+            command.env("PYTHONDONTWRITEBYTECODE", "1");
+            ran(command.args(["-m", "unittest", "discover", "--start-directory", "tools"]))
+        }
+        Err(error) => Ok(Outcome::Skipped(format!("no Python environment: {error:#}"))),
+    }
 }
 
 fn doc() -> Result<Outcome> {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-const KERAS: &str = "mobilenet-v3-keras";
+pub(crate) const KERAS: &str = "mobilenet-v3-keras";
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
