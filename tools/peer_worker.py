@@ -79,6 +79,8 @@ def pytorch(threads, *, compiled=False):
 
     # The pickled modules are made of these; torch.load would import them within the time taken.
     _ = zoo.torchvision.models, zoo.transformers.BertModel, zoo.transformers.GPT2LMHeadModel
+    # transformers asks this of CUDA unasked, and the stand-ins of cpu_torch.py crash on it.
+    torch.cuda.is_current_stream_capturing = lambda: False
     torch.set_num_threads(threads)
     torch.set_num_interop_threads(1)
 

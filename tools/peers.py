@@ -24,6 +24,7 @@ from pathlib import Path
 
 import measure
 import numpy as np
+import onnx
 import peers_summary as summary
 from peer_worker import RUNTIMES, worst_error
 
@@ -59,6 +60,24 @@ class Subject:
             np.savez(path, **{k: np.resize(v, (self.batch, *v.shape[1:])) for k, v in arrays.items()})
         return path
 
+    def with_data_suffix(self, scratch):
+        """The file with its weights called `weights.data`: rten opens no other names than `*.data` and the like."""
+        weights = self.model.with_name("weights.bin")
+        if not weights.exists():
+            return self.model
+        folder = scratch / "renamed" / self.zoo_name
+        folder.mkdir(parents=True, exist_ok=True)
+        link = folder / "weights.data"
+        link.unlink(missing_ok=True)
+        link.symlink_to(weights.resolve())
+        model = onnx.load(self.model, load_external_data=False)
+        for tensor in model.graph.initializer:
+            for entry in tensor.external_data:
+                if entry.key == "location":
+                    entry.value = link.name
+        onnx.save(model, folder / self.model.name)
+        return folder / self.model.name
+
 
 class Bench:
     """How each runtime is started, and what came of it."""
@@ -88,6 +107,8 @@ class Bench:
             model = subject.module
             if not model.exists():
                 raise measure.Failed("there is no PyTorch module of this model")
+        if name == "rten":
+            model = subject.with_data_suffix(self.arguments.scratch)
         program = [self.workers[name]]
         if name in RUNTIMES:
             program += [str(HERE / "peer_worker.py"), name]

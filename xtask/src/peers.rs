@@ -181,7 +181,7 @@ fn parts(model: &str) -> Result<(&str, u32)> {
 /// A worker program from `tools/peers/`, which is a workspace of its own: its crates are none of ours.
 fn crate_worker(package: &str, scratch: &Path) -> Result<PathBuf> {
     let mut command = process::cargo();
-    command.args(["build", "--release", "--quiet", "--locked", "--package", package]);
+    command.args(["build", "--release", "--locked", "--package", package]);
     command.arg("--manifest-path").arg(workspace::path("tools/peers/Cargo.toml"));
     process::run(command.arg("--target-dir").arg(scratch))?;
     Ok(scratch.join("release").join(format!("{package}{}", std::env::consts::EXE_SUFFIX)))
