@@ -164,6 +164,18 @@ def hand_made():
             ["fill"],
         ),
         (
+            "huge-split",
+            model(
+                [
+                    node("SplitToSequence", ["x"], ["s"], "split"),
+                    node("SequenceLength", ["s"], ["y"], "count"),
+                ],
+                [value("x", [2**31])],
+                [value("y", [], TensorProto.INT64)],
+            ),
+            ["split"],
+        ),
+        (
             "huge-range",
             model(
                 [node("Range", ["a", "b", "c"], ["y"], "range")],
