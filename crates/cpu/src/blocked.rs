@@ -14,6 +14,7 @@ use anychip_ir::{
     evaluate_node, rewrite,
 };
 use anychip_ops::AveragePool;
+use anychip_passes::remove_dead_code;
 use anychip_tensor::{DType, Dim, Tensor};
 
 use crate::kernel::blocked::BLOCK;
@@ -23,7 +24,9 @@ pub(crate) use composites::{BlockedConvolution, BlockedPool, FromBlocked, ToBloc
 /// The graph with its images in blocks where that pays.
 pub(crate) fn lay_out(graph: &Graph) -> Result<Graph, IrError> {
     let mut blocked = Blocked(BTreeMap::new());
-    rewrite(graph, &mut |b, node, x| blocked.node(b, node, x))
+    let graph = rewrite(graph, &mut |b, node, x| blocked.node(b, node, x))?;
+    // Most values are never read in rows; each plan would derive their types again.
+    remove_dead_code(&graph)
 }
 
 /// A value in blocks, and how the same stands in rows: an image `[n, c, h, w]`, or single pixels with their channels at

@@ -19,6 +19,7 @@ mod uses;
 pub use elementwise::Elementwise;
 pub use pipeline::{Outcome, Pass, PassReport, node_count, optimize, run};
 pub use rebuild::{Rule, Site, ValueRule, Verdict, rebuild, replace};
+pub use remove_dead_code::remove_dead_code;
 pub use uses::Uses;
 
 macro_rules! passes {

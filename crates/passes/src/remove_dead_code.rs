@@ -10,6 +10,11 @@ pass! {
     pub(crate) const REMOVE_DEAD_CODE = "remove-dead-code", run;
 }
 
+/// The graph without the nodes that no output depends on.
+pub fn remove_dead_code(graph: &Graph) -> Result<Graph, IrError> {
+    Ok(run(graph)?.graph)
+}
+
 fn run(graph: &Graph) -> Result<Outcome, IrError> {
     let live = live(graph);
     rebuild(graph, &mut |b, site| {
