@@ -1,9 +1,11 @@
-//! Memory that a run writes to: aligned to a cache line, asked for politely, never aborting.
+//! Memory for what runs write and for packed weights: aligned to a cache line, asked for politely, never aborting; in
+//! large pages where it is large, which the processor's address tables then cover.
 #![allow(
     unsafe_code,
     reason = "aligned allocation through `std::alloc`; every block states its contract"
 )]
 
+use memmap2::MmapMut;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 
@@ -11,10 +13,25 @@ use std::ptr::NonNull;
 pub(crate) const ALIGNMENT: usize = 64;
 
 /// Zeroed bytes, aligned to [`ALIGNMENT`].
+#[derive(Debug)]
 pub(crate) struct Buffer {
     start: NonNull<u8>,
     len: usize,
+    source: Source,
 }
+
+/// Where a buffer's memory is from.
+#[derive(Debug)]
+enum Source {
+    /// Nowhere: it has none.
+    Nothing,
+    Heap(Layout),
+    /// Pages of the system, held until the buffer goes.
+    Pages { _held: MmapMut },
+}
+
+/// Bytes from which a buffer gets pages of its own, large ones where the system has them.
+const OWN_PAGES: usize = 1 << 20;
 
 // SAFETY: plain memory that is owned alone.
 unsafe impl Send for Buffer {}
@@ -26,12 +43,21 @@ impl Buffer {
     pub(crate) fn new(len: usize) -> Option<Buffer> {
         if len == 0 {
             // An address that is aligned and never read.
-            return Some(Buffer { start: NonNull::<Line>::dangling().cast(), len });
+            let start = NonNull::<Line>::dangling().cast();
+            return Some(Buffer { start, len, source: Source::Nothing });
+        }
+        if len >= OWN_PAGES {
+            let mut pages = MmapMut::map_anon(len).ok()?;
+            // A wish: a system without large pages gives small ones.
+            #[cfg(target_os = "linux")]
+            let _ = pages.advise(memmap2::Advice::HugePage);
+            let start = NonNull::new(pages.as_mut_ptr())?;
+            return Some(Buffer { start, len, source: Source::Pages { _held: pages } });
         }
         let layout = Layout::from_size_align(len, ALIGNMENT).ok()?;
         // SAFETY: the layout is not empty.
         let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
-        Some(Buffer { start, len })
+        Some(Buffer { start, len, source: Source::Heap(layout) })
     }
 
     pub(crate) fn raw(&self) -> Raw {
@@ -48,14 +74,9 @@ struct Line;
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if self.len > 0 {
-            // SAFETY: allocated in `new` with this layout, which was valid there.
-            unsafe {
-                dealloc(
-                    self.start.as_ptr(),
-                    Layout::from_size_align_unchecked(self.len, ALIGNMENT),
-                );
-            };
+        if let Source::Heap(layout) = self.source {
+            // SAFETY: allocated in `new` with this layout.
+            unsafe { dealloc(self.start.as_ptr(), layout) };
         }
     }
 }
@@ -95,7 +116,7 @@ mod tests {
 
     #[test]
     fn buffers_are_aligned_and_zeroed() {
-        for len in [0, 1, 63, 64, 1000] {
+        for len in [0, 1, 63, 64, 1000, OWN_PAGES + 5] {
             let buffer = Buffer::new(len).expect("little memory");
             assert_eq!(buffer.raw().start as usize % ALIGNMENT, 0);
             assert_eq!(buffer.as_ref(), vec![0u8; len]);

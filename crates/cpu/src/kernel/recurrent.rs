@@ -59,7 +59,7 @@ pub struct RecurrentShape {
 }
 
 /// A prepared layer of one direction; owns its packed weights.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Recurrent {
     simd: Simd,
     shape: RecurrentShape,

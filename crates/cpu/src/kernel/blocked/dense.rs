@@ -20,7 +20,7 @@ const FEW: usize = 4;
 
 /// Weights as the tiles read them: for each tile of filters, for each block of channels and tap, the filters of
 /// each channel.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct DenseWeights {
     data: Aligned,
     simd: Simd,

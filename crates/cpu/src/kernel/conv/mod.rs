@@ -35,7 +35,7 @@ pub struct Conv {
 }
 
 /// A convolution's weights as its kernels read them: the same for every batch and input size.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum ConvWeights {
     /// Each group packed.
     Packed(Vec<PackedA>),

@@ -9,35 +9,35 @@
 
 use super::Matrix;
 use super::micro::Tiles;
+use crate::buffer::Buffer;
 use crate::detect::Simd;
 
-/// Heap memory aligned to a cache line, so that panels do not straddle lines.
-#[derive(Clone, Debug)]
+/// Packed weights: elements aligned to a cache line, so that panels do not straddle lines.
+#[derive(Debug)]
 pub(crate) struct Aligned {
-    data: Vec<f32>,
-    offset: usize,
-    len: usize,
+    buffer: Buffer,
 }
 
 impl Aligned {
+    /// # Panics
+    /// When the system does not give that much memory.
     pub(crate) fn zeros(len: usize) -> Self {
-        let data = vec![0.0f32; len + 16];
-        let offset = data.as_ptr().align_offset(64).min(16);
-        Self { data, offset, len }
+        let buffer = len.checked_mul(4).and_then(Buffer::new);
+        Self { buffer: buffer.unwrap_or_else(|| panic!("no memory for {len} packed weights")) }
     }
     pub(crate) fn as_ptr(&self) -> *const f32 {
-        self.data[self.offset..].as_ptr()
+        self.buffer.raw().start.cast()
     }
     pub(crate) fn as_mut_ptr(&mut self) -> *mut f32 {
-        self.data[self.offset..].as_mut_ptr()
+        self.buffer.raw().start.cast()
     }
     pub(crate) fn len(&self) -> usize {
-        self.len
+        self.buffer.len() / 4
     }
 }
 
 /// A constant B (`k × n`) in panels; made once, read by every run.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct PackedB {
     pub(crate) panels: Aligned,
     pub(crate) k: usize,
@@ -46,7 +46,7 @@ pub struct PackedB {
 }
 
 /// A constant A (`m × k`) in panels; made once, read by every run.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct PackedA {
     pub(crate) panels: Aligned,
     pub(crate) m: usize,
