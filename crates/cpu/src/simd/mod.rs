@@ -42,6 +42,18 @@ pub(crate) fn prefetch(p: *const f32) {
     let _ = p;
 }
 
+/// Asks for the cache line at `p`, which need not be readable, in the second-level cache.
+#[inline(always)]
+pub(crate) fn prefetch_far(p: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: as in `prefetch`.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(p.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = p;
+}
+
 /// A register of `LANES` consecutive `f32`.
 ///
 /// Values only come to life inside [`dispatch`], which has checked that the CPU has the instructions; that is what makes the

@@ -1,7 +1,6 @@
 //! Cache blocking of the matrix product, and the loop over the tiles of one block.
 //!
-//! v1: k is cut in even runs of about 256–384, so that a B panel stays in the first level while the rows of A stream past it from
-//! the second. A block is `mc × nc` of C and is one task; whatever side is not packed in advance is packed into the thread's
+//! v1: k is cut in even runs, so that a B panel stays in the second level while the rows of A stream past it. A block is `mc × nc` of C and is one task; whatever side is not packed in advance is packed into the thread's
 //! scratch, run of k by run of k. Blocks are cut finer only until the threads are evenly loaded.
 #![allow(unsafe_op_in_unsafe_fn, reason = "the memory contract is stated at `Blocks::run`")]
 
@@ -112,7 +111,9 @@ impl Blocks {
         let (_, l2) = Caches::detect_once().for_blocking();
         let height = panel_height(m, tiles.rows);
         let width = tiles.width();
-        let kc = k.div_ceil(k.div_ceil(384).max(1)).max(1);
+        // A run of k is as long as a panel of B of a sixteenth of the second level allows: each run writes all of C.
+        let longest = (l2 / 16 / 4 / width).max(1);
+        let kc = k.div_ceil(k.div_ceil(longest).max(1)).max(1);
         // Half of the second level for the packed block that is used again and again, a quarter for the other.
         let limit = |share: usize, unit: usize| (l2 / share / 4 / kc / unit).max(1) * unit;
         let mut mc =
@@ -206,6 +207,20 @@ impl Blocks {
                     SideB::Packed(packed) => packed.panels.as_ptr().add(j * self.k + k0 * padded),
                     SideB::Source(_) => scratch_b.add((j - n0) * kc).cast_const(),
                 };
+                // While the rows of A pass this panel, the next one comes from wherever it is to the second level.
+                let next = match b {
+                    SideB::Packed(packed) if j + columns < n1 => {
+                        packed.panels.as_ptr().wrapping_add(
+                            (j + columns) * self.k
+                                + k0 * width.min((n1 - j - columns).next_multiple_of(tiles.lanes)),
+                        )
+                    }
+                    SideB::Packed(packed) if !finish => {
+                        packed.panels.as_ptr().wrapping_add(n0 * self.k + k1 * width)
+                    }
+                    SideB::Packed(_) | SideB::Source(_) => std::ptr::null(),
+                };
+                let soon_step = padded.div_ceil((m1 - m0).div_ceil(self.height));
                 let mut i = m0;
                 while i < m1 {
                     let rows = self.height.min(m1 - i);
@@ -228,6 +243,12 @@ impl Blocks {
                         residual_stride: out.stride,
                         low,
                         high,
+                        soon: if next.is_null() {
+                            next
+                        } else {
+                            next.wrapping_add((i - m0) * kc * soon_step / self.height)
+                        },
+                        soon_step,
                     };
                     tiles.get(rows, vectors)(kc, (panel_a, rows), (panel_b, padded), &target);
                     if finish && clamp.is_none() {

@@ -6,7 +6,7 @@
 #![allow(unsafe_op_in_unsafe_fn, reason = "one contract for the whole tile, stated at `Tile`")]
 
 use crate::detect::Simd;
-use crate::simd::{Scalar, Vector, prefetch};
+use crate::simd::{Scalar, Vector, prefetch, prefetch_far};
 
 /// Where a tile goes, and what happens to it on the way. All pointers may be null but `c`.
 #[derive(Clone, Copy)]
@@ -33,6 +33,10 @@ pub(crate) struct Target {
     pub(crate) low: f32,
     /// Clamp.
     pub(crate) high: f32,
+    /// What is read next from far: asked for on the way, `soon_step` elements a step of k.
+    pub(crate) soon: *const f32,
+    /// See `soon`.
+    pub(crate) soon_step: usize,
 }
 
 impl Target {
@@ -50,6 +54,8 @@ impl Target {
             residual_stride: 0,
             low: f32::NEG_INFINITY,
             high: f32::INFINITY,
+            soon: std::ptr::null(),
+            soon_step: 0,
         }
     }
 }
@@ -128,6 +134,7 @@ unsafe fn tile<V: Vector, const MR: usize, const NV: usize, const BY_ROWS: bool>
     (mut a, a_step): (*const f32, usize),
     (mut b, b_step): (*const f32, usize),
     out: *mut f32,
+    (mut soon, soon_step): (*const f32, usize),
 ) {
     let mut acc = [[V::zero(); NV]; MR];
     for _ in 0..k {
@@ -144,6 +151,8 @@ unsafe fn tile<V: Vector, const MR: usize, const NV: usize, const BY_ROWS: bool>
         for j in 0..NV * V::LANES / 16 {
             prefetch(b.wrapping_add(AHEAD * b_step + j * 16));
         }
+        prefetch_far(soon);
+        soon = soon.wrapping_add(soon_step);
         a = a.add(if BY_ROWS { 1 } else { a_step });
         b = b.add(b_step);
     }
@@ -231,7 +240,12 @@ macro_rules! tiles {
         ) {
             let mut sums = Sums(std::mem::MaybeUninit::uninit());
             let sums = sums.0.as_mut_ptr().cast();
-            tile::<$vector, MR, NV, BY_ROWS>(k, a, b, sums);
+            // The rows of C are far apart: asked for now, they are there when the sums are.
+            for i in 0..MR {
+                prefetch(t.c.wrapping_add(i * t.c_stride));
+                prefetch(t.c.wrapping_add(i * t.c_stride + NV * <$vector>::LANES - 1));
+            }
+            tile::<$vector, MR, NV, BY_ROWS>(k, a, b, sums, (t.soon, t.soon_step));
             $write(sums, MR, NV, t);
         }
         $(#[target_feature(enable = $features)])?
