@@ -55,6 +55,8 @@ impl SourceA for Matrix<'_> {
 #[derive(Clone, Copy)]
 pub(crate) enum SideA<'a> {
     Packed(&'a PackedA),
+    /// All of it in panels as high as the blocks say, packed by this run.
+    Panels(*const f32),
     Source(&'a dyn SourceA),
 }
 
@@ -126,9 +128,10 @@ impl Blocks {
             if tasks >= wanted || mc * nc * k < 2 * SMALLEST_TASK {
                 break;
             }
-            // Cutting columns makes each block pack A again, and the other way round; cut the side that costs less.
-            let column_cost = if pack_a { mc } else { 0 };
-            let row_cost = if pack_b { nc } else { 0 };
+            // Cutting columns makes each block pack A again, and cutting rows B; what is packed already is read again, from
+            // beyond the second level where it is a weight. Cut the side that costs less.
+            let column_cost = if pack_a { mc } else { mc / 2 };
+            let row_cost = if pack_b { nc } else { nc / 2 };
             let (can_columns, can_rows) = (nc > width, mc > height);
             if can_columns && (!can_rows || column_cost <= row_cost) {
                 nc = nc.div_ceil(width).div_ceil(2) * width;
@@ -226,6 +229,7 @@ impl Blocks {
                     let rows = self.height.min(m1 - i);
                     let panel_a = match a {
                         SideA::Packed(packed) => packed.panels.as_ptr().add(i * self.k + k0 * rows),
+                        SideA::Panels(panels) => panels.add(i * self.k + k0 * rows),
                         SideA::Source(_) => scratch.add((i - m0) * kc).cast_const(),
                     };
                     let offset = |slice: Option<&[f32]>, at: usize| {

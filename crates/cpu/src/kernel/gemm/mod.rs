@@ -8,7 +8,7 @@ pub(crate) mod micro;
 pub(crate) mod pack;
 
 use super::activation::Activation;
-use super::{Scratch, SharedMut};
+use super::{Scratch, SharedMut, split_evenly};
 use crate::detect::Simd;
 use crate::pool::Pool;
 use blocks::{Blocks, Out, SideA, SideB};
@@ -131,7 +131,12 @@ pub struct Gemm {
     blocks: Blocks,
     threads: usize,
     batch: Vec<Offsets>,
+    /// Threads pack all of A together before they multiply, because several blocks read the same rows.
+    shares_a: bool,
 }
+
+/// Elements of A that threads pack together: beyond, each packs what it needs, which then stays in its own cache.
+const MOST_SHARED: usize = 1 << 20;
 
 impl Gemm {
     /// Prepares one product for pools of up to `threads` threads.
@@ -142,13 +147,27 @@ impl Gemm {
     /// Prepares `batch.len()` products of one shape; repeated offsets are how a side is broadcast.
     pub fn batched(simd: Simd, threads: usize, shape: GemmShape, batch: Vec<Offsets>) -> Self {
         let GemmShape { m, n, k, a_packed, b_packed } = shape;
-        let blocks = Blocks::new(simd, (m, n, k), batch.len(), threads, (!a_packed, !b_packed));
-        Self { shape, blocks, threads: threads.max(1), batch }
+        let size = (m, n, k);
+        let mut blocks = Blocks::new(simd, size, batch.len(), threads, (!a_packed, !b_packed));
+        let mut shares_a = false;
+        if !a_packed && threads > 1 && batch.len() == 1 && m * k <= MOST_SHARED {
+            let shared = Blocks::new(simd, size, 1, threads, (false, !b_packed));
+            shares_a = shared.grid().1 > 1;
+            if shares_a {
+                blocks = shared;
+            }
+        }
+        Self { shape, blocks, threads: threads.max(1), batch, shares_a }
+    }
+
+    /// Elements of the scratch that all threads share.
+    fn shared_len(&self) -> usize {
+        if self.shares_a { (self.shape.m * self.shape.k + 32).next_multiple_of(16) } else { 0 }
     }
 
     /// Scratch elements a run needs.
     pub fn scratch_len(&self) -> usize {
-        Scratch::len(self.blocks.scratch_per_thread(), self.threads)
+        self.shared_len() + Scratch::len(self.blocks.scratch_per_thread(), self.threads)
     }
 
     /// Computes C, rows `c_stride` apart, unit column stride. C is overwritten.
@@ -197,13 +216,28 @@ impl Gemm {
         }
         epilogue.check(m, n, c.len());
         assert!(pool.threads() <= self.threads, "prepared for {} threads", self.threads);
+        let (shared, scratch) = scratch.split_at_mut(self.shared_len());
         let scratch = Scratch::split(scratch, self.blocks.scratch_per_thread(), self.threads);
+        let panels = SharedMut::new(shared);
+        if let (A::Matrix(a), true) = (a, self.shares_a) {
+            let height = self.blocks.height;
+            let unit = split_evenly(m, 2 * self.threads, height);
+            pool.parallel_for(m.div_ceil(unit), |task, _| {
+                let rows = task * unit..((task + 1) * unit).min(m);
+                // SAFETY: A covers the rows (checked above), the panels all of A; each task writes its own.
+                unsafe {
+                    let to = panels.get().add(rows.start * k);
+                    pack::pack_a(&a.offset(self.batch[0].a), rows, 0..k, height, to);
+                }
+            });
+        }
         let out = SharedMut::new(c);
         let per_product = self.blocks.tasks();
         pool.parallel_for(per_product * self.batch.len(), |task, thread| {
             let at = self.batch[task / per_product];
             let (source_a, source_b);
             let side_a = match a {
+                A::Matrix(_) if self.shares_a => SideA::Panels(panels.get().cast_const()),
                 A::Matrix(matrix) => {
                     source_a = matrix.offset(at.a);
                     SideA::Source(&source_a)
