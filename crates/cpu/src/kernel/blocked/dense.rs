@@ -375,9 +375,25 @@ impl Work<'_> {
                     residual: std::ptr::null(),
                     activation: self.epilogue.activation,
                     simd: c.simd,
+                    soon: std::ptr::null(),
+                    soon_step: 0,
                 };
                 let w_block = taps_total * block * count * BLOCK;
                 let w = self.weights.data.as_ptr().add(first * BLOCK * depth + chunk * w_block);
+                // While these weights are used for all lines, those of the next tile or run of channels come to the second
+                // level.
+                let next = if tile + 1 < tiles.end {
+                    let count = table.blocks.min(blocks(s.filters) - first - count);
+                    let ahead = chunk * taps_total * block * count * BLOCK;
+                    (first + table.blocks) * BLOCK * depth + ahead
+                } else {
+                    tiles.start * table.blocks * BLOCK * depth + until * w_block
+                };
+                let next = self.weights.data.as_ptr().wrapping_add(next);
+                let next_len = w_block * (until - chunk);
+                let runs = lines.len() * c.width.div_ceil(table.pixels);
+                let soon_step = (count * BLOCK).div_ceil(runs);
+                let mut asked = 0;
                 for line in lines.clone() {
                     let mut n = 0;
                     c.taps(line, |kh, kw| {
@@ -425,6 +441,12 @@ impl Work<'_> {
                         if let Some(residual) = self.epilogue.residual {
                             target.residual = residual.as_ptr().add(at);
                         }
+                        (target.soon, target.soon_step) = if asked < next_len {
+                            (next.wrapping_add(asked), soon_step)
+                        } else {
+                            (w, 0)
+                        };
+                        asked += soon_step * n * block * (until - chunk);
                         let run: Tile = table.get(step, pixels, count);
                         run(&reach, x.add(pixel * step), w, &target);
                         pixel += pixels;

@@ -8,7 +8,7 @@
 use super::BLOCK;
 use crate::detect::Simd;
 use crate::kernel::activation::{Activation, activate_rows};
-use crate::simd::{Scalar, Vector, prefetch};
+use crate::simd::{Scalar, Vector, prefetch, prefetch_far};
 
 /// What one tile reads: blocks of input channels, and the taps of each.
 pub(super) struct Reach<'a> {
@@ -51,6 +51,10 @@ pub(super) struct Target {
     /// Applied last.
     pub(super) activation: Activation,
     pub(super) simd: Simd,
+    /// Weights that are read next: asked for on the way, `soon_step` elements a channel of a tap.
+    pub(super) soon: *const f32,
+    /// See `soon`.
+    pub(super) soon_step: usize,
 }
 
 /// The tiles of one instruction set.
@@ -111,6 +115,7 @@ unsafe fn tile<V: Vector, const P: usize, const NV: usize, const STEP: usize>(
     x: *const f32,
     w: *const f32,
     sums: *mut f32,
+    (mut soon, soon_step): (*const f32, usize),
 ) {
     let mut acc = [[V::zero(); NV]; P];
     let (mut steps, mut is_first) = (0, true);
@@ -119,6 +124,7 @@ unsafe fn tile<V: Vector, const P: usize, const NV: usize, const STEP: usize>(
         let (x, w) = (x.add(b * reach.x_block), w.add(b * reach.w_block));
         for &(x_tap, w_tap) in reach.taps {
             let (mut a, mut w) = (x.add(x_tap), w.add(w_tap));
+            let mut next_block = a.wrapping_add(reach.x_block);
             for _ in 0..n {
                 let mut row = [V::zero(); NV];
                 for (j, r) in row.iter_mut().enumerate() {
@@ -133,6 +139,12 @@ unsafe fn tile<V: Vector, const P: usize, const NV: usize, const STEP: usize>(
                 for j in 0..NV * V::LANES / 16 {
                     prefetch(w.wrapping_add(AHEAD + j * 16));
                 }
+                // A pixel of the next block for each channel of this one: the pixels of a block are a stream too short for
+                // the hardware to follow.
+                prefetch(next_block);
+                next_block = next_block.wrapping_add(STEP);
+                prefetch_far(soon);
+                soon = soon.wrapping_add(soon_step);
                 a = a.add(1);
                 w = w.add(NV * V::LANES);
             }
@@ -185,6 +197,20 @@ unsafe fn write<V: Vector>(sums: *const f32, pixels: usize, filters: usize, t: &
     }
 }
 
+/// Asks for the lines that a tile will write, and for what it will add to them.
+#[inline(never)]
+fn ask_for(t: &Target, pixels: usize, blocks: usize) {
+    for b in 0..blocks {
+        for p in 0..pixels {
+            let at = b * t.y_block + p * BLOCK;
+            prefetch(t.y.wrapping_add(at));
+            if t.finish && !t.residual.is_null() {
+                prefetch(t.residual.wrapping_add(at));
+            }
+        }
+    }
+}
+
 /// The largest tile, on its own cache lines.
 #[repr(align(64))]
 struct Sums(std::mem::MaybeUninit<[f32; 14 * 32]>);
@@ -201,7 +227,8 @@ macro_rules! tiles {
         ) {
             let mut sums = Sums(std::mem::MaybeUninit::uninit());
             let sums = sums.0.as_mut_ptr().cast();
-            tile::<$vector, P, NV, STEP>(reach, x, w, sums);
+            ask_for(t, P, NV * <$vector>::LANES / BLOCK);
+            tile::<$vector, P, NV, STEP>(reach, x, w, sums, (t.soon, t.soon_step));
             $write(sums, P, NV * <$vector>::LANES, t);
         }
         $(#[target_feature(enable = $features)])?

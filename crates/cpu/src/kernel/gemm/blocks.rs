@@ -213,15 +213,14 @@ impl Blocks {
                 // While the rows of A pass this panel, the next one comes from wherever it is to the second level.
                 let next = match b {
                     SideB::Packed(packed) if j + columns < n1 => {
-                        packed.panels.as_ptr().wrapping_add(
-                            (j + columns) * self.k
-                                + k0 * width.min((n1 - j - columns).next_multiple_of(tiles.lanes)),
-                        )
+                        let padded = width.min((n1 - j - columns).next_multiple_of(tiles.lanes));
+                        let at = (j + columns) * self.k + k0 * padded;
+                        Some(packed.panels.as_ptr().wrapping_add(at))
                     }
                     SideB::Packed(packed) if !finish => {
-                        packed.panels.as_ptr().wrapping_add(n0 * self.k + k1 * width)
+                        Some(packed.panels.as_ptr().wrapping_add(n0 * self.k + k1 * width))
                     }
-                    SideB::Packed(_) | SideB::Source(_) => std::ptr::null(),
+                    SideB::Packed(_) | SideB::Source(_) => None,
                 };
                 let soon_step = padded.div_ceil((m1 - m0).div_ceil(self.height));
                 let mut i = m0;
@@ -247,12 +246,12 @@ impl Blocks {
                         residual_stride: out.stride,
                         low,
                         high,
-                        soon: if next.is_null() {
-                            next
-                        } else {
-                            next.wrapping_add((i - m0) * kc * soon_step / self.height)
+                        soon: match next {
+                            Some(next) => next
+                                .wrapping_add((i - m0).div_ceil(self.height) * kc * soon_step),
+                            None => panel_b,
                         },
-                        soon_step,
+                        soon_step: if next.is_some() { soon_step } else { 0 },
                     };
                     tiles.get(rows, vectors)(kc, (panel_a, rows), (panel_b, padded), &target);
                     if finish && clamp.is_none() {
