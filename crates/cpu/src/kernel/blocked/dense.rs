@@ -2,7 +2,8 @@
 //!
 //! A task is a strip of output lines by some filters. Where the input is padded (or stands in rows of channels, as the first
 //! layer's), the strip's rows are first copied with their padding into the thread's scratch, a run of input channels at a
-//! time that fits the second-level cache; else the tiles read the input where it is. Taps that see only padding are left out.
+//! time that fits the second-level cache; or lines are cut where a tap begins or ends to see the input, which is cheaper
+//! where the padding is wide. Else the tiles read the input where it is. Taps that see only padding are left out.
 
 #![allow(unsafe_op_in_unsafe_fn, reason = "the memory contract is stated at `Work::strip`")]
 
@@ -14,6 +15,7 @@ use crate::kernel::gemm::Epilogue;
 use crate::kernel::gemm::pack::Aligned;
 use crate::kernel::{Scratch, SharedMut};
 use crate::pool::Pool;
+use std::ops::Range;
 
 /// Channels of a block of a staged input that stands in rows of channels: images have up to four.
 const FEW: usize = 4;
@@ -38,7 +40,7 @@ impl DenseWeights {
         simd: Simd,
         shape: &ConvShape,
         rows: bool,
-        read: &dyn Fn(std::ops::Range<usize>, &mut [f32]),
+        read: &dyn Fn(Range<usize>, &mut [f32]),
     ) -> DenseWeights {
         let simd = simd.at_most();
         let block = if rows { FEW } else { BLOCK };
@@ -95,6 +97,8 @@ pub struct Dense {
     rows: bool,
     /// The strip's input rows are copied before they are read.
     staged: bool,
+    /// Parts of an output line: where nothing is staged, a tap sees the input from all pixels of one or from none.
+    segments: Vec<Range<usize>>,
     /// All pixels are one run.
     linear: bool,
     /// Output lines of an image and their length; all pixels are one run where nothing tells rows apart.
@@ -132,12 +136,13 @@ impl Dense {
         assert!(Self::does(shape, rows), "a convolution for another kernel");
         let (simd, threads) = (simd.at_most(), threads.max(1));
         let [_, height, width] = shape.output();
-        let staged = rows || shape.is_padded();
+        let segments = if rows { None } else { cheaper_than_staging(simd, shape) };
+        let staged = rows || (shape.is_padded() && segments.is_none());
         let block = if rows { FEW } else { BLOCK };
         let pixels = height * width;
         let tiles = Tiles::of(simd);
         // Without rows to tell apart, lines are as long as a few tiles.
-        let linear = !staged && shape.taps() == 1 && shape.stride[1..] == [1, 1];
+        let linear = !shape.is_padded() && !rows && shape.taps() == 1 && shape.stride[1..] == [1, 1];
         let (lines, width) = if linear {
             let line = 8 * tiles.pixels;
             (pixels.div_ceil(line), line.min(pixels))
@@ -196,6 +201,7 @@ impl Dense {
             threads,
             rows,
             staged,
+            segments: segments.unwrap_or_else(|| vec![0..width]),
             linear,
             lines,
             width,
@@ -296,25 +302,75 @@ impl Dense {
         });
     }
 
-    /// The rows and columns of the kernel that some pixel of output line `line` sees within the input.
-    fn taps(&self, line: usize, mut found: impl FnMut(usize, usize)) {
+    /// The taps that some pixel of `columns` of output line `line` sees within the input: tap, and the row and column of the
+    /// (padded) input that the first of these pixels sees there.
+    fn taps(
+        &self,
+        line: usize,
+        columns: &Range<usize>,
+        mut found: impl FnMut(usize, isize, isize),
+    ) {
         let s = &self.shape;
         for kh in 0..s.kernel[1] {
             let row = (line * s.stride[1] + kh * s.dilation[1]) as isize - s.pads_begin[1];
-            if self.staged && !(0..s.input[1] as isize).contains(&row) {
+            if !(0..s.input[1] as isize).contains(&row) && !self.linear {
                 continue;
             }
             for kw in 0..s.kernel[2] {
-                let first = (kw * s.dilation[2]) as isize - s.pads_begin[2];
-                let last = first + ((self.width - 1) * s.stride[2]) as isize;
-                if self.staged && (last < 0 || first >= s.input[2] as isize) {
-                    continue;
+                let column = |i: usize| {
+                    (i * s.stride[2] + kw * s.dilation[2]) as isize - s.pads_begin[2]
+                };
+                let seen = column(columns.end - 1) >= 0
+                    && column(columns.start) < s.input[2] as isize;
+                if seen || self.linear {
+                    found(kh * s.kernel[2] + kw, row, column(columns.start));
                 }
-                found(kh, kw);
             }
         }
     }
 }
+
+/// The parts of a line between the columns where a tap begins or ends to see the input, if it is padded and going part by part
+/// costs less than copying all that is read with its padding.
+fn cheaper_than_staging(simd: Simd, s: &ConvShape) -> Option<Vec<Range<usize>>> {
+    let [_, height, width] = s.output();
+    if !s.is_padded() || height == 0 || width == 0 {
+        return None;
+    }
+    // Where a tap of column `kw` begins and ends to see the input.
+    let seen = |kw: usize| {
+        let offset = (kw * s.dilation[2]) as isize - s.pads_begin[2];
+        let first = |column: isize| {
+            let steps = (column - offset).max(0) as usize;
+            steps.div_ceil(s.stride[2]).min(width)
+        };
+        first(0)..first(s.input[2] as isize)
+    };
+    let mut cuts: Vec<usize> =
+        (0..s.kernel[2]).map(seen).flat_map(|r| [r.start, r.end]).chain([0, width]).collect();
+    cuts.sort_unstable();
+    cuts.dedup();
+    let segments: Vec<Range<usize>> = cuts.windows(2).map(|w| w[0]..w[1]).collect();
+    // Steps of a tile's innermost loop in cycles: a product for each pixel, and at least what reading the weights takes.
+    let tiles = Tiles::of(simd);
+    let cycles = |columns: &Range<usize>, is_staged: bool| {
+        let taps = (0..s.kernel[2]).map(seen).filter(|r| {
+            !r.is_empty() && (is_staged || (r.start <= columns.start && columns.end <= r.end))
+        });
+        taps.count() * tiles.split(columns.len()).map(|n| n.max(LEAST_PIXELS)).sum::<usize>()
+    };
+    let tile_count = blocks(s.filters).div_ceil(tiles.blocks);
+    let lines = height * s.kernel[1].min(s.input[1]) * BLOCK * tile_count;
+    let in_parts: usize = segments.iter().map(|columns| cycles(columns, false)).sum();
+    // Staged, a strip's rows are copied once, about four elements a cycle; strips are at least a window high.
+    let staged_columns = (width - 1) * s.stride[2] + s.window(2);
+    let copied = (height * s.stride[1]).max(s.window(1)) * staged_columns * BLOCK;
+    let staged = lines * cycles(&(0..width), true) + copied / 4;
+    (lines * in_parts < staged).then_some(segments)
+}
+
+/// Pixels below which a tile takes as long as one of so many: its weights have to be read.
+const LEAST_PIXELS: usize = 5;
 
 /// Taps of the largest kernel that is kept on the stack.
 const MOST_TAPS: usize = 128;
@@ -334,7 +390,7 @@ impl Work<'_> {
     ///
     /// # Safety
     /// The result holds an image, the stage what [`Dense::scratch_len`] asks for, and nobody else writes either's part.
-    unsafe fn strip(&self, lines: std::ops::Range<usize>, tiles: std::ops::Range<usize>) {
+    unsafe fn strip(&self, lines: Range<usize>, tiles: Range<usize>) {
         let c = self.conv;
         let s = &c.shape;
         let table = Tiles::of(c.simd);
@@ -360,6 +416,11 @@ impl Work<'_> {
             if c.staged {
                 self.fill(lines.clone(), first_row, chunk..until);
             }
+            let x = if c.staged {
+                self.stage.cast_const()
+            } else {
+                self.x.as_ptr().add(chunk * plane)
+            };
             for tile in tiles.clone() {
                 let first = tile * table.blocks;
                 let count = table.blocks.min(blocks(s.filters) - first);
@@ -394,19 +455,22 @@ impl Work<'_> {
                 let runs = lines.len() * c.width.div_ceil(table.pixels);
                 let soon_step = (count * BLOCK).div_ceil(runs);
                 let mut asked = 0;
-                for line in lines.clone() {
+                for (line, columns) in
+                    lines.clone().flat_map(|l| c.segments.iter().map(move |part| (l, part)))
+                {
+                    many.clear();
                     let mut n = 0;
-                    c.taps(line, |kh, kw| {
-                        let down = if c.staged {
-                            // Rows of the stage begin at `first_row`, wherever the line's own window begins.
-                            (line * s.stride[1] + kh * s.dilation[1])
-                                .wrapping_sub(s.pads_begin[1] as usize)
-                                .wrapping_sub(first_row)
+                    c.taps(line, columns, |tap, in_row, in_column| {
+                        let x = if c.linear {
+                            line * c.width * block
+                        } else if c.staged {
+                            // The stage begins with the padding of its columns, and with row `first_row`.
+                            let column = (in_column + s.pads_begin[2]) as usize;
+                            (in_row as usize - first_row) * row + column * block
                         } else {
-                            kh * s.dilation[1]
+                            in_row as usize * row + in_column as usize * block
                         };
-                        let x = down * row + kw * s.dilation[2] * block;
-                        let tap = (x, (kh * s.kernel[2] + kw) * block * count * BLOCK);
+                        let tap = (x, tap * block * count * BLOCK);
                         if n < MOST_TAPS && many.is_empty() {
                             few[n] = tap;
                         } else {
@@ -425,15 +489,8 @@ impl Work<'_> {
                         w_block,
                         taps: if many.is_empty() { &few[..n] } else { &many },
                     };
-                    let x = if c.staged {
-                        self.stage.cast_const()
-                    } else if c.linear {
-                        self.x.as_ptr().add(line * c.width * block + chunk * plane)
-                    } else {
-                        self.x.as_ptr().add(line * s.stride[1] * row + chunk * plane)
-                    };
-                    let start = line * c.width;
-                    let width = c.width.min(c.pixels - start);
+                    let start = line * c.width + columns.start;
+                    let width = columns.len().min(c.pixels - start);
                     let mut pixel = 0;
                     for pixels in table.split(width) {
                         let at = first * c.pixels * BLOCK + (start + pixel) * BLOCK;
@@ -451,7 +508,6 @@ impl Work<'_> {
                         run(&reach, x.add(pixel * step), w, &target);
                         pixel += pixels;
                     }
-                    many.clear();
                 }
             }
             chunk = until;
@@ -464,9 +520,9 @@ impl Work<'_> {
     /// As [`Work::strip`].
     unsafe fn fill(
         &self,
-        lines: std::ops::Range<usize>,
+        lines: Range<usize>,
         first_row: usize,
-        chunk: std::ops::Range<usize>,
+        chunk: Range<usize>,
     ) {
         let c = self.conv;
         let s = &c.shape;
@@ -603,6 +659,9 @@ mod tests {
                 (layer(64, 32, 14, 1, 2, 1), false),
                 (layer(300, 33, 9, 3, 1, 4), false),
                 (layer(48, 16, 28, 3, 1, 36), false),
+                (layer(70, 50, 16, 3, 1, 12), false),
+                (layer(40, 40, 17, 3, 1, 4), false),
+                (layer(24, 40, 33, 5, 2, 7), false),
                 (layer(20, 20, 20, 11, 1, 2), false),
             ] {
                 compare(simd, &mut random, &shape.expect("a valid layer"), rows);
