@@ -57,4 +57,5 @@ passes! {
     // After attention, which wants its heads in one order.
     absorb_transposes::ABSORB_TRANSPOSES,
     absorb_padding::ABSORB_PADDING,
+    drop_unseen_taps::DROP_UNSEEN_TAPS,
 }
