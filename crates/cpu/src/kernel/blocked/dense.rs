@@ -364,6 +364,7 @@ impl Work<'_> {
                 let first = tile * table.blocks;
                 let count = table.blocks.min(blocks(s.filters) - first);
                 let mut target = Target {
+                    raw: false,
                     y: self.y,
                     y_block: c.pixels * BLOCK,
                     accumulate: chunk > 0,
