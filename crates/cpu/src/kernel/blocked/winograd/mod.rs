@@ -3,6 +3,9 @@
 //! A task is a patch of tiles by some filters. It transforms the patch's input into the scratch of its thread, multiplies, for
 //! each tile of filters, each of the 16 or 36 points as a convolution of one tap (the direct kernel's register tiles, with tiles
 //! of the image for pixels), and transforms the products while they are in the cache, with bias, residual and activation.
+//!
+//! Error, as a share of the largest output of random data (`errors_stay_small_with_many_channels`): with 64, 256 and 512 channels
+//! 4e-7, 7e-7 and 8e-7 with tiles of 2 × 2, 1.8e-6, 2.7e-6 and 3.3e-6 with tiles of 4 × 4.
 
 #![allow(unsafe_op_in_unsafe_fn, reason = "the memory contract is stated at `Work::patch`")]
 
@@ -77,7 +80,7 @@ impl Winograd {
     /// that a tile's points do not compete for the same lines of the cache.
     fn positions(&self) -> (usize, usize) {
         let tiles = self.share.patch.0 * self.share.patch.1;
-        let odd = |elements: usize| (elements / 16 | 1) * 16;
+        let odd = |elements: usize| ((elements / 16) | 1) * 16;
         (odd(tiles * self.depth()), odd(tiles * Tiles::of(self.simd).blocks * BLOCK))
     }
 

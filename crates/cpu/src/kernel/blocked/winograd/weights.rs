@@ -7,6 +7,7 @@ use crate::kernel::blocked::tile::Tiles;
 use crate::kernel::blocked::{BLOCK, blocks};
 use crate::kernel::conv::ConvShape;
 use crate::kernel::gemm::pack::Aligned;
+use crate::simd::{Task, Vector, dispatch};
 
 /// Weights as the tiles read them: for each tile of filters, for each point, for each channel, the filters.
 #[derive(Clone, Debug)]
@@ -41,9 +42,12 @@ impl WinogradWeights {
         let depth = blocks(channels) * BLOCK;
         let mut data = Aligned::zeros(blocks(filters) * BLOCK * depth * size.products());
         let most = Tiles::of(simd).blocks;
-        let mut rows = vec![0.0f32; own];
+        let mut rows = vec![0.0f32; own * filters.min(most * BLOCK)];
         for first in (0..blocks(filters)).step_by(most) {
             let width = most.min(blocks(filters) - first) * BLOCK;
+            let range = first * BLOCK..filters.min(first * BLOCK + width);
+            let rows = &mut rows[..range.len() * own];
+            read(range.start * own..range.end * own, rows);
             // SAFETY: tiles before this one have `first` blocks of filters, this one `width` filters.
             let tile = unsafe {
                 std::slice::from_raw_parts_mut(
@@ -51,14 +55,15 @@ impl WinogradWeights {
                     width * depth * size.products(),
                 )
             };
-            for f in 0..width.min(filters - first * BLOCK) {
-                let start = (first * BLOCK + f) * own;
-                read(start..start + own, &mut rows);
-                for (c, taps) in rows.chunks_exact(9).enumerate() {
-                    transform(size, taps, |point, x| {
-                        tile[(point * depth + c) * width + f] = x;
-                    });
+            let mut taps = [[0.0; MOST]; 9];
+            for c in 0..channels {
+                for (f, filter) in rows.chunks_exact(own).enumerate() {
+                    for (i, tap) in filter[c * 9..][..9].iter().enumerate() {
+                        taps[i][f] = f64::from(*tap);
+                    }
                 }
+                let out = &mut tile[c * width..];
+                dispatch(simd, Filters { size, taps: &taps, out, step: depth * width, width });
             }
         }
         WinogradWeights { data, simd, size, filters, channels }
@@ -75,15 +80,42 @@ impl WinogradWeights {
     }
 }
 
-/// `G g Gᵀ` of the nine taps `g`.
-fn transform(size: Size, g: &[f32], mut put: impl FnMut(usize, f32)) {
-    let matrix = size.filter_matrix();
-    for (i, down) in matrix.iter().enumerate() {
-        let half: [f64; 3] =
-            std::array::from_fn(|j| (0..3).map(|r| down[r] * f64::from(g[r * 3 + j])).sum());
-        for (j, across) in matrix.iter().enumerate() {
-            let x: f64 = across.iter().zip(half).map(|(a, b)| a * b).sum();
-            put(i * matrix.len() + j, x as f32);
+/// The most filters of a tile.
+const MOST: usize = 2 * BLOCK;
+
+/// `G g Gᵀ` of the nine taps `g` of some filters: `width` of them for each point, `step` elements apart.
+struct Filters<'a> {
+    size: Size,
+    taps: &'a [[f64; MOST]; 9],
+    out: &'a mut [f32],
+    step: usize,
+    width: usize,
+}
+
+/// `row · (x, y, z)` for each filter.
+#[inline(always)]
+fn combine(row: [f64; 3], x: [&[f64; MOST]; 3]) -> [f64; MOST] {
+    let mut sums = [0.0; MOST];
+    for f in 0..MOST {
+        sums[f] = row[0] * x[0][f] + row[1] * x[1][f] + row[2] * x[2][f];
+    }
+    sums
+}
+
+impl Task for Filters<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let (matrix, g) = (self.size.filter_matrix(), self.taps);
+        for (i, &down) in matrix.iter().enumerate() {
+            let half = [0, 1, 2].map(|j| combine(down, [&g[j], &g[j + 3], &g[j + 6]]));
+            for (j, &across) in matrix.iter().enumerate() {
+                let sums = combine(across, [&half[0], &half[1], &half[2]]);
+                let out = &mut self.out[(i * matrix.len() + j) * self.step..][..self.width];
+                for (to, sum) in out.iter_mut().zip(sums) {
+                    *to = sum as f32;
+                }
+            }
         }
     }
 }
