@@ -153,12 +153,17 @@ mod tests {
     #[test]
     fn pays_where_it_was_measured_to() {
         let simd = Simd::detect();
+        // Measured with 2 MiB; with little cache patches are small and read weights often.
+        let roomy = Caches::detect_once().for_blocking().1 >= 1 << 20;
         for (channels, size) in [(64, 56), (128, 28), (64, 112)] {
             let layer = layer(channels, channels, size);
+            if !roomy {
+                continue;
+            }
             assert!(pays(simd, &layer), "{layer:?}");
             assert_eq!(super::size(simd, &layer), Size::Four, "{layer:?}");
         }
-        // Too much of the last tiles would be cut, and weights read for few of them.
+        // Tiles of 4 × 4 would need more memory than weights are given.
         assert_eq!(super::size(simd, &layer(256, 256, 14)), Size::Two);
         for layer in [layer(512, 512, 7), layer(2048, 2048, 14), layer(3, 64, 56), layer(64, 3, 3)]
         {
