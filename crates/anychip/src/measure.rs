@@ -25,6 +25,14 @@ pub struct MeasureOptions {
     pub warmup: usize,
     /// Whether to time each layer too, in runs of their own.
     pub layers: bool,
+    /// As in [`CompileOptions::relaxed`].
+    pub relaxed: bool,
+}
+
+impl MeasureOptions {
+    fn compile(&self, layers: bool) -> CompileOptions {
+        CompileOptions { threads: self.threads, layers, relaxed: self.relaxed }
+    }
 }
 
 impl Default for MeasureOptions {
@@ -35,6 +43,7 @@ impl Default for MeasureOptions {
             runs: 10,
             warmup: 2,
             layers: false,
+            relaxed: false,
         }
     }
 }
@@ -79,7 +88,7 @@ pub fn measure(
     // The counter must exist before the session's threads do, or it does not see them.
     let mut instructions = Instructions::find();
     let mut energy = PackageEnergy::find();
-    let compile = CompileOptions { threads: options.threads, layers: false };
+    let compile = options.compile(false);
     let mut engine = Engine::new(subject.graph, chip, &compile)?;
     if matches!(engine.place(), Place::Simulator { .. }) {
         return Err(Error::NotHere { chip: chip.id.clone() });
@@ -171,7 +180,7 @@ fn layers(
     inputs: &[Tensor],
     options: &MeasureOptions,
 ) -> Result<Vec<Layer>, Error> {
-    let compile = CompileOptions { threads: options.threads, layers: true };
+    let compile = options.compile(true);
     let mut engine = Engine::new(subject.graph, chip, &compile)?;
     engine.run(inputs)?;
     let mut layers = engine.run_with_layers(inputs)?.layers;

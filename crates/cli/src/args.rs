@@ -128,6 +128,9 @@ pub(crate) struct Run {
     /// Threads; all when absent
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) threads: Option<u32>,
+    /// Let each layer round by up to 1e-5 of its largest result where that is faster
+    #[arg(long)]
+    pub(crate) relaxed: bool,
     /// Run the graph as imported, without any pass
     #[arg(long)]
     pub(crate) no_optimize: bool,
@@ -158,6 +161,9 @@ pub(crate) struct Bench {
     /// How queries arrive
     #[arg(long, value_enum, default_value_t = Scenario::SingleStream)]
     pub(crate) scenario: Scenario,
+    /// Let each layer round by up to 1e-5 of its largest result where that is faster
+    #[arg(long)]
+    pub(crate) relaxed: bool,
     /// Time each layer too: where the time goes, and how near each comes to the machine's peaks
     #[arg(long)]
     pub(crate) layers: bool,

@@ -6,7 +6,7 @@
 
 use anychip_cpu::detect::{Cpu, Peaks};
 use anychip_cpu::kernel::blocked::{
-    BLOCK, Dense, DenseWeights, Depthwise, blocks, depthwise_weights,
+    BLOCK, Dense, DenseWeights, Depthwise, Winograd, WinogradWeights, blocks, depthwise_weights,
 };
 use anychip_cpu::kernel::conv::{Conv, ConvShape};
 use anychip_cpu::kernel::gemm::{A, B, Epilogue, Gemm, GemmShape, Matrix, PackedB};
@@ -136,14 +136,27 @@ impl Bench {
             });
             return;
         }
+        let plain = weights;
         let weights = DenseWeights::new(self.cpu.simd, &shape, rows, &|run, out| {
-            out.copy_from_slice(&weights[run]);
+            out.copy_from_slice(&plain[run]);
         });
         let conv = Dense::new(self.cpu.simd, self.threads, &shape, rows);
         let mut scratch = vec![0.0f32; conv.scratch_len()];
         self.time(&label, 2.0 * shape.macs() as f64, || {
             conv.run(&weights, &input, &mut output, &epilogue, &mut scratch, &self.pool);
         });
+        let sizes = [false, true].map(|relaxed| Winograd::size(self.cpu.simd, &shape, relaxed));
+        for size in sizes.into_iter().flatten().filter(|_| !rows) {
+            let weights = WinogradWeights::new(self.cpu.simd, &shape, size, &|run, out| {
+                out.copy_from_slice(&plain[run]);
+            });
+            let conv = Winograd::new(self.cpu.simd, self.threads, &shape, size);
+            let mut scratch = vec![0.0f32; conv.scratch_len()];
+            let label = format!("{label} winograd {size:?}");
+            self.time(&label, 2.0 * shape.macs() as f64, || {
+                conv.run(&weights, &input, &mut output, &epilogue, &mut scratch, &self.pool);
+            });
+        }
     }
 }
 

@@ -27,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) memory_limit: u64,
     /// Whether runs say how long each step took.
     pub(crate) layers: bool,
+    /// `CompileOptions::relaxed`.
+    pub(crate) relaxed: bool,
 }
 
 /// A graph with its plans.

@@ -70,6 +70,7 @@ impl Target for CpuTarget {
             simd: self.simd,
             threads: threads.max(1),
             layers: options.layers,
+            relaxed: options.relaxed,
             opened: OnceLock::new(),
         }))
     }
@@ -84,6 +85,7 @@ struct CpuProgram {
     simd: Simd,
     threads: usize,
     layers: bool,
+    relaxed: bool,
     /// Threads, packed weights and plans: made by the first session, shared by all.
     opened: OnceLock<Arc<Executable>>,
 }
@@ -97,6 +99,7 @@ impl CpuProgram {
                 weights: Weights::default(),
                 memory_limit: crate::machine::memory_limit(),
                 layers: self.layers,
+                relaxed: self.relaxed,
             };
             Arc::new(Executable::new(self.graph.clone(), Arc::new(shared)))
         })

@@ -83,6 +83,8 @@ pub struct CompileOptions {
     pub threads: Option<usize>,
     /// Sessions say of each layer how long it took: [`Run::layers`].
     pub layers: bool,
+    /// Each layer may round by up to 1e-5 of its largest result where that is faster; else about as much as plain sums do.
+    pub relaxed: bool,
 }
 
 /// Where a program can run: it decides the basis of its figures.

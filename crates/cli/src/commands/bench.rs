@@ -28,6 +28,7 @@ pub(crate) fn execute(args: &Bench) -> Result<()> {
         threads: args.threads.map(|n| n as usize),
         duration: Duration::from_secs_f64(args.seconds),
         layers: args.layers,
+        relaxed: args.relaxed,
         ..MeasureOptions::default()
     };
     let progress = Progress::start(100, &format!("timing {}", prepared.model.name()));

@@ -20,8 +20,11 @@ pub(crate) fn execute(args: &Run) -> Result<()> {
     }
     let graph = if args.no_optimize { model.graph().clone() } else { model.optimized()?.0 };
     let chip = anychip::local_chip(&args.on)?;
-    let options =
-        CompileOptions { threads: args.threads.map(|n| n as usize), ..CompileOptions::default() };
+    let options = CompileOptions {
+        threads: args.threads.map(|n| n as usize),
+        relaxed: args.relaxed,
+        ..CompileOptions::default()
+    };
     let mut engine = Engine::new(&graph, &chip, &options)?;
     let (outputs, _) = engine.run(&inputs)?;
     let named: Vec<(&str, &Tensor)> =

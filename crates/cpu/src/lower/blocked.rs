@@ -10,7 +10,8 @@ use super::{Cx, Lowered};
 use crate::blocked::{BlockedConvolution, BlockedPool, FromBlocked};
 use crate::fusion::Tail;
 use crate::kernel::blocked::{
-    Dense, DenseWeights, Depthwise, Pooled, depthwise_weights, from_blocked, to_blocked,
+    Dense, DenseWeights, Depthwise, Pooled, Winograd, WinogradWeights, depthwise_weights,
+    from_blocked, to_blocked,
 };
 use crate::kernel::conv::ConvShape;
 use crate::kernel::gemm::Epilogue;
@@ -53,6 +54,24 @@ pub(super) fn lower_tail(cx: &Cx<'_>, tail: &Tail<'_>) -> Option<Lowered> {
             ..Lowered::new("convolution on blocks", kernel, &operands)
         });
     }
+    let size = if rows { None } else { Winograd::size(simd, &shape, cx.shared.relaxed) };
+    if let Some(size) = size {
+        let key = [shape.filters, shape.channels, size.outputs()];
+        let packed = cx
+            .shared
+            .weights
+            .packed(weights, "winograd", &key, || WinogradWeights::new(simd, &shape, size, &read));
+        let conv = Winograd::new(simd, threads, &shape, size);
+        return Some(Lowered {
+            scratch: conv.scratch_len() * 4,
+            detail: format!("{}, {}{}", simd.name(), conv.describe(), tail.names()),
+            ..Lowered::new(
+                "convolution on blocks",
+                WinogradKernel { conv, weights: packed, written },
+                &operands,
+            )
+        });
+    }
     if !Dense::does(&shape, rows) {
         return None;
     }
@@ -78,6 +97,21 @@ struct DenseKernel {
 }
 
 impl Kernel for DenseKernel {
+    fn run(&self, io: &Io<'_>) -> Result<(), IrError> {
+        let epilogue = Epilogue { column_bias: self.written.bias(io), ..self.written.epilogue(io) };
+        let (x, y) = (io.operand(0), io.result(0));
+        self.conv.run(&self.weights, x, y, &epilogue, io.scratch(), io.pool);
+        Ok(())
+    }
+}
+
+struct WinogradKernel {
+    conv: Winograd,
+    weights: Arc<WinogradWeights>,
+    written: Written,
+}
+
+impl Kernel for WinogradKernel {
     fn run(&self, io: &Io<'_>) -> Result<(), IrError> {
         let epilogue = Epilogue { column_bias: self.written.bias(io), ..self.written.epilogue(io) };
         let (x, y) = (io.operand(0), io.result(0));

@@ -9,11 +9,13 @@ mod depthwise;
 mod layout;
 mod pool;
 mod tile;
+mod winograd;
 
 pub use dense::{Dense, DenseWeights};
 pub use depthwise::{Depthwise, depthwise_weights};
 pub use layout::{blocks, from_blocked, to_blocked};
 pub use pool::Pooled;
+pub use winograd::{Size, Winograd, WinogradWeights};
 
 /// Channels of a block.
 pub const BLOCK: usize = 16;

@@ -36,6 +36,8 @@ pub(super) type Tile = unsafe fn(&Reach<'_>, *const f32, *const f32, &Target);
 /// Where a tile goes, and what happens to it on the way. Pointers may be null but `y`.
 #[derive(Clone, Copy)]
 pub(super) struct Target {
+    /// Leave the sums at `y` as `[pixel][block][filter]`; nothing else applies.
+    pub(super) raw: bool,
     /// First pixel of the first block of filters; pixels follow each other.
     pub(super) y: *mut f32,
     /// Elements from one block of filters to the next, for the result and the residual.
@@ -55,6 +57,25 @@ pub(super) struct Target {
     pub(super) soon: *const f32,
     /// See `soon`.
     pub(super) soon_step: usize,
+}
+
+impl Target {
+    /// The bare sums go to `y`: for each pixel all filters of the tile.
+    pub(super) fn sums(y: *mut f32, simd: Simd, soon: (*const f32, usize)) -> Target {
+        Target {
+            raw: true,
+            y,
+            y_block: 0,
+            accumulate: false,
+            finish: false,
+            bias: std::ptr::null(),
+            residual: std::ptr::null(),
+            activation: Activation::None,
+            simd,
+            soon: soon.0,
+            soon_step: soon.1,
+        }
+    }
 }
 
 /// The tiles of one instruction set.
@@ -240,10 +261,14 @@ macro_rules! tiles {
             reach: &Reach<'_>, x: *const f32, w: *const f32, t: &Target,
         ) {
             let mut sums = Sums(std::mem::MaybeUninit::uninit());
-            let sums = sums.0.as_mut_ptr().cast();
-            ask_for(t, P, NV * <$vector>::LANES / BLOCK);
+            let sums = if t.raw { t.y } else { sums.0.as_mut_ptr().cast() };
+            if !t.raw {
+                ask_for(t, P, NV * <$vector>::LANES / BLOCK);
+            }
             tile::<$vector, P, NV, STEP>(reach, x, w, sums, (t.soon, t.soon_step));
-            $write(sums, P, NV * <$vector>::LANES, t);
+            if !t.raw {
+                $write(sums, P, NV * <$vector>::LANES, t);
+            }
         }
         $(#[target_feature(enable = $features)])?
         #[inline(never)]
