@@ -136,28 +136,46 @@ unsafe fn tile<V: Vector, const MR: usize, const NV: usize, const BY_ROWS: bool>
     out: *mut f32,
     (mut soon, soon_step): (*const f32, usize),
 ) {
-    let mut acc = [[V::zero(); NV]; MR];
-    for _ in 0..k {
-        let mut row = [V::zero(); NV];
-        for (j, x) in row.iter_mut().enumerate() {
-            *x = V::load(b.add(j * V::LANES));
+    // A sum waits for the one before it: small tiles keep several of each, of every second or fourth step of k.
+    let sets = const {
+        match MR * NV {
+            0..4 => 4,
+            4..8 => 2,
+            _ => 1,
         }
-        for (i, sums) in acc.iter_mut().enumerate() {
-            let x = V::splat(*a.add(if BY_ROWS { i * a_step } else { i }));
-            for j in 0..NV {
-                sums[j] = x.fma(row[j], sums[j]);
+    };
+    let mut acc = [[[V::zero(); NV]; MR]; 4];
+    let mut left = k;
+    while left > 0 {
+        for (set, acc) in acc.iter_mut().enumerate().take(sets.min(left)) {
+            let mut row = [V::zero(); NV];
+            for (j, x) in row.iter_mut().enumerate() {
+                *x = V::load(b.add(set * b_step + j * V::LANES));
+            }
+            for (i, sums) in acc.iter_mut().enumerate() {
+                let at = if BY_ROWS { i * a_step + set } else { set * a_step + i };
+                let x = V::splat(*a.add(at));
+                for j in 0..NV {
+                    sums[j] = x.fma(row[j], sums[j]);
+                }
+            }
+            for j in 0..NV * V::LANES / 16 {
+                prefetch(b.wrapping_add((AHEAD + set) * b_step + j * 16));
             }
         }
-        for j in 0..NV * V::LANES / 16 {
-            prefetch(b.wrapping_add(AHEAD * b_step + j * 16));
-        }
         prefetch_far(soon);
-        soon = soon.wrapping_add(soon_step);
-        a = a.add(if BY_ROWS { 1 } else { a_step });
-        b = b.add(b_step);
+        let steps = sets.min(left);
+        soon = soon.wrapping_add(steps * soon_step);
+        a = a.wrapping_add(if BY_ROWS { steps } else { steps * a_step });
+        b = b.wrapping_add(steps * b_step);
+        left -= steps;
     }
-    for (i, sums) in acc.iter().enumerate() {
-        for (j, sum) in sums.iter().enumerate() {
+    for i in 0..MR {
+        for j in 0..NV {
+            let mut sum = acc[0][i][j];
+            for acc in &acc[1..sets] {
+                sum = sum.add(acc[i][j]);
+            }
             sum.store(out.add((i * NV + j) * V::LANES));
         }
     }

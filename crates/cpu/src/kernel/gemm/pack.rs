@@ -205,8 +205,20 @@ unsafe fn transpose_panel(
         }
         return;
     }
-    // Blocks of 16 k by all rows: the lines read of each row are used up before they leave the cache.
     let mut p0 = 0;
+    if stride_k == 1 && n >= 4 {
+        while p0 + 4 <= k {
+            let mut i = 0;
+            while i < n {
+                // The last four rows again rather than the rest one by one.
+                i = i.min(n - 4);
+                transpose_4(from.add(i * stride_i + p0), stride_i, to.add(p0 * padded + i), padded);
+                i += 4;
+            }
+            p0 += 4;
+        }
+    }
+    // Blocks of 16 k by all rows: the lines read of each row are used up before they leave the cache.
     while p0 < k {
         let p1 = (p0 + 16).min(k);
         for i in 0..n {
@@ -216,5 +228,18 @@ unsafe fn transpose_panel(
             }
         }
         p0 = p1;
+    }
+}
+
+/// Four rows of four: `to[p·to_step + i] = from[i·from_step + p]`. Arrays that the compiler shuffles in registers.
+///
+/// # Safety
+/// Both sides are readable, and `to` writable, as above.
+#[inline(always)]
+unsafe fn transpose_4(from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
+    let row = |i: usize| from.add(i * from_step).cast::<[f32; 4]>().read_unaligned();
+    let (a, b, c, d) = (row(0), row(1), row(2), row(3));
+    for p in 0..4 {
+        to.add(p * to_step).cast::<[f32; 4]>().write_unaligned([a[p], b[p], c[p], d[p]]);
     }
 }
