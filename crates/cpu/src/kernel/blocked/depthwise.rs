@@ -23,6 +23,9 @@ pub fn depthwise_weights(channels: usize, taps: usize, weights: &[f32]) -> Vec<f
     packed
 }
 
+/// Elements that stay in the first-level cache until they are read again.
+const FEW_ELEMENTS: usize = 4096;
+
 /// A prepared convolution with one input channel and one filter a group, over two spatial axes.
 #[derive(Clone, Debug)]
 pub struct Depthwise {
@@ -83,12 +86,17 @@ impl Depthwise {
         // A task of some hundred thousand multiply-adds is some ten microseconds.
         let parts = (lines * width * s.taps() * BLOCK / 200_000).clamp(1, 4 * pool.threads());
         let unit = split_evenly(lines, parts, 1);
+        // An activation in a pass of its own finds its lines in the first level.
+        let together = match epilogue.activation.as_clamp() {
+            Some(_) => height,
+            None => (FEW_ELEMENTS / (width * BLOCK).max(1)).max(1),
+        };
         pool.parallel_for(lines.div_ceil(unit), |task, _| {
             let mut line = task * unit;
             let end = ((task + 1) * unit).min(lines);
             while line < end {
                 let (plane, first) = (line / height, line % height);
-                let until = (first + end - line).min(height);
+                let until = (first + end - line).min(height).min(first + together);
                 let block = plane % per_image;
                 let rows = Lines {
                     shape: s,
@@ -139,10 +147,11 @@ struct Lines<'a> {
 fn inside(s: &ConvShape, axis: usize, o: usize) -> (usize, usize) {
     let start = (o * s.stride[axis]) as isize - s.pads_begin[axis];
     let d = s.dilation[axis] as isize;
-    let first =
-        if start >= 0 { 0 } else { (-start).div_euclid(d) + isize::from((-start) % d != 0) };
     let room = s.input[axis] as isize - start;
-    let last = if room <= 0 { 0 } else { (room - 1) / d + 1 };
+    // A division takes longer than a pixel.
+    let steps = |n: isize| if d == 1 { n } else { (n + d - 1) / d };
+    let first = steps((-start).max(0));
+    let last = steps(room.max(0));
     let k = s.kernel[axis] as isize;
     (first.min(k) as usize, last.clamp(0, k) as usize)
 }
@@ -171,20 +180,17 @@ impl Task for Lines<'_> {
                             o += 1;
                             continue;
                         }
+                        // The last of a run again with some before them rather than one by one.
                         let all = (0, s.kernel[2]);
-                        match high - o {
-                            8.. => {
-                                self.pixels::<V, 8>(line, o, rows, all, lane);
-                                o += 8;
-                            }
-                            4..8 => {
-                                self.pixels::<V, 4>(line, o, rows, all, lane);
-                                o += 4;
-                            }
-                            _ => {
-                                self.pixels::<V, 1>(line, o, rows, all, lane);
-                                o += 1;
-                            }
+                        if high - low >= 8 && high - o > 4 {
+                            self.pixels::<V, 8>(line, o.min(high - 8), rows, all, lane);
+                            o = (o + 8).min(high);
+                        } else if high - low >= 4 {
+                            self.pixels::<V, 4>(line, o.min(high - 4), rows, all, lane);
+                            o = (o + 4).min(high);
+                        } else {
+                            self.pixels::<V, 1>(line, o, rows, all, lane);
+                            o += 1;
                         }
                     }
                 }
