@@ -10,7 +10,7 @@ mod composites;
 use std::collections::BTreeMap;
 
 use anychip_ir::{
-    Builder, ConvolutionDims, Graph, IrError, Node, Op, Prim, ReduceKind, ValueId, Window,
+    Binary, Builder, ConvolutionDims, Graph, IrError, Node, Op, Prim, ReduceKind, ValueId, Window,
     evaluate_node, rewrite,
 };
 use anychip_ops::AveragePool;
@@ -23,7 +23,7 @@ pub(crate) use composites::{BlockedConvolution, BlockedPool, FromBlocked, ToBloc
 
 /// The graph with its images in blocks where that pays.
 pub(crate) fn lay_out(graph: &Graph) -> Result<Graph, IrError> {
-    let mut blocked = Blocked(BTreeMap::new());
+    let mut blocked = Blocked { made: BTreeMap::new(), scaled: BTreeMap::new() };
     let graph = rewrite(graph, &mut |b, node, x| blocked.node(b, node, x))?;
     // Most values are never read in rows; each plan would derive their types again.
     remove_dead_code(&graph)
@@ -49,8 +49,12 @@ impl Made {
     }
 }
 
-/// For values of the new graph in rows, the same in blocks.
-struct Blocked(BTreeMap<ValueId, Made>);
+struct Blocked {
+    /// For values of the new graph in rows, the same in blocks.
+    made: BTreeMap<ValueId, Made>,
+    /// For images in blocks that are an image times one number a channel: both.
+    scaled: BTreeMap<ValueId, (ValueId, ValueId)>,
+}
 
 /// Fewer filters than this leave most of a block empty.
 const FEWEST_FILTERS: usize = 8;
@@ -106,7 +110,7 @@ impl Blocked {
             let dims = single(b.dims(rows)[0].clone(), made);
             rows = b.reshape(rows, &dims)?;
         }
-        self.0.insert(rows, made);
+        self.made.insert(rows, made);
         Ok(Some(vec![rows]))
     }
 
@@ -117,7 +121,7 @@ impl Blocked {
         node: &Node,
         x: &[ValueId],
     ) -> Result<Option<Vec<ValueId>>, IrError> {
-        let Some(&made) = x.first().and_then(|x| self.0.get(x)) else { return Ok(None) };
+        let Some(&made) = x.first().and_then(|x| self.made.get(x)) else { return Ok(None) };
         let y = b.node(node.op.clone(), x, Vec::new())?;
         let (from, to) = (b.dims(x[0]), b.dims(y[0]));
         if made.channels > 1
@@ -126,7 +130,7 @@ impl Blocked {
         {
             let same = Made { rank: to.len(), axis: axis + 1, ..made };
             if to == single(from[0].clone(), same) {
-                self.0.insert(y[0], same);
+                self.made.insert(y[0], same);
             }
         }
         Ok(Some(y))
@@ -134,12 +138,12 @@ impl Blocked {
 
     /// `x` in blocks, made now if it is not there.
     fn of(&mut self, b: &mut Builder, x: ValueId) -> Result<ValueId, IrError> {
-        if let Some(found) = self.0.get(&x) {
+        if let Some(found) = self.made.get(&x) {
             return Ok(found.value);
         }
         let channels = fixed_channels(b, "to-blocked", x)?;
         let value = b.composite(ToBlocked {}, &[x])?;
-        self.0.insert(x, Made::image(value, channels));
+        self.made.insert(x, Made::image(value, channels));
         Ok(value)
     }
 
@@ -158,13 +162,14 @@ impl Blocked {
             && weights.dtype() == DType::F32
             && b.dtype(x) == DType::F32
             && dims.input_dilation == [1, 1];
+        let weights_taps: usize = weights.shape()[2..].iter().product();
         let Some(channels) = b.ty(x).shape.get(1).and_then(Dim::fixed) else { return Ok(None) };
         let depthwise =
             dims.groups == channels && filters == channels && channels >= FEWEST_FILTERS;
-        if self.0.get(&x).is_some_and(|made| !made.is_image()) {
+        if self.made.get(&x).is_some_and(|made| !made.is_image()) {
             return Ok(None);
         }
-        let is_blocked = self.0.contains_key(&x);
+        let is_blocked = self.made.contains_key(&x);
         let rows = !is_blocked && channels <= MOST_ROWS && !depthwise;
         let dense = dims.groups == 1
             && dims.strides[..].iter().all(|&s| s <= 2)
@@ -174,6 +179,17 @@ impl Blocked {
             return Ok(None);
         }
         let operand = if rows { x } else { self.of(b, x)? };
+        // Weights with fewer filters than there are pixels are scaled in less time than the image.
+        let pixels = match b.ty(x).shape[2..] {
+            [Dim::Fixed(height), Dim::Fixed(width)] => height * width,
+            _ => 0,
+        };
+        let scaled = self.scaled.get(&operand).copied();
+        let scaled = scaled.filter(|_| dense && weights_taps == 1 && filters < pixels);
+        let operands = match scaled {
+            Some((image, scale)) => vec![image, w, scale],
+            None => vec![operand, w],
+        };
         let composite = BlockedConvolution {
             strides: dims.strides.clone(),
             padding_low: dims.padding.iter().map(|p| p.0).collect(),
@@ -182,7 +198,7 @@ impl Blocked {
             groups: dims.groups,
             rows,
         };
-        Ok(Some(Made::image(b.composite(composite, &[operand, w])?, filters)))
+        Ok(Some(Made::image(b.composite(composite, &operands)?, filters)))
     }
 
     fn pool(
@@ -193,7 +209,7 @@ impl Blocked {
         x: &[ValueId],
     ) -> Result<Option<Made>, IrError> {
         let &[x] = x else { return Ok(None) };
-        let Some(image) = self.0.get(&x).filter(|made| made.is_image()) else { return Ok(None) };
+        let Some(image) = self.made.get(&x).filter(|made| made.is_image()) else { return Ok(None) };
         // Every window must cover an element.
         let covers = window.size.len() == 2
             && (0..2).all(|i| {
@@ -223,7 +239,7 @@ impl Blocked {
         x: &[ValueId],
     ) -> Result<Option<Made>, IrError> {
         let (Prim::Reduce { axes, .. }, &[x]) = (prim, x) else { return Ok(None) };
-        let image = self.0.get(&x).filter(|made| made.is_image() && axes[..] == [2, 3]);
+        let image = self.made.get(&x).filter(|made| made.is_image() && axes[..] == [2, 3]);
         let Some(image) = image else { return Ok(None) };
         let y = b.prim(prim.clone(), &[image.value])?;
         Ok(Some(Made { value: b.unsqueeze(y, &[2, 3])?, rank: 2, ..*image }))
@@ -234,7 +250,7 @@ impl Blocked {
         let mut parts = Vec::new();
         let mut total = 0;
         for &x in x {
-            let Some(image) = self.0.get(&x).filter(|made| made.is_image()) else {
+            let Some(image) = self.made.get(&x).filter(|made| made.is_image()) else {
                 return Ok(None);
             };
             if total % BLOCK != 0 {
@@ -256,17 +272,17 @@ impl Blocked {
         node: &Node,
         x: &[ValueId],
     ) -> Result<Option<Made>, IrError> {
-        let Some(&model) = x.iter().find_map(|x| self.0.get(x)) else { return Ok(None) };
+        let Some(&model) = x.iter().find_map(|x| self.made.get(x)) else { return Ok(None) };
         let whole = x
             .iter()
-            .filter(|x| self.0.contains_key(x))
+            .filter(|x| self.made.contains_key(x))
             .map(|&x| b.dims(x))
             .max_by_key(|dims| dims.iter().filter(|d| **d != Dim::Fixed(1)).count())
             .unwrap_or_default();
         let mut operands = Vec::new();
         for &v in x {
             let shape = b.ty(v).shape.clone();
-            let operand = if let Some(found) = self.0.get(&v) {
+            let operand = if let Some(found) = self.made.get(&v) {
                 // Its channels must be the result's, not one for all, and at the same dim.
                 let alike = |m: &Made| (m.channels, m.rank, m.axis);
                 if alike(found) != alike(&model) {
@@ -286,6 +302,17 @@ impl Blocked {
             operands.push(operand);
         }
         let y = b.node(node.op.clone(), &operands, Vec::new())?;
+        if let (Op::Prim(Prim::Binary(Binary::Mul)), &[y], &[p, q]) =
+            (&node.op, &y[..], &operands[..])
+        {
+            let is_pixel = |v: ValueId| b.dims(v)[2..4] == [Dim::Fixed(1), Dim::Fixed(1)];
+            let is_whole = |v: ValueId| b.dims(v) == b.dims(y) && !is_pixel(v);
+            for (image, scale) in [(p, q), (q, p)] {
+                if b.rank(scale) == 5 && is_whole(image) && is_pixel(scale) {
+                    self.scaled.insert(y, (image, scale));
+                }
+            }
+        }
         Ok(y.first().map(|&value| Made { value, ..model }))
     }
 }

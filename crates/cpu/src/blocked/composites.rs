@@ -25,7 +25,8 @@ composite! {
 
 composite! {
     /// `(x, w [f, c/groups, kh, kw]) → [n, ⌈f/16⌉, h, w, 16]`: a convolution over two spatial dims whose result, and
-    /// unless `rows` whose operand, stands in blocks. One entry a spatial dim.
+    /// unless `rows` whose operand, stands in blocks; `(x, w, s [n, ⌈c/16⌉, 1, 1, 16])` is that of `x · s`. One entry a
+    /// spatial dim.
     pub struct BlockedConvolution = "blocked-convolution" {
         /// Steps between windows.
         pub strides: Vec<usize>,
@@ -111,12 +112,16 @@ impl Expand for FromBlocked {
 
 impl Expand for BlockedConvolution {
     fn expand(&self, b: &mut Builder, x: &[ValueId]) -> Result<Vec<ValueId>, IrError> {
-        let &[x, w] = x else {
-            return Err(IrError::OperandCount {
-                op: "blocked-convolution",
-                expected: 2,
-                found: x.len(),
-            });
+        let (x, w) = match *x {
+            [x, w] => (x, w),
+            [x, w, scale] => (b.mul(x, scale)?, w),
+            _ => {
+                return Err(IrError::OperandCount {
+                    op: "blocked-convolution",
+                    expected: 2,
+                    found: x.len(),
+                });
+            }
         };
         let channels = fixed_channels(b, "blocked-convolution", w)? * self.groups;
         let x = if self.rows { x } else { b.composite(FromBlocked { channels }, &[x])? };

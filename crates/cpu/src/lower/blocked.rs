@@ -10,7 +10,7 @@ use super::{Cx, Lowered};
 use crate::blocked::{BlockedConvolution, BlockedPool, FromBlocked};
 use crate::fusion::Tail;
 use crate::kernel::blocked::{
-    Dense, DenseWeights, Depthwise, Pooled, Winograd, WinogradWeights, depthwise_weights,
+    BLOCK, Dense, DenseWeights, Depthwise, Pooled, Winograd, WinogradWeights, depthwise_weights,
     from_blocked, to_blocked,
 };
 use crate::kernel::conv::ConvShape;
@@ -25,7 +25,7 @@ pub(super) fn lower(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
 pub(super) fn lower_tail(cx: &Cx<'_>, tail: &Tail<'_>) -> Option<Lowered> {
     let node = tail.anchor;
     let settings = node.op.composite::<BlockedConvolution>()?;
-    let &[x, w] = node.inputs.as_slice() else { return None };
+    let &[x, w, ref scale @ ..] = node.inputs.as_slice() else { return None };
     let weights = cx.constant(w)?;
     let x_shape = cx.shape(x);
     let channels = weights.shape()[1] * settings.groups;
@@ -40,6 +40,7 @@ pub(super) fn lower_tail(cx: &Cx<'_>, tail: &Tail<'_>) -> Option<Lowered> {
     };
     let key = [shape.filters, shape.channels, shape.groups, shape.taps(), usize::from(rows)];
     let mut operands = vec![x];
+    operands.extend(scale);
     let written = Written::new(tail, &mut operands);
     if settings.groups > 1 {
         let packed = cx.shared.weights.packed(weights, "blocked depthwise", &key, || {
@@ -54,7 +55,11 @@ pub(super) fn lower_tail(cx: &Cx<'_>, tail: &Tail<'_>) -> Option<Lowered> {
             ..Lowered::new("convolution on blocks", kernel, &operands)
         });
     }
-    let size = if rows { None } else { Winograd::size(simd, &shape, cx.shared.relaxed) };
+    let size = if rows || !scale.is_empty() {
+        None
+    } else {
+        Winograd::size(simd, &shape, cx.shared.relaxed)
+    };
     if let Some(size) = size {
         let key = [shape.filters, shape.channels, size.outputs()];
         let packed = cx
@@ -78,6 +83,19 @@ pub(super) fn lower_tail(cx: &Cx<'_>, tail: &Tail<'_>) -> Option<Lowered> {
     let packed = cx.shared.weights.packed(weights, "blocked convolution", &key, || {
         DenseWeights::new(simd, &shape, rows, &read)
     });
+    if !scale.is_empty() {
+        let image = ConvShape { batch: 1, ..shape };
+        let conv = Dense::new(simd, threads, &image, rows);
+        return Some(Lowered {
+            scratch: (conv.scratch_len() + packed.elements().next_multiple_of(BLOCK)) * 4,
+            detail: format!("{}, {}, scaled{}", simd.name(), conv.describe(), tail.names()),
+            ..Lowered::new(
+                "convolution on blocks",
+                ScaledKernel { conv, images: shape.batch, weights: packed, written },
+                &operands,
+            )
+        });
+    }
     let conv = Dense::new(simd, threads, &shape, rows);
     Some(Lowered {
         scratch: conv.scratch_len() * 4,
@@ -101,6 +119,33 @@ impl Kernel for DenseKernel {
         let epilogue = Epilogue { column_bias: self.written.bias(io), ..self.written.epilogue(io) };
         let (x, y) = (io.operand(0), io.result(0));
         self.conv.run(&self.weights, x, y, &epilogue, io.scratch(), io.pool);
+        Ok(())
+    }
+}
+
+/// A convolution of an image times one number a channel: the weights are multiplied instead.
+struct ScaledKernel {
+    conv: Dense,
+    images: usize,
+    weights: Arc<DenseWeights>,
+    written: Written,
+}
+
+impl Kernel for ScaledKernel {
+    fn run(&self, io: &Io<'_>) -> Result<(), IrError> {
+        let epilogue = Epilogue { column_bias: self.written.bias(io), ..self.written.epilogue(io) };
+        let (x, scales, y) = (io.operand(0), io.operand(1), io.result(0));
+        let elements = self.weights.elements().next_multiple_of(BLOCK);
+        let (packed, scratch) = io.scratch().split_at_mut(elements);
+        let per = |all: usize| all / self.images.max(1);
+        let (image, channels, result) = (per(x.len()), per(scales.len()), per(y.len()));
+        for i in 0..self.images {
+            self.weights.scaled(&scales[i * channels..], packed);
+            let epilogue =
+                Epilogue { residual: epilogue.residual.map(|r| &r[i * result..]), ..epilogue };
+            let (x, y) = (&x[i * image..], &mut y[i * result..]);
+            self.conv.run_packed(&self.weights, packed, x, y, &epilogue, scratch, io.pool);
+        }
         Ok(())
     }
 }

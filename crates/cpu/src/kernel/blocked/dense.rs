@@ -76,6 +76,33 @@ impl DenseWeights {
         DenseWeights { data, simd, block, filters, channels, taps }
     }
 
+    /// Writes the weights, each times the number of its channel, as they are packed. `scales` has one a channel, padded to
+    /// whole blocks.
+    ///
+    /// # Panics
+    /// When there are several taps, or a slice is shorter than the weights want.
+    pub fn scaled(&self, scales: &[f32], to: &mut [f32]) {
+        assert!(self.taps == 1 && self.block == BLOCK, "scales are for the channels of one tap");
+        let depth = self.depth();
+        let to = &mut to[..self.data.len()];
+        // SAFETY: all of the packed weights, initialized.
+        let from = unsafe { std::slice::from_raw_parts(self.data.as_ptr(), self.data.len()) };
+        let most = Tiles::of(self.simd).blocks * BLOCK;
+        for (to, from) in to.chunks_mut(most * depth).zip(from.chunks(most * depth)) {
+            // The last tile may have fewer filters.
+            let filters = from.len() / depth;
+            let channels = to.chunks_exact_mut(filters).zip(from.chunks_exact(filters));
+            for ((to, from), scale) in channels.zip(&scales[..depth]) {
+                to.iter_mut().zip(from).for_each(|(to, from)| *to = from * scale);
+            }
+        }
+    }
+
+    /// Elements held.
+    pub fn elements(&self) -> usize {
+        self.data.len()
+    }
+
     /// Elements of one filter's part.
     fn depth(&self) -> usize {
         self.channels.div_ceil(self.block) * self.taps * self.block
@@ -253,6 +280,27 @@ impl Dense {
         scratch: &mut [f32],
         pool: &Pool,
     ) {
+        // SAFETY: all of the packed weights, initialized.
+        let packed =
+            unsafe { std::slice::from_raw_parts(weights.data.as_ptr(), weights.data.len()) };
+        self.run_packed(weights, packed, input, output, epilogue, scratch, pool);
+    }
+
+    /// [`Dense::run`] with other numbers in the place of the weights, packed alike.
+    ///
+    /// # Panics
+    /// As [`Dense::run`].
+    pub fn run_packed(
+        &self,
+        weights: &DenseWeights,
+        packed: &[f32],
+        input: &[f32],
+        output: &mut [f32],
+        epilogue: &Epilogue<'_>,
+        scratch: &mut [f32],
+        pool: &Pool,
+    ) {
+        assert!(packed.len() >= weights.data.len(), "weights shorter than their shape");
         let s = &self.shape;
         let block = self.block();
         let same = (weights.simd, weights.block) == (self.simd, block)
@@ -288,7 +336,7 @@ impl Dense {
             let tiles = part * self.filter_tiles..((part + 1) * self.filter_tiles).min(tile_count);
             let work = Work {
                 conv: self,
-                weights,
+                weights: packed,
                 x: &input[index * image..(index + 1) * image],
                 // SAFETY: images are within the slice (checked above); a task writes its own lines and filters.
                 y: unsafe { out.get().add(index * result) },
@@ -378,7 +426,7 @@ const MOST_TAPS: usize = 128;
 /// One task.
 struct Work<'a> {
     conv: &'a Dense,
-    weights: &'a DenseWeights,
+    weights: &'a [f32],
     x: &'a [f32],
     y: *mut f32,
     epilogue: Epilogue<'a>,
@@ -397,7 +445,7 @@ impl Work<'_> {
         let block = c.block();
         let step = s.stride[2] * block;
         let input_blocks = s.channels.div_ceil(block);
-        let depth = self.weights.depth();
+        let depth = input_blocks * block * s.taps();
         let taps_total = s.taps();
         // In the input: columns and rows as they are. In the stage: those of the strip with their padding.
         let (row, plane, first_row) = if c.staged {
@@ -438,7 +486,7 @@ impl Work<'_> {
                     soon_step: 0,
                 };
                 let w_block = taps_total * block * count * BLOCK;
-                let w = self.weights.data.as_ptr().add(first * BLOCK * depth + chunk * w_block);
+                let w = self.weights.as_ptr().add(first * BLOCK * depth + chunk * w_block);
                 // While these weights are used for all lines, those of the next tile or run of channels come to the second
                 // level.
                 let next = if tile + 1 < tiles.end {
@@ -448,7 +496,7 @@ impl Work<'_> {
                 } else {
                     tiles.start * table.blocks * BLOCK * depth + until * w_block
                 };
-                let next = self.weights.data.as_ptr().wrapping_add(next);
+                let next = self.weights.as_ptr().wrapping_add(next);
                 let next_len = w_block * (until - chunk);
                 let runs = lines.len() * c.width.div_ceil(table.pixels);
                 let soon_step = (count * BLOCK).div_ceil(runs);
