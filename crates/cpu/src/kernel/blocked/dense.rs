@@ -229,7 +229,7 @@ impl Dense {
             threads,
             rows,
             staged,
-            segments: segments.unwrap_or_else(|| vec![0..width]),
+            segments: segments.unwrap_or_else(|| Vec::from([Range { start: 0, end: width }])),
             linear,
             lines,
             width,
