@@ -68,12 +68,18 @@ impl Dim {
 
     /// From a signed number; a negative one is an expression, as only a step of a computation can be.
     pub fn from_i64(value: i64) -> Dim {
+        if let Ok(value) = usize::try_from(value) {
+            return Dim::Fixed(value);
+        }
         Polynomial::from_constant(i128::from(value)).into_dim()
     }
 
     /// `⌊self ÷ divisor⌋`; exact where the division of polynomials is.
     #[must_use]
     pub fn floor_div(&self, divisor: &Dim) -> Dim {
+        if let (Dim::Fixed(a), Dim::Fixed(b @ 1..)) = (self, divisor) {
+            return Dim::Fixed(a / b);
+        }
         let (a, b) = (self.polynomial(), divisor.polynomial());
         if let (Some(a), Some(b)) = (a.constant(), b.constant())
             && b != 0
@@ -117,6 +123,9 @@ impl Dim {
     /// The larger of two.
     #[must_use]
     pub fn maximum(&self, other: &Dim) -> Dim {
+        if let (Dim::Fixed(a), Dim::Fixed(b)) = (self, other) {
+            return Dim::Fixed(*a.max(b));
+        }
         match (self.clone() - other.clone()).constant() {
             Some(difference) if difference >= 0 => self.clone(),
             Some(_) => other.clone(),
@@ -130,6 +139,9 @@ impl Dim {
     /// The smaller of two.
     #[must_use]
     pub fn minimum(&self, other: &Dim) -> Dim {
+        if let (Dim::Fixed(a), Dim::Fixed(b)) = (self, other) {
+            return Dim::Fixed(*a.min(b));
+        }
         match (self.clone() - other.clone()).constant() {
             Some(difference) if difference <= 0 => self.clone(),
             Some(_) => other.clone(),
@@ -363,6 +375,16 @@ impl From<usize> for Dim {
 impl Add for Dim {
     type Output = Dim;
     fn add(self, other: Dim) -> Dim {
+        match (&self, &other) {
+            (Dim::Fixed(0), _) => return other,
+            (_, Dim::Fixed(0)) => return self,
+            (Dim::Fixed(a), Dim::Fixed(b)) => {
+                if let Some(sum) = a.checked_add(*b) {
+                    return Dim::Fixed(sum);
+                }
+            }
+            _ => {}
+        }
         self.polynomial().combine(&other.polynomial(), 1).into_dim()
     }
 }
@@ -370,6 +392,15 @@ impl Add for Dim {
 impl Sub for Dim {
     type Output = Dim;
     fn sub(self, other: Dim) -> Dim {
+        match (&self, &other) {
+            (_, Dim::Fixed(0)) => return self,
+            (Dim::Fixed(a), Dim::Fixed(b)) => {
+                if let Some(difference) = a.checked_sub(*b) {
+                    return Dim::Fixed(difference);
+                }
+            }
+            _ => {}
+        }
         self.polynomial().combine(&other.polynomial(), -1).into_dim()
     }
 }
@@ -377,6 +408,16 @@ impl Sub for Dim {
 impl Mul for Dim {
     type Output = Dim;
     fn mul(self, other: Dim) -> Dim {
+        match (&self, &other) {
+            (Dim::Fixed(1), _) => return other,
+            (_, Dim::Fixed(1)) => return self,
+            (Dim::Fixed(a), Dim::Fixed(b)) => {
+                if let Some(product) = a.checked_mul(*b) {
+                    return Dim::Fixed(product);
+                }
+            }
+            _ => {}
+        }
         self.polynomial().multiply(&other.polynomial()).into_dim()
     }
 }

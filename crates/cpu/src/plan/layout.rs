@@ -282,7 +282,7 @@ impl Planner<'_> {
                 }
             }
             let operands: Vec<ValueId> = node.inputs.iter().map(|v| map[v]).collect();
-            b.set_scope(&node.name);
+            b.set_scope(std::sync::Arc::clone(&node.name));
             let results = b
                 .node(node.op.clone(), &operands, node.regions.clone())
                 .map_err(|e| e.at(&node.name))?;
