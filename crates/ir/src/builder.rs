@@ -125,15 +125,17 @@ impl Builder {
         let types = if self.types_stay(graph, node, inputs) {
             node.outputs.iter().map(|&v| graph.ty(v).clone()).collect()
         } else {
-            self.infer(&node.op, inputs, &node.regions)?
+            let first = self.fresh.load(Ordering::Relaxed);
+            let mut types = self.infer(&node.op, inputs, &node.regions)?;
+            self.keep_names(graph, node, &mut types, first);
+            types
         };
         Ok(self.add_typed(node.op.clone(), inputs, node.regions.clone(), types))
     }
 
     /// Whether inference would give the results of `node` the types that they have in `graph`.
     fn types_stay(&self, graph: &Graph, node: &Node, inputs: &[ValueId]) -> bool {
-        let alike =
-            |(&new, &old): (&ValueId, &ValueId)| *self.graph.ty(new) == *graph.ty(old);
+        let alike = |(&new, &old): (&ValueId, &ValueId)| *self.graph.ty(new) == *graph.ty(old);
         let follows_from_types = match &node.op {
             Op::Prim(prim) => infer::follows_from_types(prim),
             // Their expansions may look at what is known of their operands.
@@ -146,13 +148,45 @@ impl Builder {
         {
             return false;
         }
-        // A size that only a run can tell is another one in each copy, and gets a name of its own.
-        let mut named =
-            node.outputs.iter().flat_map(|&v| &graph.ty(v).shape).flat_map(Dim::symbols);
-        named.all(|symbol| {
+        let mut named = node.outputs.iter().flat_map(|&v| &graph.ty(v).shape);
+        named.all(|dim| {
             let mut given = node.inputs.iter().flat_map(|&v| &graph.ty(v).shape);
-            given.any(|dim| dim.symbols().contains(&symbol))
+            dim.fixed().is_some() || given.any(|g| g == dim) || self.keeps_name(dim)
         })
+    }
+
+    /// Whether a dim of another graph is a name that was invented there and stands for nothing here yet. In the first
+    /// copy of a node it may stay, so that what follows from it keeps its types too; a second copy has another size.
+    fn keeps_name(&self, dim: &Dim) -> bool {
+        let Dim::Sym(name) = dim else { return false };
+        let taken = self.fresh.load(Ordering::Relaxed);
+        name.strip_prefix('?').and_then(crate::rewrite::number_after).is_some_and(|n| n <= taken)
+            && !self.dim_homes.contains_key(dim)
+    }
+
+    /// Puts the names that the results of `node` have in `graph` in the place of those just invented for them.
+    fn keep_names(&self, graph: &Graph, node: &Node, types: &mut [TensorType], first: usize) {
+        let invented = |dim: &Dim| match dim {
+            Dim::Sym(name) => name
+                .strip_prefix('?')
+                .and_then(crate::rewrite::number_after)
+                .is_some_and(|n| n > first),
+            Dim::Fixed(_) | Dim::Expr(_) => false,
+        };
+        let mut renamed: Vec<(Dim, Dim)> = Vec::new();
+        for (ty, &old) in types.iter_mut().zip(&node.outputs) {
+            let old = graph.ty(old);
+            if old.rank() != ty.rank() {
+                return;
+            }
+            for (dim, was) in ty.shape.iter_mut().zip(&old.shape).filter(|(dim, _)| invented(dim)) {
+                if let Some((_, name)) = renamed.iter().find(|(new, _)| new == dim) {
+                    *dim = name.clone();
+                } else if self.keeps_name(was) && renamed.iter().all(|(_, name)| name != was) {
+                    renamed.push((std::mem::replace(dim, was.clone()), was.clone()));
+                }
+            }
+        }
     }
 
     /// Adds a node whose types are known.

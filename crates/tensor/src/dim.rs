@@ -120,6 +120,21 @@ impl Dim {
         (self.clone() + Dim::Fixed(divisor.saturating_sub(1))).floor_div(&d)
     }
 
+    /// The sum of many: as adding one after another gives it, without the sums on the way.
+    #[must_use]
+    pub fn sum<'a>(dims: impl IntoIterator<Item = &'a Dim>) -> Dim {
+        let mut fixed = Dim::Fixed(0);
+        let mut sum = Polynomial::default();
+        for dim in dims {
+            match dim {
+                Dim::Fixed(_) => fixed = fixed + dim.clone(),
+                Dim::Sym(name) => sum.add_term(&vec![Atom::Sym(name.clone())], 1),
+                Dim::Expr(p) => p.0.iter().for_each(|(m, c)| sum.add_term(m, *c)),
+            }
+        }
+        sum.into_dim() + fixed
+    }
+
     /// The larger of two.
     #[must_use]
     pub fn maximum(&self, other: &Dim) -> Dim {
@@ -489,6 +504,15 @@ mod tests {
         assert_eq!(left, right);
         assert_eq!(b.clone() - b.clone(), Dim::Fixed(0));
         assert_eq!(b.clone() + s.clone() - s, b);
+    }
+
+    #[test]
+    fn a_sum_is_what_adding_gives() {
+        let (a, b) = (Dim::sym("a"), Dim::sym("b"));
+        let dims = [a.clone(), Dim::Fixed(2), b.clone() - a.clone(), b, Dim::Fixed(3), a];
+        let added = dims.iter().cloned().fold(Dim::Fixed(0), |sum, dim| sum + dim);
+        assert_eq!(Dim::sum(&dims), added);
+        assert_eq!(Dim::sum(&dims[..0]), Dim::Fixed(0));
     }
 
     #[test]
