@@ -1,8 +1,11 @@
 """What measuring scripts share: running a program while watching its time and memory, and naming the machine."""
 
+import json
 import os
 import platform
+import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -41,6 +44,20 @@ class Watch(threading.Thread):
         return max((size for at, size in self.samples if at >= moment), default=None)
 
 
+# Starts a program and waits for it. The largest resident set that the system reports of a process counts what it was
+# before it became the program, that is, whoever started it: so a small interpreter does, not this one with its arrays.
+STARTER = """
+import json, os, sys, time
+report = int(sys.argv[1])
+start = time.perf_counter()
+pid = os.posix_spawnp(sys.argv[2], sys.argv[2:], os.environ, file_actions=[(os.POSIX_SPAWN_CLOSE, report)])
+os.write(report, f"{pid}\\n".encode())
+_, status, usage = os.wait4(pid, 0)
+end = time.perf_counter()
+os.write(report, json.dumps([start, end, status, usage.ru_maxrss]).encode())
+"""
+
+
 def run(command, *, environment=None, timeout=None, watch_last=None):
     """Run to the end: the figures, and what it printed. Figures are
 
@@ -49,27 +66,40 @@ def run(command, *, environment=None, timeout=None, watch_last=None):
     resident_bytes   with `watch_last`: the largest resident set sampled in that many seconds before its end
     """
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as diagnostics:
-        start = time.perf_counter()
-        child = subprocess.Popen(command, stdout=output, stderr=diagnostics, env=environment)
-        alarm = threading.Timer(timeout, child.kill) if timeout else None
-        watch = Watch(child.pid) if watch_last else None
-        for thread in filter(None, (alarm, watch)):
-            thread.start()
-        _, status, usage = os.wait4(child.pid, 0)
-        end = time.perf_counter()
-        child.returncode = os.waitstatus_to_exitcode(status)
+        reader, writer = os.pipe()
+        starter = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", STARTER, str(writer), *map(str, command)],
+            stdout=output,
+            stderr=diagnostics,
+            env=environment,
+            pass_fds=[writer],
+            start_new_session=True,
+        )
+        os.close(writer)
+        alarm = threading.Timer(timeout, os.killpg, (starter.pid, signal.SIGKILL)) if timeout else None
+        if alarm:
+            alarm.start()
+        with os.fdopen(reader) as report:
+            pid = report.readline()
+            watch = Watch(int(pid)) if watch_last and pid else None
+            if watch:
+                watch.start()
+            words = report.read()
+        starter.wait()
         if alarm:
             alarm.cancel()
         if watch:
             watch.ended.set()
             watch.join()
-        if child.returncode != 0:
-            if timeout and end - start >= timeout:
-                raise Failed(f"not done after {timeout:.0f} s")
+        if not words and starter.returncode == -signal.SIGKILL and timeout:
+            raise Failed(f"not done after {timeout:.0f} s")
+        start, end, status, peak = json.loads(words) if words else (0.0, 0.0, 1 << 8, 0)
+        code = os.waitstatus_to_exitcode(status)
+        if code != 0:
             diagnostics.seek(0)
-            raise Failed(last_words(diagnostics.read().decode(errors="replace"), child.returncode))
+            raise Failed(last_words(diagnostics.read().decode(errors="replace"), code))
         output.seek(0)
-        figures = {"process_s": end - start, "peak_bytes": usage.ru_maxrss * 1024}
+        figures = {"process_s": end - start, "peak_bytes": peak * 1024}
         if watch:
             figures["resident_bytes"] = watch.largest_since(end - watch_last)
         return figures, output.read()

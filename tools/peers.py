@@ -9,7 +9,8 @@ ours over the fastest peer's. All get the file with its batch written in, or, at
 Load and first inference, and memory: ours are those of a whole `anychip run` (it reads the inputs and writes the
 outputs within that time); a peer's count from the call that loads the file, less what was resident before it, so
 without Python and its imports. Two figures of memory: the peak of the process until the first result, and the
-largest resident set sampled during the timed runs.
+largest resident set sampled during the timed runs (ours: the peak of all that `anychip bench` does up to their end,
+as it measures the machine's own peaks after them).
 
 `cargo xtask peers` calls this with the workers it could prepare and the reasons why others are missing.
 """
@@ -139,15 +140,14 @@ class Bench:
         error = worst_error([found[name] for name in expected], expected)
         seconds = self.arguments.seconds
         command = [binary, "bench", str(subject.model), *given, "--batch", str(subject.batch), "--json"]
-        watched, printed = self.measured(
-            [*command, "--seconds", str(seconds)], threads, watch_last=min(seconds, 1.0)
-        )
+        _, printed = self.measured([*command, "--seconds", str(seconds)], threads)
+        record = json.loads(printed.splitlines()[-1])
         return {
             "error": error,
-            "median_s": json.loads(printed.splitlines()[-1])["latency_p50_s"]["value"],
+            "median_s": record["latency_p50_s"]["value"],
             "start_s": start["process_s"],
             "peak_bytes": start["peak_bytes"],
-            "resident_bytes": watched["resident_bytes"],
+            "resident_bytes": record["peak_memory_bytes"]["value"],
             "process_peak_bytes": start["peak_bytes"],
         }
 

@@ -6,7 +6,7 @@ use anychip_predict::{PredictError, Request, predict};
 use anychip_record::Record;
 
 use crate::inputs::made_up;
-use crate::machine::{THIS_CPU, this_cpu};
+use crate::machine::{THIS_CPU, this_cpu, with_peaks};
 use crate::measure::{MeasureOptions, Subject, add_chip_facts, measure};
 use crate::{Error, Model};
 
@@ -28,13 +28,13 @@ pub struct CompareOptions {
 /// The chips of the given names (all of the catalogue, and this machine's CPU, when there are none), as rows.
 pub fn select_chips(catalog: &Catalog, names: &[String]) -> Result<Vec<Chip>, Error> {
     if names.is_empty() {
-        return Ok(std::iter::once(this_cpu(true, None)).chain(catalog.chips().cloned()).collect());
+        return Ok(std::iter::once(this_cpu(false, None)).chain(catalog.chips().cloned()).collect());
     }
     names
         .iter()
         .map(|name| {
             if name == THIS_CPU {
-                Ok(this_cpu(true, None))
+                Ok(this_cpu(false, None))
             } else {
                 Ok(catalog.find(name).cloned()?)
             }
@@ -84,6 +84,7 @@ pub fn estimate(
     chip: &Chip,
     options: &CompareOptions,
 ) -> Result<Record, Error> {
+    let chip = &with_peaks(chip, options.threads);
     let request = Request {
         model: subject.model,
         model_sha256: subject.model_sha256,

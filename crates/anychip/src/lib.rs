@@ -55,19 +55,10 @@ pub fn input_names(graph: &Graph) -> Vec<String> {
     model::input_types(graph).into_iter().map(|(name, _, _)| name.to_string()).collect()
 }
 
-/// The row of a chip of this machine, peaks not measured.
+/// The row of a chip of this machine; peaks of its CPU are not measured.
 pub fn local_chip(name: &str) -> Result<Chip, Error> {
-    local(name, false, None)
-}
-
-/// The row of a chip of this machine, peaks measured with `threads` threads (all when absent).
-pub fn local_chip_measured(name: &str, threads: Option<usize>) -> Result<Chip, Error> {
-    local(name, true, threads)
-}
-
-fn local(name: &str, measure: bool, threads: Option<usize>) -> Result<Chip, Error> {
     if name == THIS_CPU {
-        return Ok(this_cpu(measure, threads));
+        return Ok(this_cpu(false, None));
     }
     // A chip of the catalogue that is not here: say so; one that is in no catalogue: say that.
     let chip = Catalog::builtin()?.find(name).cloned()?;

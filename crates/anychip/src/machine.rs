@@ -1,5 +1,7 @@
 //! This machine's CPU as a row of the catalogue: facts read from the system, peaks measured.
 
+use std::borrow::Cow;
+
 use anychip_chips::{Body, Chip, Compute, Family, Memory, Peak, Precision, Spec};
 use anychip_cpu::detect::{Cpu, Peaks};
 use anychip_cpu::pool::Pool;
@@ -55,5 +57,15 @@ pub fn this_cpu(measure: bool, threads: Option<usize>) -> Chip {
         price_usd: Vec::new(),
         price_usd_per_hour: Vec::new(),
         body: Body::Compute(compute),
+    }
+}
+
+/// `chip`, with its peaks measured now if it is this machine's CPU and they were not.
+pub(crate) fn with_peaks(chip: &Chip, threads: Option<usize>) -> Cow<'_, Chip> {
+    let unmeasured = chip.compute().is_some_and(|compute| compute.peaks.is_empty());
+    if chip.id == THIS_CPU && unmeasured {
+        Cow::Owned(this_cpu(true, threads))
+    } else {
+        Cow::Borrowed(chip)
     }
 }

@@ -9,7 +9,8 @@ use anychip_target::{CompileOptions, Counters, Place};
 use anychip_tensor::Tensor;
 use anychip_units::Figure;
 
-use crate::meter::{Instructions, Meter, PackageEnergy};
+use crate::machine::with_peaks;
+use crate::meter::{Instructions, Meter, PackageEnergy, largest_resident};
 use crate::{Engine, Error};
 
 /// How long and how to measure.
@@ -77,7 +78,7 @@ pub(crate) fn key(subject: &Subject<'_>, chip: &Chip, stack: &str, target: Optio
 }
 
 /// Runs the subject on a chip of this machine and times it. `progress` hears of each run with the share of
-/// the time gone.
+/// the time gone. Peaks of this machine's CPU that `chip` lacks are measured after the model.
 pub fn measure(
     subject: &Subject<'_>,
     chip: &Chip,
@@ -126,6 +127,20 @@ pub fn measure(
             "fewer than six runs",
         );
     }
+    record.peak_memory_bytes = match (largest_resident(), counters.peak_bytes) {
+        (Some(bytes), _) => Some(Figure::measured(bytes, "largest resident set of the process")?),
+        (None, Some(bytes)) => Some(Figure::measured(
+            bytes as f64,
+            "activations at the peak, as allocated, weights excluded",
+        )?),
+        (None, None) => None,
+    };
+    drop(engine);
+    if options.layers {
+        record.layers = layers(subject, chip, inputs, options)?;
+    }
+    // The machine's peaks come last: nothing waits for them, and their buffers are no memory of the model's.
+    let chip = with_peaks(chip, options.threads);
     let total = graph_work(subject.graph)?;
     let per_inference = total.all_operations() / subject.batch.max(1) as f64;
     let precision = anychip_predict::model_precision(subject.graph);
@@ -156,17 +171,7 @@ pub fn measure(
         }
         Err(reason) => record.mark_absent([Field::Power, Field::Energy], reason),
     }
-    if let Some(bytes) = counters.peak_bytes {
-        record.peak_memory_bytes = Some(Figure::measured(
-            bytes as f64,
-            "activations at the peak, as allocated, weights excluded",
-        )?);
-    }
-    if options.layers {
-        drop(engine);
-        record.layers = layers(subject, chip, inputs, options)?;
-    }
-    add_chip_facts(&mut record, chip)?;
+    add_chip_facts(&mut record, &chip)?;
     record.mark_absent([Field::PeakMemory], "the target does not count it");
     record.mark_absent([Field::Accuracy], "no labeled data was given");
     record.settle();

@@ -2,6 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+/// The largest resident set that this process has had, in bytes, where the system tells.
+pub(crate) fn largest_resident() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024.0)
+}
+
 /// A meter that is read before and after.
 pub(crate) trait Meter {
     /// Starts counting.

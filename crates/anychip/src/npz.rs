@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, BufWriter};
+use std::io::{BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anychip_tensor::{DType, Tensor, TensorError};
-use npyz::{DType as NpyDType, Deserialize, NpyFile, Order, TypeChar, WriterBuilder};
+use npyz::{DType as NpyDType, Deserialize, NpyFile, Order, TypeChar};
 use zip::write::SimpleFileOptions;
-use zip::{ZipArchive, ZipWriter};
+use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 /// Why an archive cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -99,14 +99,23 @@ fn plain<T: anychip_tensor::Element + Deserialize, R: std::io::Read>(
     array: NpyFile<R>,
     shape: Vec<usize>,
 ) -> Result<Tensor, String> {
-    Tensor::from_vec(shape, elements::<T, R>(array)?).map_err(|e: TensorError| e.to_string())
+    let foreign = if cfg!(target_endian = "little") { '>' } else { '<' };
+    if array.dtype().descr().contains(foreign) {
+        let values = elements::<T, R>(array)?;
+        return Tensor::from_vec(shape, values).map_err(|e: TensorError| e.to_string());
+    }
+    // In this machine's order of bytes: as they are.
+    let length = array.len().saturating_mul(size_of::<T>() as u64);
+    let mut bytes = Vec::new();
+    array.into_inner().take(length).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+    Tensor::from_bytes(T::DTYPE, shape, bytes.into()).map_err(|e| e.to_string())
 }
 
-/// Writes arrays under their keys, compressed. Types NumPy lacks are widened: `bf16` and the small floats
-/// to `f32`, packed integers to 8 bits.
+/// Writes arrays under their keys, not compressed, as `numpy.savez` does. Types NumPy lacks are widened: `bf16` and
+/// the small floats to `f32`, packed integers to 8 bits.
 pub fn write_npz(path: &Path, arrays: &[(&str, &Tensor)]) -> Result<(), NpzError> {
     let file = |source| NpzError::File { path: path.to_path_buf(), source };
-    let mut archive = ZipWriter::new(BufWriter::new(File::create(path).map_err(file)?));
+    let mut archive = ZipWriter::new(File::create(path).map_err(file)?);
     for (name, tensor) in arrays {
         write_array(&mut archive, name, tensor).map_err(file)?;
     }
@@ -114,45 +123,29 @@ pub fn write_npz(path: &Path, arrays: &[(&str, &Tensor)]) -> Result<(), NpzError
     Ok(())
 }
 
-fn write_array(
-    archive: &mut ZipWriter<BufWriter<File>>,
-    name: &str,
-    tensor: &Tensor,
-) -> std::io::Result<()> {
-    macro_rules! write {
-        ($t:ty, $values:expr) => {{
-            let shape: Vec<u64> = tensor.shape().iter().map(|&n| n as u64).collect();
-            let options = SimpleFileOptions::default().large_file(tensor.bytes().len() > 1 << 31);
-            archive.start_file(format!("{name}.npy"), options)?;
-            let mut writer = npyz::WriteOptions::<$t>::new()
-                .default_dtype()
-                .shape(&shape)
-                .writer(&mut *archive)
-                .begin_nd()?;
-            writer.extend($values)?;
-            writer.finish()
-        }};
-    }
-    macro_rules! same {
-        ($t:ty) => {
-            write!($t, tensor.elements::<$t>().unwrap_or_default().iter().copied())
-        };
-    }
-    match tensor.dtype() {
-        DType::F32 => same!(f32),
-        DType::F64 => same!(f64),
-        DType::F16 => same!(half::f16),
-        DType::I8 => same!(i8),
-        DType::I16 => same!(i16),
-        DType::I32 => same!(i32),
-        DType::I64 => same!(i64),
-        DType::U8 => same!(u8),
-        DType::U16 => same!(u16),
-        DType::U32 => same!(u32),
-        DType::U64 => same!(u64),
-        DType::Bool => write!(bool, tensor.bytes().iter().map(|&b| b != 0)),
-        DType::I2 | DType::I4 => write!(i8, tensor.to_i64().into_iter().map(|v| v as i8)),
-        DType::U2 | DType::U4 => write!(u8, tensor.to_i64().into_iter().map(|v| v as u8)),
+fn write_array(archive: &mut ZipWriter<File>, name: &str, tensor: &Tensor) -> std::io::Result<()> {
+    let shape = tensor.shape();
+    let (dtype, widened): (&str, Option<Vec<u8>>) = match tensor.dtype() {
+        DType::F64 => ("f8", None),
+        DType::F32 => ("f4", None),
+        DType::F16 => ("f2", None),
+        DType::I64 => ("i8", None),
+        DType::I32 => ("i4", None),
+        DType::I16 => ("i2", None),
+        DType::I8 => ("i1", None),
+        DType::U64 => ("u8", None),
+        DType::U32 => ("u4", None),
+        DType::U16 => ("u2", None),
+        DType::U8 => ("u1", None),
+        DType::Bool => {
+            ("b1", Some(tensor.bytes().iter().map(|&b| u8::from(b != 0)).collect()))
+        }
+        DType::I2 | DType::I4 => {
+            ("i1", Some(tensor.to_i64().into_iter().map(|v| v as u8).collect()))
+        }
+        DType::U2 | DType::U4 => {
+            ("u1", Some(tensor.to_i64().into_iter().map(|v| v as u8).collect()))
+        }
         DType::BF16
         | DType::F8E4M3FN
         | DType::F8E4M3FNUZ
@@ -161,8 +154,40 @@ fn write_array(
         | DType::F8E8M0
         | DType::F6E2M3
         | DType::F6E3M2
-        | DType::F4E2M1 => write!(f32, tensor.to_f64().into_iter().map(|v| v as f32)),
+        | DType::F4E2M1 => {
+            let values = tensor.to_f64().into_iter();
+            ("f4", Some(values.flat_map(|v| (v as f32).to_ne_bytes()).collect()))
+        }
+    };
+    let bytes = widened.as_deref().unwrap_or(tensor.bytes());
+    let options = SimpleFileOptions::default()
+        .compression_method(CompressionMethod::Stored)
+        .large_file(bytes.len() > 1 << 31);
+    archive.start_file(format!("{name}.npy"), options)?;
+    archive.write_all(&header(dtype, shape))?;
+    archive.write_all(bytes)
+}
+
+/// The head of an array in NumPy's own format, version 1.0: magic, length, a Python dictionary, padded to 64 bytes
+/// (<https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>).
+fn header(dtype: &str, shape: &[usize]) -> Vec<u8> {
+    let order = match dtype.ends_with('1') {
+        true => '|',
+        false if cfg!(target_endian = "little") => '<',
+        false => '>',
+    };
+    let dims: String = shape.iter().map(|n| format!("{n},")).collect();
+    let mut text =
+        format!("{{'descr': '{order}{dtype}', 'fortran_order': False, 'shape': ({dims}), }}");
+    const BEFORE: usize = 10;
+    while (BEFORE + text.len() + 1) % 64 != 0 {
+        text.push(' ');
     }
+    text.push('\n');
+    let mut head = b"\x93NUMPY\x01\x00".to_vec();
+    head.extend((text.len() as u16).to_le_bytes());
+    head.extend(text.into_bytes());
+    head
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ pub(crate) fn specialize(graph: &Graph, bindings: &[Binding]) -> Result<Graph, I
         });
     }
     let outputs = inline_with(&mut b, graph, &inputs, &mut |b, node, operands| {
-        fold(b, node, operands, LARGEST_FOLDED)
+        fold(b, graph, node, operands, LARGEST_FOLDED)
     })?;
     let named: Vec<_> = graph.output_names().iter().cloned().zip(outputs).collect();
     Ok(b.finish_named(&named))
@@ -45,16 +45,17 @@ pub(crate) fn specialize(graph: &Graph, bindings: &[Binding]) -> Result<Graph, I
 /// `graph` with everything that depends on constants alone computed, whatever its size: what legalizing has
 /// expanded of weights (the factor of a batch norm, say) is computed once, not once a shape.
 pub(crate) fn fold_constants(graph: &Graph) -> Result<Graph, IrError> {
-    anychip_ir::rewrite(graph, &mut |b, node, operands| fold(b, node, operands, usize::MAX))
+    anychip_ir::rewrite(graph, &mut |b, node, operands| fold(b, graph, node, operands, usize::MAX))
 }
 
 fn fold(
     b: &mut Builder,
+    graph: &Graph,
     node: &Node,
     operands: &[ValueId],
     largest: usize,
 ) -> Result<Option<Vec<ValueId>>, IrError> {
-    let results = b.node(node.op.clone(), operands, node.regions.clone())?;
+    let results = b.copy(graph, node, operands)?;
     if matches!(&node.op, Op::Prim(Prim::Constant(_) | Prim::Random { .. })) {
         return Ok(Some(results));
     }

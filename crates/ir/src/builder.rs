@@ -78,7 +78,7 @@ impl Builder {
     }
 
     /// Sets the name that the nodes added from now on carry; returns the one before.
-    pub fn set_scope(&mut self, name: &str) -> Arc<str> {
+    pub fn set_scope(&mut self, name: impl Into<Arc<str>>) -> Arc<str> {
         std::mem::replace(&mut self.scope, name.into())
     }
 
@@ -91,7 +91,7 @@ impl Builder {
     pub fn input(&mut self, name: &str, ty: TensorType) -> ValueId {
         let definition = Definition::Input(self.graph.inputs.len());
         let value = self.value(ty, definition);
-        self.graph.values[value.index()].name = Some(name.into());
+        self.value_mut(value).name = Some(name.into());
         self.graph.inputs.push(value);
         value
     }
@@ -111,6 +111,92 @@ impl Builder {
     ) -> Result<Vec<ValueId>, IrError> {
         let op = op.into_op();
         let types = self.infer(&op, inputs, &regions)?;
+        Ok(self.add_typed(op, inputs, regions, types))
+    }
+
+    /// Adds a node of `graph` as it is, on `inputs` in place of its operands; returns its results. Where the operands
+    /// have the types that they had there, so have the results, which saves finding them out again.
+    pub fn copy(
+        &mut self,
+        graph: &Graph,
+        node: &Node,
+        inputs: &[ValueId],
+    ) -> Result<Vec<ValueId>, IrError> {
+        let types = if self.types_stay(graph, node, inputs) {
+            node.outputs.iter().map(|&v| graph.ty(v).clone()).collect()
+        } else {
+            let first = self.fresh.load(Ordering::Relaxed);
+            let mut types = self.infer(&node.op, inputs, &node.regions)?;
+            self.keep_names(graph, node, &mut types, first);
+            types
+        };
+        Ok(self.add_typed(node.op.clone(), inputs, node.regions.clone(), types))
+    }
+
+    /// Whether inference would give the results of `node` the types that they have in `graph`.
+    fn types_stay(&self, graph: &Graph, node: &Node, inputs: &[ValueId]) -> bool {
+        let alike = |(&new, &old): (&ValueId, &ValueId)| *self.graph.ty(new) == *graph.ty(old);
+        let follows_from_types = match &node.op {
+            Op::Prim(prim) => infer::follows_from_types(prim),
+            // Their expansions may look at what is known of their operands.
+            Op::Composite(_) => inputs.iter().all(|v| self.known(*v).is_none()),
+        };
+        if !follows_from_types
+            || !node.regions.is_empty()
+            || inputs.len() != node.inputs.len()
+            || !inputs.iter().zip(&node.inputs).all(alike)
+        {
+            return false;
+        }
+        let mut named = node.outputs.iter().flat_map(|&v| &graph.ty(v).shape);
+        named.all(|dim| {
+            let mut given = node.inputs.iter().flat_map(|&v| &graph.ty(v).shape);
+            dim.fixed().is_some() || given.any(|g| g == dim) || self.keeps_name(dim)
+        })
+    }
+
+    /// Whether a dim of another graph is a name that was invented there and stands for nothing here yet. In the first
+    /// copy of a node it may stay, so that what follows from it keeps its types too; a second copy has another size.
+    fn keeps_name(&self, dim: &Dim) -> bool {
+        let Dim::Sym(name) = dim else { return false };
+        let taken = self.fresh.load(Ordering::Relaxed);
+        name.strip_prefix('?').and_then(crate::rewrite::number_after).is_some_and(|n| n <= taken)
+            && !self.dim_homes.contains_key(dim)
+    }
+
+    /// Puts the names that the results of `node` have in `graph` in the place of those just invented for them.
+    fn keep_names(&self, graph: &Graph, node: &Node, types: &mut [TensorType], first: usize) {
+        let invented = |dim: &Dim| match dim {
+            Dim::Sym(name) => name
+                .strip_prefix('?')
+                .and_then(crate::rewrite::number_after)
+                .is_some_and(|n| n > first),
+            Dim::Fixed(_) | Dim::Expr(_) => false,
+        };
+        let mut renamed: Vec<(Dim, Dim)> = Vec::new();
+        for (ty, &old) in types.iter_mut().zip(&node.outputs) {
+            let old = graph.ty(old);
+            if old.rank() != ty.rank() {
+                return;
+            }
+            for (dim, was) in ty.shape.iter_mut().zip(&old.shape).filter(|(dim, _)| invented(dim)) {
+                if let Some((_, name)) = renamed.iter().find(|(new, _)| new == dim) {
+                    *dim = name.clone();
+                } else if self.keeps_name(was) && renamed.iter().all(|(_, name)| name != was) {
+                    renamed.push((std::mem::replace(dim, was.clone()), was.clone()));
+                }
+            }
+        }
+    }
+
+    /// Adds a node whose types are known.
+    fn add_typed(
+        &mut self,
+        op: Op,
+        inputs: &[ValueId],
+        regions: Vec<Graph>,
+        types: Vec<TensorType>,
+    ) -> Vec<ValueId> {
         let id = NodeId(self.graph.nodes.len() as u32);
         let outputs: Vec<ValueId> = types
             .into_iter()
@@ -124,14 +210,14 @@ impl Builder {
             self.known.insert(output, values);
         }
         let name = Arc::clone(&self.scope);
-        self.graph.nodes.push(Node {
+        Arc::make_mut(&mut self.graph.nodes).push(Node {
             op,
             inputs: inputs.to_vec(),
             outputs: outputs.clone(),
             regions,
             name,
         });
-        Ok(outputs)
+        outputs
     }
 
     /// Adds a primitive with one result.
@@ -183,7 +269,7 @@ impl Builder {
             return false;
         }
         self.read_from(value, ty);
-        self.graph.values[value.index()].ty = ty.clone();
+        self.value_mut(value).ty = ty.clone();
         true
     }
 
@@ -194,7 +280,7 @@ impl Builder {
 
     /// Names a value; a name that it already has stays.
     pub fn name_value(&mut self, value: ValueId, name: &str) {
-        self.graph.values[value.index()].name.get_or_insert_with(|| name.into());
+        self.value_mut(value).name.get_or_insert_with(|| name.into());
     }
 
     /// The type of a value.
@@ -373,8 +459,12 @@ impl Builder {
     fn value(&mut self, ty: TensorType, definition: Definition) -> ValueId {
         let value = ValueId(self.graph.values.len() as u32);
         self.read_from(value, &ty);
-        self.graph.values.push(Value { ty, name: None, definition });
+        Arc::make_mut(&mut self.graph.values).push(Value { ty, name: None, definition });
         value
+    }
+
+    fn value_mut(&mut self, value: ValueId) -> &mut Value {
+        &mut Arc::make_mut(&mut self.graph.values)[value.index()]
     }
 
     /// Sizes in the type of a value can be read from it from now on.

@@ -186,8 +186,9 @@ pub struct Graph {
     pub(crate) inputs: Vec<ValueId>,
     pub(crate) outputs: Vec<ValueId>,
     pub(crate) output_names: Vec<Arc<str>>,
-    pub(crate) nodes: Vec<Node>,
-    pub(crate) values: Vec<Value>,
+    // Shared by clones until one of them is built on: a pass that changes nothing gives the graph back.
+    pub(crate) nodes: Arc<Vec<Node>>,
+    pub(crate) values: Arc<Vec<Value>>,
 }
 
 impl Graph {

@@ -1,6 +1,6 @@
 //! Rebuilding a graph node by node: a rewrite proposes, the runner disposes.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use anychip_tensor::Dim;
 
@@ -68,18 +68,22 @@ pub fn inline_with(
             found: inputs.len(),
         });
     }
-    let mut map: BTreeMap<ValueId, ValueId> =
-        graph.inputs().iter().copied().zip(inputs.iter().copied()).collect();
+    let mut map: Vec<Option<ValueId>> = vec![None; graph.value_count()];
+    let defined = |map: &[Option<ValueId>], v: ValueId| map[v.index()].expect("defined before");
+    for (&old, &new) in graph.inputs().iter().zip(inputs) {
+        map[old.index()] = Some(new);
+    }
     for node in graph.nodes() {
-        let operands: Vec<ValueId> = node.inputs.iter().map(|v| map[v]).collect();
-        let before = if node.name.is_empty() { None } else { Some(b.set_scope(&node.name)) };
+        let operands: Vec<ValueId> = node.inputs.iter().map(|&v| defined(&map, v)).collect();
+        let name = (!node.name.is_empty()).then(|| Arc::clone(&node.name));
+        let before = name.map(|name| b.set_scope(name));
         let results = match replace(b, node, &operands) {
             Ok(Some(results)) => Ok(results),
-            Ok(None) => b.node(node.op.clone(), &operands, node.regions.clone()),
+            Ok(None) => b.copy(graph, node, &operands),
             Err(error) => Err(error),
         };
         if let Some(before) = before {
-            b.set_scope(&before);
+            b.set_scope(before);
         }
         let results = results.map_err(|error| error.at(&node.name))?;
         assert_eq!(results.len(), node.outputs.len(), "a replacement must have the node's results");
@@ -87,10 +91,10 @@ pub fn inline_with(
             if let Some(name) = graph.value_name(old) {
                 b.name_value(new, name);
             }
-            map.insert(old, new);
+            map[old.index()] = Some(new);
         }
     }
-    Ok(graph.outputs().iter().map(|v| map[v]).collect())
+    Ok(graph.outputs().iter().map(|&v| defined(&map, v)).collect())
 }
 
 /// One more than the largest `n` of a size named `?n` in a graph or its regions: for

@@ -232,6 +232,8 @@ pub(crate) fn agree(found: &TensorType, derived: &TensorType) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::{Prim, Unary};
     use anychip_tensor::DType;
@@ -252,12 +254,12 @@ mod tests {
     #[test]
     fn each_fault_is_found() {
         let mut wrong_type = small();
-        wrong_type.values[1].ty.shape[1] = Dim::Fixed(4);
+        Arc::make_mut(&mut wrong_type.values)[1].ty.shape[1] = Dim::Fixed(4);
         let errors = verify(&wrong_type).unwrap_err();
         assert!(matches!(errors[0], VerifyError::Type { result: 0, .. }), "{errors:?}");
 
         let mut out_of_order = small();
-        out_of_order.nodes.swap(0, 1);
+        Arc::make_mut(&mut out_of_order.nodes).swap(0, 1);
         let errors = verify(&out_of_order).unwrap_err();
         assert!(errors.iter().any(|e| matches!(e, VerifyError::Order { value: 1, .. })));
 
@@ -267,7 +269,7 @@ mod tests {
         assert!(matches!(errors[0], VerifyError::NoSuchValue { value: 9, .. }));
 
         let mut twice = small();
-        twice.nodes[1].outputs = vec![ValueId(1)];
+        Arc::make_mut(&mut twice.nodes)[1].outputs = vec![ValueId(1)];
         let errors = verify(&twice).unwrap_err();
         assert!(errors.iter().any(|e| matches!(e, VerifyError::Definition { value: 1, .. })));
 
@@ -279,7 +281,7 @@ mod tests {
         );
 
         let mut operator = small();
-        operator.nodes[0].op = crate::Op::Prim(Prim::Unary(Unary::Not));
+        Arc::make_mut(&mut operator.nodes)[0].op = crate::Op::Prim(Prim::Unary(Unary::Not));
         let errors = verify(&operator).unwrap_err();
         assert!(matches!(errors[0], VerifyError::Node { .. }));
     }

@@ -17,7 +17,10 @@ pass! {
 
 /// Constants of more bytes are told apart by where their storage lies, not by their contents: an
 /// exporter may repeat a scalar or a mask, and weights are read from the file only when they are needed.
-const LARGEST_HASHED: usize = 1 << 16;
+const LARGEST_COMPARED: usize = 1 << 16;
+
+/// Bytes of a constant that its hash is made of.
+const HASHED: usize = 128;
 
 fn run(graph: &Graph) -> Result<Outcome, IrError> {
     // Candidates by hash; the operations themselves decide.
@@ -34,7 +37,7 @@ fn run(graph: &Graph) -> Result<Outcome, IrError> {
         {
             return Ok(Verdict::Replace(results[i].clone()));
         }
-        let new = b.node(site.node.op.clone(), site.inputs, Vec::new())?;
+        let new = b.copy(site.graph, site.node, site.inputs)?;
         table.entry(key).or_default().push(results.len());
         results.push(new.clone());
         Ok(Verdict::Kept(new))
@@ -51,7 +54,7 @@ fn same_node(b: &Builder, site: &Site<'_>, results: &[ValueId]) -> bool {
             old.dtype() == new.dtype()
                 && old.shape() == new.shape()
                 && (old.bytes().as_ptr() == new.bytes().as_ptr()
-                    || (old.bytes().len() <= LARGEST_HASHED && old == new))
+                    || (old.bytes().len() <= LARGEST_COMPARED && old == new))
         }
         (old, new) => old == new,
     }
@@ -63,8 +66,9 @@ fn hash(site: &Site<'_>) -> u64 {
     site.inputs.hash(&mut hasher);
     if let Op::Prim(Prim::Constant(tensor)) = &site.node.op {
         tensor.shape().hash(&mut hasher);
-        if tensor.bytes().len() <= LARGEST_HASHED {
-            tensor.bytes().hash(&mut hasher);
+        if tensor.bytes().len() <= LARGEST_COMPARED {
+            // Its head will do to find candidates: contents are compared anyway.
+            tensor.bytes()[..tensor.bytes().len().min(HASHED)].hash(&mut hasher);
         } else {
             (tensor.bytes().as_ptr() as usize).hash(&mut hasher);
         }

@@ -1,5 +1,7 @@
 //! The runner of node-by-node rewrites: offers each node of the old graph, counts what was replaced.
 
+use std::sync::Arc;
+
 use anychip_ir::{Builder, Graph, IrError, Node, NodeId, Op, ValueId, first_free_symbol};
 use anychip_tensor::Dim;
 
@@ -81,11 +83,14 @@ pub fn rebuild(graph: &Graph, rule: &mut Rule<'_>) -> Result<Outcome, IrError> {
             changes += 1;
             continue;
         }
-        b.set_scope(&node.name);
+        b.set_scope(Arc::clone(&node.name));
         let inputs = inputs.as_slice();
         let site = Site { graph, uses: &uses, id, node, inputs, map: &map };
         let verdict = rule(&mut b, &site).map_err(|error| error.at(&node.name))?;
         let results = match verdict {
+            Verdict::Keep if node.regions.is_empty() => {
+                b.copy(graph, node, inputs).map_err(|error| error.at(&node.name))?
+            }
             Verdict::Keep => {
                 let mut regions = Vec::with_capacity(node.regions.len());
                 for region in &node.regions {

@@ -38,8 +38,14 @@ pub(crate) fn recognize(
             found.insert(*output, computation);
         }
     }
-    if found.is_empty() && graph.nodes().iter().all(|n| n.regions.is_empty()) {
-        return Ok(unchanged(graph));
+    if found.is_empty() {
+        let mut changes = false;
+        for region in graph.nodes().iter().flat_map(|n| &n.regions) {
+            changes |= pass(region)?.changes > 0;
+        }
+        if !changes {
+            return Ok(unchanged(graph));
+        }
     }
     rebuild(graph, &mut |b, site| {
         if !site.node.regions.is_empty() {

@@ -50,12 +50,13 @@ fn expand(
     graph: &Graph,
     refusals: &mut Vec<Refusal>,
 ) -> Result<Graph, IrError> {
-    rewrite(graph, &mut |b, node, inputs| place(target, b, node, inputs, refusals))
+    rewrite(graph, &mut |b, node, inputs| place(target, b, graph, node, inputs, refusals))
 }
 
 fn place(
     target: &dyn Target,
     b: &mut Builder,
+    graph: &Graph,
     node: &Node,
     inputs: &[ValueId],
     refusals: &mut Vec<Refusal>,
@@ -74,7 +75,7 @@ fn place(
                 let expansion = b.expansion(composite.as_ref(), inputs)?;
                 // In place, so that what the builder knows of the operands stays known inside.
                 let mut inner = |b: &mut Builder, node: &Node, inputs: &[ValueId]| {
-                    place(target, b, node, inputs, refusals)
+                    place(target, b, &expansion, node, inputs, refusals)
                 };
                 return inline_with(b, &expansion, inputs, &mut inner).map(Some);
             }
@@ -83,6 +84,9 @@ fn place(
             let (node, op) = (node.label().to_string(), node.op.name());
             refusals.push(Refusal { node, op, refused });
         }
+    }
+    if node.regions.is_empty() {
+        return b.copy(graph, node, inputs).map(Some);
     }
     b.node(candidate.op, inputs, candidate.regions).map(Some)
 }

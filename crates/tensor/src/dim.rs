@@ -68,12 +68,18 @@ impl Dim {
 
     /// From a signed number; a negative one is an expression, as only a step of a computation can be.
     pub fn from_i64(value: i64) -> Dim {
+        if let Ok(value) = usize::try_from(value) {
+            return Dim::Fixed(value);
+        }
         Polynomial::from_constant(i128::from(value)).into_dim()
     }
 
     /// `⌊self ÷ divisor⌋`; exact where the division of polynomials is.
     #[must_use]
     pub fn floor_div(&self, divisor: &Dim) -> Dim {
+        if let (Dim::Fixed(a), Dim::Fixed(b @ 1..)) = (self, divisor) {
+            return Dim::Fixed(a / b);
+        }
         let (a, b) = (self.polynomial(), divisor.polynomial());
         if let (Some(a), Some(b)) = (a.constant(), b.constant())
             && b != 0
@@ -114,9 +120,27 @@ impl Dim {
         (self.clone() + Dim::Fixed(divisor.saturating_sub(1))).floor_div(&d)
     }
 
+    /// The sum of many: as adding one after another gives it, without the sums on the way.
+    #[must_use]
+    pub fn sum<'a>(dims: impl IntoIterator<Item = &'a Dim>) -> Dim {
+        let mut fixed = Dim::Fixed(0);
+        let mut sum = Polynomial::default();
+        for dim in dims {
+            match dim {
+                Dim::Fixed(_) => fixed = fixed + dim.clone(),
+                Dim::Sym(name) => sum.add_term(&vec![Atom::Sym(name.clone())], 1),
+                Dim::Expr(p) => p.0.iter().for_each(|(m, c)| sum.add_term(m, *c)),
+            }
+        }
+        sum.into_dim() + fixed
+    }
+
     /// The larger of two.
     #[must_use]
     pub fn maximum(&self, other: &Dim) -> Dim {
+        if let (Dim::Fixed(a), Dim::Fixed(b)) = (self, other) {
+            return Dim::Fixed(*a.max(b));
+        }
         match (self.clone() - other.clone()).constant() {
             Some(difference) if difference >= 0 => self.clone(),
             Some(_) => other.clone(),
@@ -130,6 +154,9 @@ impl Dim {
     /// The smaller of two.
     #[must_use]
     pub fn minimum(&self, other: &Dim) -> Dim {
+        if let (Dim::Fixed(a), Dim::Fixed(b)) = (self, other) {
+            return Dim::Fixed(*a.min(b));
+        }
         match (self.clone() - other.clone()).constant() {
             Some(difference) if difference <= 0 => self.clone(),
             Some(_) => other.clone(),
@@ -363,6 +390,16 @@ impl From<usize> for Dim {
 impl Add for Dim {
     type Output = Dim;
     fn add(self, other: Dim) -> Dim {
+        match (&self, &other) {
+            (Dim::Fixed(0), _) => return other,
+            (_, Dim::Fixed(0)) => return self,
+            (Dim::Fixed(a), Dim::Fixed(b)) => {
+                if let Some(sum) = a.checked_add(*b) {
+                    return Dim::Fixed(sum);
+                }
+            }
+            _ => {}
+        }
         self.polynomial().combine(&other.polynomial(), 1).into_dim()
     }
 }
@@ -370,6 +407,15 @@ impl Add for Dim {
 impl Sub for Dim {
     type Output = Dim;
     fn sub(self, other: Dim) -> Dim {
+        match (&self, &other) {
+            (_, Dim::Fixed(0)) => return self,
+            (Dim::Fixed(a), Dim::Fixed(b)) => {
+                if let Some(difference) = a.checked_sub(*b) {
+                    return Dim::Fixed(difference);
+                }
+            }
+            _ => {}
+        }
         self.polynomial().combine(&other.polynomial(), -1).into_dim()
     }
 }
@@ -377,6 +423,16 @@ impl Sub for Dim {
 impl Mul for Dim {
     type Output = Dim;
     fn mul(self, other: Dim) -> Dim {
+        match (&self, &other) {
+            (Dim::Fixed(1), _) => return other,
+            (_, Dim::Fixed(1)) => return self,
+            (Dim::Fixed(a), Dim::Fixed(b)) => {
+                if let Some(product) = a.checked_mul(*b) {
+                    return Dim::Fixed(product);
+                }
+            }
+            _ => {}
+        }
         self.polynomial().multiply(&other.polynomial()).into_dim()
     }
 }
@@ -448,6 +504,15 @@ mod tests {
         assert_eq!(left, right);
         assert_eq!(b.clone() - b.clone(), Dim::Fixed(0));
         assert_eq!(b.clone() + s.clone() - s, b);
+    }
+
+    #[test]
+    fn a_sum_is_what_adding_gives() {
+        let (a, b) = (Dim::sym("a"), Dim::sym("b"));
+        let dims = [a.clone(), Dim::Fixed(2), b.clone() - a.clone(), b, Dim::Fixed(3), a];
+        let added = dims.iter().cloned().fold(Dim::Fixed(0), |sum, dim| sum + dim);
+        assert_eq!(Dim::sum(&dims), added);
+        assert_eq!(Dim::sum(&dims[..0]), Dim::Fixed(0));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::commands::{prepare, print};
 use crate::terminal::{Progress, width};
 
 pub(crate) fn execute(args: &Bench) -> Result<()> {
-    let chip = anychip::local_chip_measured(&args.on, args.threads.map(|n| n as usize))?;
+    let chip = anychip::local_chip(&args.on)?;
     let prepared = prepare(&args.model)?;
     let inputs = match &args.input {
         Some(path) => anychip::arrange(&prepared.graph, &anychip::read_npz(path)?)?,

@@ -1,13 +1,14 @@
 //! Dot products of any layout as (batched) matrix products: dims collapse to a row, a column and a sum
 //! stride each, and what does not collapse becomes one more batch dim.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use anychip_ir::{DotDims, IrError, Node, Prim, ValueId};
 use anychip_tensor::DType;
 
 use super::tail::Written;
-use super::{Cx, Lowered};
+use super::{Cx, Lowered, runs};
 use crate::fusion::Tail;
 use crate::kernel::gemm::{A, B, Epilogue, Gemm, GemmShape, Matrix, Offsets, PackedA, PackedB};
 use crate::step::{Io, Kernel};
@@ -186,25 +187,30 @@ fn product(cx: &Cx<'_>, layout: &Layout, lhs: ValueId, rhs: ValueId, tail: &Tail
     let simd = cx.shared.simd;
     let constant =
         |v: ValueId, unbatched: bool| cx.constant(v).filter(|t| unbatched && !t.is_empty());
-    let packed_a = constant(left, layout.batch.iter().all(|o| o.a == 0)).and_then(|t| {
-        let elements = t.elements::<f32>()?;
-        let matrix = Matrix { data: &elements, row_stride: layout.a.0, column_stride: layout.a.1 };
+    let packed_a = constant(left, layout.batch.iter().all(|o| o.a == 0)).map(|t| {
         let settings = [m, k, layout.a.0, layout.a.1];
-        Some(
-            cx.shared
-                .weights
-                .packed(t, "product-left", &settings, || PackedA::new(simd, m, k, &matrix)),
-        )
+        cx.shared.weights.packed(t, "product-left", &settings, || {
+            if layout.a == (k, 1) && t.len() == m * k {
+                let read = runs(t);
+                let copy = |run: Range<usize>, out: &mut [f32]| out.copy_from_slice(&read(run));
+                return PackedA::from_runs(simd, m, k, &copy);
+            }
+            let data = &t.elements::<f32>().expect("an f32 operand");
+            let (row_stride, column_stride) = layout.a;
+            PackedA::new(simd, m, k, &Matrix { data, row_stride, column_stride })
+        })
     });
-    let packed_b = constant(right, layout.batch.iter().all(|o| o.b == 0)).and_then(|t| {
-        let elements = t.elements::<f32>()?;
-        let matrix = Matrix { data: &elements, row_stride: layout.b.0, column_stride: layout.b.1 };
+    let packed_b = constant(right, layout.batch.iter().all(|o| o.b == 0)).map(|t| {
         let settings = [k, n, layout.b.0, layout.b.1];
-        Some(
-            cx.shared
-                .weights
-                .packed(t, "product-right", &settings, || PackedB::new(simd, k, n, &matrix)),
-        )
+        cx.shared.weights.packed(t, "product-right", &settings, || {
+            let in_rows = layout.b == (n, 1);
+            if (in_rows || layout.b == (1, k)) && t.len() == k * n {
+                return PackedB::from_runs(simd, k, n, !in_rows, &runs(t));
+            }
+            let data = &t.elements::<f32>().expect("an f32 operand");
+            let (row_stride, column_stride) = layout.b;
+            PackedB::new(simd, k, n, &Matrix { data, row_stride, column_stride })
+        })
     });
     let shape = GemmShape { m, n, k, a_packed: packed_a.is_some(), b_packed: packed_b.is_some() };
     let gemm = Gemm::batched(simd, cx.threads(), shape, layout.batch.clone());

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use anychip_ir::{Combine, IrError, Node, Prim};
-use anychip_tensor::{DType, Element};
+use anychip_tensor::{DType, Element, Tensor};
 
 use super::movement::width;
 use super::{Cx, Lowered};
@@ -52,11 +52,16 @@ pub(crate) fn lower(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
     Some(if let Prim::Take { axis } = prim {
         let block = shape[axis + 1..].iter().product::<usize>() * width;
         let outer = shape[..*axis].iter().product();
-        Lowered::new(
-            "gather",
-            Take { indices, outer, size: shape[*axis], count, block },
-            &node.inputs,
-        )
+        let size = shape[*axis];
+        // A table of the file is read where it is, aligned or not: only its rows that are wanted are ever touched.
+        if let Some(table) = cx.constant(x) {
+            let indices = Indices::new(0, cx.dtype(node.inputs[1]))?;
+            let take = Take { table: Some(table.clone()), indices, outer, size, count, block };
+            Lowered::new("gather", take, &node.inputs[1..])
+        } else {
+            let take = Take { table: None, indices, outer, size, count, block };
+            Lowered::new("gather", take, &node.inputs)
+        }
     } else if let Prim::TakeAlong { axis } = prim {
         let along = Along::new(indices, *axis, shape, cx.shape(node.inputs[1]), "take-along")?;
         Lowered::new("gather-along", TakeAlong { along, width }, &node.inputs)
@@ -89,6 +94,8 @@ pub(crate) fn lower(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
 }
 
 struct Take {
+    /// The operand, when it is a constant; else it is the first the step reads.
+    table: Option<Tensor>,
     indices: Indices,
     outer: usize,
     size: usize,
@@ -99,7 +106,11 @@ struct Take {
 
 impl Kernel for Take {
     fn run(&self, io: &Io<'_>) -> Result<(), IrError> {
-        let (x, result) = (io.bytes(0), io.result_bytes(0));
+        let result = io.result_bytes(0);
+        let x: &[u8] = match &self.table {
+            Some(table) => table.bytes(),
+            None => io.bytes(0),
+        };
         for i in 0..self.count {
             let place = self.indices.place(io, i, "take", self.size)?;
             for o in 0..self.outer {

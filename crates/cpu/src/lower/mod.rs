@@ -1,7 +1,10 @@
 //! From an operator at known shapes to a prepared kernel: one file a kernel, one row an operator.
 
 use std::any::Any;
+use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anychip_ir::{Graph, Node, Op, Prim, ValueId};
@@ -233,6 +236,28 @@ fn primitive(prim: &Prim) -> Option<Factory> {
         | Prim::If
         | Prim::Loop { .. } => return None,
     })
+}
+
+/// Bytes of a file's pages that packing may leave behind it.
+const LEFT_BEHIND: usize = 4 << 20;
+
+/// Reads runs of an `f32` constant in their order: from where it lies if it is aligned there, else copied. Pages of the
+/// file that have been read are given back, so that a large weight is never there twice.
+pub(crate) fn runs<'t>(tensor: &'t Tensor) -> impl Fn(Range<usize>) -> Cow<'t, [f32]> {
+    let released = Cell::new(0);
+    move |run| {
+        let (start, end) = (run.start * 4, run.end * 4);
+        let before = released.get();
+        if start >= before + LEFT_BEHIND {
+            anychip_tensor::release_mapped(&tensor.bytes()[before..start]);
+            released.set(start);
+        }
+        let part = &tensor.bytes()[start..end];
+        match bytemuck::try_cast_slice(part) {
+            Ok(elements) => Cow::Borrowed(elements),
+            Err(_) => Cow::Owned(bytemuck::allocation::pod_collect_to_vec(part)),
+        }
+    }
 }
 
 /// Weights as kernels want them, made once and shared by all plans of a program.

@@ -282,7 +282,7 @@ impl Planner<'_> {
                 }
             }
             let operands: Vec<ValueId> = node.inputs.iter().map(|v| map[v]).collect();
-            b.set_scope(&node.name);
+            b.set_scope(std::sync::Arc::clone(&node.name));
             let results = b
                 .node(node.op.clone(), &operands, node.regions.clone())
                 .map_err(|e| e.at(&node.name))?;
@@ -294,6 +294,9 @@ impl Planner<'_> {
         Ok((Some(b.finish(&named)), inputs, outputs))
     }
 }
+
+/// Bytes of a constant that is copied out of its file.
+const SMALL_CONSTANT: usize = 64 << 10;
 
 /// The numbering of a run's memories: the arena, inputs, output buffers, heap tensors, constants.
 struct Table {
@@ -329,13 +332,19 @@ impl Table {
                     },
                     Definition::Input(_) => unreachable!("an input is no constant"),
                 };
-                // Used where it is in the file when the file has it aligned.
+                // Used where it is in the file when the file has it aligned. A small one is copied: reading it there
+                // maps its page and the fifteen around it.
+                let small = tensor.bytes().len() <= SMALL_CONSTANT;
                 let aligned = tensor
                     .bytes()
                     .as_ptr()
                     .align_offset((tensor.dtype().storage_bits() / 8).max(1))
                     == 0;
-                constants.push(if aligned { tensor.clone() } else { tensor.view().to_tensor() });
+                constants.push(if aligned && !small {
+                    tensor.clone()
+                } else {
+                    tensor.view().to_tensor()
+                });
                 constants.len() - 1
             })
     }

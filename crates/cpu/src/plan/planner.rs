@@ -87,7 +87,14 @@ impl Planner<'_> {
             };
             added.map_err(|error| at(error, node))?;
         }
-        planner.finish(shared)
+        let plan = planner.finish(shared);
+        // Weights have been packed and small constants copied: what runs still read of the file comes back as they do.
+        for node in graph.nodes() {
+            if let Some(Prim::Constant(tensor)) = node.op.prim() {
+                anychip_tensor::release_mapped(tensor.bytes());
+            }
+        }
+        plan
     }
 }
 

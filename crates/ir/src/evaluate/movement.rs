@@ -149,6 +149,22 @@ mod tests {
     }
 
     #[test]
+    fn rows_of_unaligned_bytes_are_sliced() {
+        let i = Tensor::from_i64s;
+        let mut bytes = vec![7u8];
+        bytes.extend((0..12i32).flat_map(i32::to_ne_bytes));
+        let bytes = Tensor::from_vec([bytes.len()], bytes).unwrap().bytes().slice(1..);
+        let x = Tensor::from_bytes(DType::I32, [4, 3], bytes).unwrap();
+        let rows = [x.clone(), i(&[1]), i(&[3]), i(&[1])];
+        let result = evaluate_prim(&Prim::Slice { axes: vec![0] }, &[], &rows).unwrap().remove(0);
+        assert_eq!((result.shape(), result.to_i64()), (&[2, 3][..], vec![3, 4, 5, 6, 7, 8]));
+        assert_eq!(result.bytes().as_ptr(), x.bytes()[12..].as_ptr(), "no copy");
+        let columns = [x, i(&[1]), i(&[3]), i(&[1])];
+        let found = run(&Prim::Slice { axes: vec![1] }, &columns);
+        assert_eq!(found, (vec![4, 2], vec![1, 2, 4, 5, 7, 8, 10, 11]));
+    }
+
+    #[test]
     fn pads_and_crops() {
         let i = Tensor::from_i64s;
         let x = [range(&[2, 2]), i(&[0, 1]), i(&[1, -1]), Tensor::scalar(9i32)];

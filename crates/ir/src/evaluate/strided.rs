@@ -90,6 +90,9 @@ macro_rules! by_width {
 }
 pub(super) use by_width;
 
+/// A part that is at least this fraction of a tensor shares its memory.
+const KEPT_ALIVE: usize = 16;
+
 /// The tensor of `shape` whose elements are read from `x` with the given strides from `start` on.
 pub(super) fn copy_strided(
     x: &Tensor,
@@ -98,6 +101,25 @@ pub(super) fn copy_strided(
     start: isize,
 ) -> Result<Tensor, IrError> {
     let count: usize = if shape.contains(&0) { 0 } else { shape.iter().product() };
+    // The trailing dims that lie in a line are copied as bytes, aligned or not, and not at all where they are the result.
+    let (mut outer, mut run) = (shape.len(), 1usize);
+    while outer > 0 && (shape[outer - 1] == 1 || strides[outer - 1] == run as isize) {
+        outer -= 1;
+        run *= shape[outer];
+    }
+    if count > 0 && x.dtype().storage_bits() >= 8 && (outer == 0 || run > 1) {
+        let (data, width) = (x.bytes(), x.dtype().storage_bits() / 8);
+        let bytes_at = |first: usize| first * width..(first + run) * width;
+        // A small part would keep all of the whole alive.
+        if outer == 0 && count * KEPT_ALIVE >= x.len() {
+            return Ok(Tensor::from_bytes(x.dtype(), shape, data.slice(bytes_at(start as usize)))?);
+        }
+        let mut bytes = Vec::with_capacity(count * width);
+        offsets(&shape[..outer], &strides[..outer], start, |first| {
+            bytes.extend_from_slice(&data[bytes_at(first)]);
+        });
+        return Ok(Tensor::from_bytes(x.dtype(), shape, bytes.into())?);
+    }
     Ok(by_width!(x, shape, |data| {
         let mut words = Vec::with_capacity(count);
         offsets(shape, strides, start, |offset| words.push(data[offset]));

@@ -103,6 +103,46 @@ pub(crate) fn infer(
     Ok(types)
 }
 
+/// Whether the types of the results follow from the types of the operands alone, whatever is known of their elements.
+pub(crate) fn follows_from_types(prim: &Prim) -> bool {
+    match prim {
+        Prim::Iota
+        | Prim::Random { .. }
+        | Prim::TopK { .. }
+        | Prim::Reshape
+        | Prim::Broadcast
+        | Prim::Slice { .. }
+        | Prim::Pad
+        | Prim::If
+        | Prim::Loop { .. } => false,
+        Prim::Constant(_)
+        | Prim::Unary(_)
+        | Prim::Binary(_)
+        | Prim::Compare(_)
+        | Prim::Select
+        | Prim::Cast { .. }
+        | Prim::BitCast { .. }
+        | Prim::DotGeneral(..)
+        | Prim::Convolution(..)
+        | Prim::Reduce { .. }
+        | Prim::ArgReduce { .. }
+        | Prim::ReduceWindow { .. }
+        | Prim::Cumulative { .. }
+        | Prim::ShapeOf
+        | Prim::Transpose { .. }
+        | Prim::Concat { .. }
+        | Prim::Take { .. }
+        | Prim::TakeAlong { .. }
+        | Prim::GatherNd { .. }
+        | Prim::ScatterAlong { .. }
+        | Prim::ScatterNd { .. }
+        | Prim::NonZero
+        | Prim::Quantize { .. }
+        | Prim::Dequantize { .. }
+        | Prim::Requantize { .. } => true,
+    }
+}
+
 impl Rule<'_, '_> {
     fn count(&self, expected: usize) -> Result<(), IrError> {
         if self.operands.len() == expected {

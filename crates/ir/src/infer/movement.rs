@@ -110,6 +110,7 @@ impl Rule<'_, '_> {
         };
         let mut shape = first.ty.shape.clone();
         self.axis(axis, shape.len())?;
+        let mut lengths = vec![&first.ty.shape[axis]];
         for (i, operand) in self.operands.iter().enumerate().skip(1) {
             self.same_dtype(0, i)?;
             if operand.ty.rank() != shape.len() {
@@ -117,7 +118,7 @@ impl Rule<'_, '_> {
             }
             for (d, dim) in operand.ty.shape.iter().enumerate() {
                 if d == axis {
-                    shape[d] = shape[d].clone() + dim.clone();
+                    lengths.push(dim);
                 } else {
                     self.equal_dims(&shape[d], dim, "dims off the axis must be equal")?;
                     if dim.fixed().is_some() {
@@ -126,6 +127,7 @@ impl Rule<'_, '_> {
                 }
             }
         }
+        shape[axis] = Dim::sum(lengths);
         one(self.ty(0).dtype, shape)
     }
 

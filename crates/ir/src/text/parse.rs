@@ -323,9 +323,9 @@ impl Parser<'_, '_> {
                 .operator(&operator, &settings)
                 .map_err(|problem| self.lexer.error_at(place, problem))?,
         };
-        let before = b.set_scope(&name);
+        let before = b.set_scope(name);
         let made = b.node(op, &operands, regions);
-        b.set_scope(&before);
+        b.set_scope(before);
         let made = made.map_err(|error| self.lexer.error_at(place, Problem::Operator(error)))?;
         if made.len() != results.len() {
             let (expected, found) = (made.len(), results.len());

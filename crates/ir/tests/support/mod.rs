@@ -150,7 +150,7 @@ fn grow(rng: &mut Rng, b: &mut Builder, values: &mut Vec<ValueId>, steps: usize,
     for step in 0..steps {
         if rng.below(4) == 0 {
             let name = format!("node {step}");
-            b.set_scope(if rng.flip() { &name } else { "" });
+            b.set_scope(if rng.flip() { name.as_str() } else { "" });
         }
         // Operands that do not fit are part of the game: the node is just not added.
         if let Ok(results) = step_once(rng, b, values, depth) {

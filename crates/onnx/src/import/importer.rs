@@ -185,7 +185,7 @@ impl Importer {
             };
             scope.values.insert(name, bound);
         }
-        b.set_scope(&before);
+        b.set_scope(before);
     }
 
     /// Adds nodes in an order in which they can run.
@@ -285,7 +285,7 @@ impl Importer {
         let opset = self.opset(domain_name);
         let before = b.set_scope(label(node));
         let result = self.dispatch(b, node, domain_name, opset, &inputs, scope);
-        b.set_scope(&before);
+        b.set_scope(before);
         result
     }
 

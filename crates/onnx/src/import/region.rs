@@ -105,7 +105,7 @@ impl Call<'_> {
                 scope.values.insert(name.clone(), Bound::Tensor(inner));
             }
         }
-        b.set_scope(&before);
+        b.set_scope(before);
         for (name, bound) in &captures.others {
             if matches!(bound, Bound::Absent) {
                 scope.values.insert(name.clone(), Bound::Absent);

@@ -63,12 +63,19 @@ impl DenseWeights {
                     count * BLOCK * depth,
                 )
             };
-            for (i, weight) in (0..own).map(|i| (i, (i / taps, i % taps))) {
-                let (c, t) = weight;
-                let step = ((c / block) * taps + t) * block + c % block;
-                let to = &mut tile[step * count * BLOCK..][..range.len()];
-                for (f, x) in to.iter_mut().enumerate() {
-                    *x = rows_read[f * own + i];
+            // Few weights of all filters at a time, so that the lines read and written stay in the cache.
+            for first in (0..own).step_by(BLOCK) {
+                let weights = first..own.min(first + BLOCK);
+                let mut places = [0; BLOCK];
+                for (place, i) in places.iter_mut().zip(weights.clone()) {
+                    let (c, t) = (i / taps, i % taps);
+                    let step = ((c / block) * taps + t) * block + c % block;
+                    *place = step * count * BLOCK;
+                }
+                for (f, filter) in rows_read.chunks_exact(own).enumerate() {
+                    for (&place, &weight) in places.iter().zip(&filter[weights.clone()]) {
+                        tile[place + f] = weight;
+                    }
                 }
             }
             first += count;

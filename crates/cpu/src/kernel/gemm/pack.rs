@@ -7,6 +7,9 @@
 //! v1: copies along the contiguous axis where there is one, 8×8 blocks through the cache where the axes cross.
 #![allow(unsafe_op_in_unsafe_fn, reason = "the memory contract is stated at each function")]
 
+use std::borrow::Cow;
+use std::ops::Range;
+
 use super::Matrix;
 use super::micro::Tiles;
 use crate::buffer::Buffer;
@@ -72,11 +75,58 @@ impl PackedB {
         Self { panels, k, n, simd }
     }
 
+    /// Packs a `k × n` matrix that lies row by row (`transposed`: column by column) and that `read` gives in runs of its
+    /// elements, in their order and each once: one that is not in memory as numbers (unaligned bytes of a file) is never
+    /// copied whole, and the pages of a file are read from the first to the last.
+    pub fn from_runs<'r>(
+        simd: Simd,
+        k: usize,
+        n: usize,
+        transposed: bool,
+        read: &dyn Fn(Range<usize>) -> Cow<'r, [f32]>,
+    ) -> Self {
+        let simd = simd.at_most();
+        let tiles = Tiles::of(simd);
+        let (width, lanes) = (tiles.width(), tiles.lanes);
+        let mut panels = Aligned::zeros(k * n.next_multiple_of(lanes));
+        let rows_at_once = if transposed { k } else { ROWS_AT_ONCE };
+        let columns_at_once = if transposed { width } else { n };
+        for row in (0..k).step_by(rows_at_once.max(1)) {
+            let rows = rows_at_once.min(k - row);
+            for first in (0..n).step_by(columns_at_once.max(1)) {
+                let columns = columns_at_once.min(n - first);
+                let (run, strides) = if transposed {
+                    (first * k..(first + columns) * k, (1, k))
+                } else {
+                    (row * n..(row + rows) * n, (n, 1))
+                };
+                let data = &read(run);
+                let part = Matrix { data, row_stride: strides.0, column_stride: strides.1 };
+                part.check(rows, columns);
+                for column in (0..columns).step_by(width) {
+                    let count = width.min(columns - column);
+                    let padded = count.next_multiple_of(lanes);
+                    let to = (first + column) * k + row * padded;
+                    // SAFETY: `part` covers the ranges (checked). All panels before this one are full, so it begins at
+                    // `k` times its first column, and its row `row` at `row` times its own width.
+                    unsafe {
+                        let to = panels.as_mut_ptr().add(to);
+                        pack_b(&part, 0..rows, column..column + count, width, lanes, to);
+                    }
+                }
+            }
+        }
+        Self { panels, k, n, simd }
+    }
+
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         self.panels.len() * 4
     }
 }
+
+/// Rows of B that are packed at a time where its rows lie in a line: few enough to stay in the second-level cache.
+const ROWS_AT_ONCE: usize = 16;
 
 impl PackedA {
     /// Packs `a`, `m × k` with any strides, for kernels of `simd`.
@@ -241,5 +291,32 @@ unsafe fn transpose_4(from: *const f32, from_step: usize, to: *mut f32, to_step:
     let (a, b, c, d) = (row(0), row(1), row(2), row(3));
     for p in 0..4 {
         to.add(p * to_step).cast::<[f32; 4]>().write_unaligned([a[p], b[p], c[p], d[p]]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packing_in_runs_is_packing_whole() {
+        for simd in Simd::available() {
+            for (k, n) in [(1, 1), (5, 3), (16, 64), (37, 131), (40, 48)] {
+                let data: Vec<f32> = (0..k * n).map(|i| i as f32).collect();
+                for transposed in [false, true] {
+                    let (row_stride, column_stride) = if transposed { (1, k) } else { (n, 1) };
+                    let whole = Matrix { data: &data, row_stride, column_stride };
+                    let whole = PackedB::new(simd, k, n, &whole);
+                    let parts = PackedB::from_runs(simd, k, n, transposed, &|run| {
+                        Cow::Borrowed(&data[run])
+                    });
+                    assert_eq!(
+                        whole.panels.buffer.as_ref(),
+                        parts.panels.buffer.as_ref(),
+                        "{simd:?} {k}×{n} {transposed}"
+                    );
+                }
+            }
+        }
     }
 }
