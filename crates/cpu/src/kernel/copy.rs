@@ -143,6 +143,8 @@ impl StridedCopy {
         });
     }
 
+    /// # Safety
+    /// `from` and `to` reach the elements `range` of an inner line by this copy's strides; nobody else writes those of `to`.
     #[inline]
     unsafe fn inner_copy<T: Copy>(
         &self,

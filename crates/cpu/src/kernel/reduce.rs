@@ -120,7 +120,7 @@ impl Reduce {
         }
         let to = SharedMut::new(out);
         self.for_each_task(pool, |rows, columns| {
-            // SAFETY: tasks write disjoint results; the lengths were checked.
+            // Tasks write disjoint results, and the lengths were checked, as the loop wants.
             dispatch(self.simd, Run { plan: self, reduction, input, out: to.get(), rows, columns });
         });
     }
@@ -319,6 +319,9 @@ fn all<V: Vector, F: Fold>(run: &Run<'_>, scale: f32) {
 }
 
 /// Folds `n` consecutive elements.
+///
+/// # Safety
+/// `p` is readable for `n` elements.
 #[inline(always)]
 unsafe fn fold_row<V: Vector, F: Fold>(p: *const f32, n: usize, sums: &mut [V; 4]) {
     let mut i = 0;

@@ -196,6 +196,10 @@ impl Task for Lines<'_> {
 
 impl Lines<'_> {
     /// `P` pixels from column `o` of a line, with kernel rows and columns from the first to before the last of each pair.
+    ///
+    /// # Safety
+    /// The input holds what the given kernel rows and columns of `P` pixels from `o` read; the output holds those pixels, which
+    /// nobody else touches.
     #[inline(always)]
     unsafe fn pixels<V: Vector, const P: usize>(
         &self,

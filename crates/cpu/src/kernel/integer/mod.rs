@@ -247,6 +247,9 @@ impl IntGemm {
 }
 
 /// Packs one row, groups `height` apart; gives the sum of what was packed.
+///
+/// # Safety
+/// `to` is writable for one group in each `height` from the first to the row's last.
 unsafe fn pack_row<T: Copy + Into<i32>>(
     form: Form,
     row: &[T],
