@@ -6,8 +6,6 @@ use anychip_tensor::DType;
 
 use super::draft::{Draft, Fill, fixed};
 
-const WEIGHTS: Fill = Fill::Between(-0.5, 0.5);
-
 pub(super) fn layer(d: &mut Draft) -> Result<(), IrError> {
     // Each step's rounding goes into the next.
     d.slack = 20.0;
@@ -24,12 +22,15 @@ pub(super) fn layer(d: &mut Draft) -> Result<(), IrError> {
     d.say(&format!(
         "{name} {direction}, {s} steps, {b} at once, {input} to {h}, lengths {lengths}, clip {clip}"
     ));
+    // As layers are initialized: with larger weights a state's rounding grows from step to step.
+    let bound = 1.0 / (h.max(4) as f64).sqrt();
+    let weights = Fill::Between(-bound, bound);
     d.spend(both * s * b * gates * h * (input + h));
     let mut operands = vec![
         d.floats(&fixed(&[s, b, input])),
-        d.weights(DType::F32, &[both, gates * h, input], WEIGHTS, 80),
-        d.weights(DType::F32, &[both, gates * h, h], WEIGHTS, 80),
-        d.weights(DType::F32, &[both, 2 * gates * h], WEIGHTS, 80),
+        d.weights(DType::F32, &[both, gates * h, input], weights, 80),
+        d.weights(DType::F32, &[both, gates * h, h], weights, 80),
+        d.weights(DType::F32, &[both, 2 * gates * h], weights, 80),
         d.floats(&fixed(&[both, b, h])),
     ];
     if kind == 0 {
@@ -53,7 +54,7 @@ pub(super) fn layer(d: &mut Draft) -> Result<(), IrError> {
             let activations = functions(&["sigmoid", "tanh", "tanh"]);
             let peepholes = d.random.chance(30);
             if peepholes {
-                operands.push(d.weights(DType::F32, &[both, 3 * h], WEIGHTS, 80));
+                operands.push(d.weights(DType::F32, &[both, 3 * h], weights, 80));
             }
             let numbers = activations.len();
             let lstm = Lstm {

@@ -430,7 +430,7 @@ mod tests {
         let mut random = Random::new(71);
         let pool = Pool::new(2);
         for simd in Simd::available() {
-            for round in 0..40 {
+            for round in 0..crate::kernel::testing::rounds(40) {
                 let key_heads = 1 + random.below(3);
                 let (queries, keys) = (1 + random.below(70), 1 + random.below(70));
                 let s = AttentionShape {

@@ -276,7 +276,7 @@ mod tests {
     fn transposes_of_any_rank() {
         let mut random = Random::new(51);
         let pool = Pool::new(2);
-        for _ in 0..200 {
+        for _ in 0..crate::kernel::testing::rounds(200) {
             let rank = random.below(6);
             let shape: Vec<usize> =
                 (0..rank).map(|_| 1 + random.below(if rank < 3 { 90 } else { 8 })).collect();

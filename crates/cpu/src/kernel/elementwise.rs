@@ -556,7 +556,7 @@ mod tests {
             (Binary::PRelu, |a, b| if a < 0.0 { a * b } else { a }),
         ];
         for simd in Simd::available() {
-            for len in [1, 15, 16, 700] {
+            for len in [1, 15, 16, if cfg!(miri) { 37 } else { 700 }] {
                 let mut x: Vec<f32> = random.floats(len).iter().map(|x| x * 3.0).collect();
                 x[0] = if len > 1 { f32::NAN } else { -0.0 };
                 let mut y = random.floats(len);
@@ -603,6 +603,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes an interpreter too long")]
     fn a_chain_broadcasts_and_runs_in_place() {
         let mut random = Random::new(12);
         let (shape, pool) = ([2, 7, 900], Pool::new(2));
@@ -632,6 +633,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes an interpreter too long")]
     fn a_scale_for_each_channel_of_a_block_repeats() {
         let mut random = Random::new(13);
         let (blocks, pixels, pool) = (3, 700, Pool::new(2));

@@ -416,7 +416,7 @@ mod tests {
         let mut random = Random::new(21);
         let pool = Pool::new(2);
         for simd in Simd::available() {
-            for _ in 0..60 {
+            for _ in 0..crate::kernel::testing::rounds(60) {
                 let rank = random.below(5);
                 let shape: Vec<usize> =
                     (0..rank).map(|_| 1 + random.below(if rank < 3 { 130 } else { 9 })).collect();

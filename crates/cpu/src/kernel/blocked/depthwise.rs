@@ -253,7 +253,7 @@ mod tests {
         let mut random = Random::new(0xD3);
         for simd in Simd::available() {
             let mut done = 0;
-            while done < 150 {
+            while done < crate::kernel::testing::rounds(150) {
                 let channels = 1 + random.below(40);
                 let mut axis = |low: usize, range: usize| {
                     (0..2).map(|_| low + random.below(range)).collect::<Vec<_>>()
