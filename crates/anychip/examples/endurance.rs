@@ -10,7 +10,9 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anychip::{CompileOptions, Model, Tensor, choose_sizes, find_place, local_chip, made_up, with_sizes};
+use anychip::{
+    CompileOptions, Model, Tensor, choose_sizes, find_place, local_chip, made_up, with_sizes,
+};
 use anychip_target::{Session, legalize};
 use serde_json::json;
 

@@ -14,7 +14,8 @@ const FOUND: &[(&str, u64)] =
 
 #[test]
 fn odd_sizes_give_what_the_reference_gives() {
-    let catalog = anychip_chips::Catalog::builtin().expect("the catalog is checked by its own tests");
+    let catalog =
+        anychip_chips::Catalog::builtin().expect("the catalog is checked by its own tests");
     let chip = catalog.chips().next().expect("the catalog has rows");
     let first = OPERATORS.iter().flat_map(|&o| (0..CASES).map(move |seed| (o, seed)));
     let mut findings = Vec::new();

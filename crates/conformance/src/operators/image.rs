@@ -18,12 +18,14 @@ pub(super) fn pool(d: &mut Draft) -> Result<(), IrError> {
     let dilated = random.chance(30);
     let dilation: Vec<usize> =
         (0..rank).map(|_| if dilated { random.range(1, 4) } else { 1 }).collect();
-    let mut edge =
-        || -> Vec<i64> { (0..rank).map(|i| random.below(size[i]) as i64).collect() };
+    let mut edge = || -> Vec<i64> { (0..rank).map(|i| random.below(size[i]) as i64).collect() };
     let (low, high) = (edge(), edge());
     let kind = d.random.below(6);
     let name = ["maximum", "maximum", "sum", "average", "average", "maximum and where"][kind];
-    d.say(&format!("{:?} {name} {size:?} {strides:?} {dilation:?} {low:?} {high:?}", sizes(&d.b, x)));
+    d.say(&format!(
+        "{:?} {name} {size:?} {strides:?} {dilation:?} {low:?} {high:?}",
+        sizes(&d.b, x)
+    ));
     let y = match kind {
         0..=2 => {
             let padding = low.into_iter().zip(high).collect();

@@ -5,8 +5,7 @@ use anychip_tensor::{DType, Dim};
 
 use super::draft::{Draft, Fill, fixed, sizes};
 
-const TYPES: [DType; 6] =
-    [DType::F32, DType::F32, DType::F32, DType::U8, DType::F16, DType::I64];
+const TYPES: [DType; 6] = [DType::F32, DType::F32, DType::F32, DType::U8, DType::F16, DType::I64];
 
 fn shape(d: &mut Draft) -> Vec<usize> {
     loop {
@@ -50,9 +49,8 @@ pub(super) fn movement(d: &mut Draft) -> Result<(), IrError> {
                 d.b.prim(Prim::Slice { axes: vec![axis] }, &[y, start, end, step])?
             }
             2 => {
-                let mut edge = || -> Vec<i64> {
-                    (0..rank).map(|_| d.random.below(6) as i64 - 2).collect()
-                };
+                let mut edge =
+                    || -> Vec<i64> { (0..rank).map(|_| d.random.below(6) as i64 - 2).collect() };
                 let (low, high) = (edge(), edge());
                 d.say(&format!("pad {low:?} {high:?}"));
                 let (low, high) = (d.b.integers(&low), d.b.integers(&high));
