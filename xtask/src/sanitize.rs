@@ -32,13 +32,15 @@ pub(crate) struct Options {
     seconds: u64,
 }
 
+/// Runs one tool on the packages; why it could not, if so.
+type Tool = fn(&[String], &Options) -> Result<Option<String>>;
+
 /// Run what can be run; an error when a tool found something.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let crates = with_unsafe_code()?;
     println!("unsafe code is in {}", crates.join(", "));
     let (mut passed, mut skipped) = (0, 0);
-    let tools: [(&str, fn(&[String], &Options) -> Result<Option<String>>); 2] =
-        [("address", address), ("miri", miri)];
+    let tools: [(&str, Tool); 2] = [("address", address), ("miri", miri)];
     for (name, tool) in tools {
         if options.tool.as_deref().is_some_and(|t| t != name) {
             continue;

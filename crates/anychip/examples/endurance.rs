@@ -5,6 +5,7 @@
 //! different inputs; every result must have the bits of the first one for its input, which a session alone computed.
 //! Resident memory is read after a warm-up and at the end; it may grow by [`MOST_GROWTH`] of what it was.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -51,7 +52,7 @@ fn options() -> Result<Options, String> {
     Ok(options)
 }
 
-/// Bytes of this process in main memory now, and at the most so far: `VmRSS` and `VmHWM` of proc_pid_status(5).
+/// Bytes of this process in main memory now, and at the most so far: `VmRSS` and `VmHWM` of `proc_pid_status(5)`.
 fn resident() -> Result<(u64, u64), String> {
     let text = std::fs::read_to_string("/proc/self/status")
         .map_err(|e| format!("resident memory is read from /proc/self/status: {e}"))?;
@@ -129,7 +130,7 @@ fn endure(options: &Options) -> Result<bool, String> {
     let (target, place) = find_place(&chip.id).ok_or("this machine's CPU is no place to run")?;
     let model = Model::load(&options.model).map_err(|e| text(&e))?;
     let (graph, _) = model.optimized().map_err(|e| text(&e))?;
-    let sizes = choose_sizes(&graph, &Default::default(), 1).map_err(|e| text(&e))?;
+    let sizes = choose_sizes(&graph, &BTreeMap::default(), 1).map_err(|e| text(&e))?;
     let graph = with_sizes(&graph, &sizes).map_err(|e| text(&e))?;
     let legal = legalize(target.as_ref(), &graph)
         .map_err(|refusals| format!("{} operators are refused", refusals.len()))?;
@@ -164,7 +165,7 @@ fn endure(options: &Options) -> Result<bool, String> {
             sessions.push(scope.spawn(move || serve(session, first, options.runs, counts)));
         }
         let mut said = Instant::now();
-        while !sessions.iter().all(|s| s.is_finished()) {
+        while !sessions.iter().all(std::thread::ScopedJoinHandle::is_finished) {
             std::thread::sleep(Duration::from_millis(20));
             let done = counts.done.load(Ordering::Relaxed);
             let (now, _) = resident()?;

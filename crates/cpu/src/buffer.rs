@@ -27,7 +27,9 @@ enum Source {
     Nothing,
     Heap(Layout),
     /// Pages of the system, held until the buffer goes.
-    Pages { _held: MmapMut },
+    Pages {
+        _held: MmapMut,
+    },
 }
 
 /// Bytes from which a buffer gets pages of its own, large ones where the system has them.

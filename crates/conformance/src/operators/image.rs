@@ -35,7 +35,7 @@ pub(super) fn pool(d: &mut Draft) -> Result<(), IrError> {
         }
         3..=4 => {
             let count_padding = d.random.chance(40);
-            let overhang = vec![if d.random.chance(20) { 1 } else { 0 }; rank];
+            let overhang = vec![i64::from(d.random.chance(20)); rank];
             d.say(&format!("count padding {count_padding}, overhang {overhang:?}"));
             let pool = AveragePool {
                 size: size.clone(),

@@ -142,7 +142,8 @@ impl Dense {
         let pixels = height * width;
         let tiles = Tiles::of(simd);
         // Without rows to tell apart, lines are as long as a few tiles.
-        let linear = !shape.is_padded() && !rows && shape.taps() == 1 && shape.stride[1..] == [1, 1];
+        let linear =
+            !shape.is_padded() && !rows && shape.taps() == 1 && shape.stride[1..] == [1, 1];
         let (lines, width) = if linear {
             let line = 8 * tiles.pixels;
             (pixels.div_ceil(line), line.min(pixels))
@@ -317,11 +318,10 @@ impl Dense {
                 continue;
             }
             for kw in 0..s.kernel[2] {
-                let column = |i: usize| {
-                    (i * s.stride[2] + kw * s.dilation[2]) as isize - s.pads_begin[2]
-                };
-                let seen = column(columns.end - 1) >= 0
-                    && column(columns.start) < s.input[2] as isize;
+                let column =
+                    |i: usize| (i * s.stride[2] + kw * s.dilation[2]) as isize - s.pads_begin[2];
+                let seen =
+                    column(columns.end - 1) >= 0 && column(columns.start) < s.input[2] as isize;
                 if seen || self.linear {
                     found(kh * s.kernel[2] + kw, row, column(columns.start));
                 }
@@ -416,11 +416,8 @@ impl Work<'_> {
             if c.staged {
                 self.fill(lines.clone(), first_row, chunk..until);
             }
-            let x = if c.staged {
-                self.stage.cast_const()
-            } else {
-                self.x.as_ptr().add(chunk * plane)
-            };
+            let x =
+                if c.staged { self.stage.cast_const() } else { self.x.as_ptr().add(chunk * plane) };
             for tile in tiles.clone() {
                 let first = tile * table.blocks;
                 let count = table.blocks.min(blocks(s.filters) - first);
@@ -518,12 +515,7 @@ impl Work<'_> {
     ///
     /// # Safety
     /// As [`Work::strip`].
-    unsafe fn fill(
-        &self,
-        lines: Range<usize>,
-        first_row: usize,
-        chunk: Range<usize>,
-    ) {
+    unsafe fn fill(&self, lines: Range<usize>, first_row: usize, chunk: Range<usize>) {
         let c = self.conv;
         let s = &c.shape;
         let block = c.block();

@@ -247,8 +247,9 @@ impl Blocks {
                         low,
                         high,
                         soon: match next {
-                            Some(next) => next
-                                .wrapping_add((i - m0).div_ceil(self.height) * kc * soon_step),
+                            Some(next) => {
+                                next.wrapping_add((i - m0).div_ceil(self.height) * kc * soon_step)
+                            }
                             None => panel_b,
                         },
                         soon_step: if next.is_some() { soon_step } else { 0 },
