@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod build_time;
+mod endurance;
 mod fuzz;
 mod layers;
 mod onnx_judge;
@@ -10,6 +11,7 @@ mod onnx_tests;
 mod peers;
 mod process;
 mod python;
+mod sanitize;
 mod start;
 mod test;
 mod tidy;
@@ -44,8 +46,12 @@ enum Task {
     Start(start::Options),
     /// Feed damaged and hostile files to the binary
     BadInput(bad_input::Options),
-    /// Mutate inputs of the parsers for some minutes each
+    /// Mutate inputs of the parsers, and run random operators on the kernels, for some minutes each
     Fuzz(fuzz::Options),
+    /// Run the tests of crates with unsafe code under AddressSanitizer and Miri
+    Sanitize(sanitize::Options),
+    /// Run a model a hundred thousand times from concurrent sessions; watch results and memory
+    Endurance(endurance::Options),
     /// Build the release binary from nothing; print time and size
     BuildTime,
     /// Train and export the models in `models/` again
@@ -62,6 +68,8 @@ fn main() -> ExitCode {
         Task::Start(options) => start::run(&options),
         Task::BadInput(options) => bad_input::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
+        Task::Sanitize(options) => sanitize::run(&options),
+        Task::Endurance(options) => endurance::run(&options),
         Task::BuildTime => build_time::run(),
         Task::TrainDigits => python::train_digits(),
     };

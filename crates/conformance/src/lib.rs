@@ -12,13 +12,15 @@
 
 mod cases;
 mod compare;
+mod operators;
 mod random;
 mod run;
 
 pub use cases::{Case, Family};
 pub use compare::{Mismatch, compare, tolerance};
+pub use operators::{OPERATORS, random_case};
 pub use random::Random;
-pub use run::{Outcome, Report, Settings, run, run_case};
+pub use run::{Outcome, Report, Settings, expected, run, run_case, run_expecting};
 
 /// Tests a target against every case: one test a family.
 ///

@@ -295,11 +295,14 @@ fn pin_to_core(_index: usize) {}
 mod tests {
     use super::*;
 
+    /// Loops of a test; few in Miri, which also tries other interleavings than a machine does.
+    const ROUNDS: usize = if cfg!(miri) { 20 } else { 2000 };
+
     #[test]
     fn each_task_runs_once() {
         for threads in [1, 2, 3, 8] {
             let pool = Pool::new(threads);
-            for tasks in [0, 1, 2, 7, 100, 1000] {
+            for tasks in [0, 1, 2, 7, 100, ROUNDS / 2] {
                 let counts: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
                 pool.parallel_for(tasks, |task, thread| {
                     assert!(thread < pool.threads());
@@ -314,15 +317,15 @@ mod tests {
     fn many_short_loops_after_parking() {
         let pool = Pool::pinned(4);
         let sum = AtomicUsize::new(0);
-        for round in 0..2000 {
-            if round % 500 == 0 {
+        for round in 0..ROUNDS {
+            if round % (ROUNDS / 4) == 0 {
                 std::thread::sleep(std::time::Duration::from_millis(2));
             }
             pool.parallel_for(5, |task, _| {
                 sum.fetch_add(task, Ordering::Relaxed);
             });
         }
-        assert_eq!(sum.load(Ordering::Relaxed), 2000 * 10);
+        assert_eq!(sum.load(Ordering::Relaxed), ROUNDS * 10);
     }
 
     #[test]
@@ -346,7 +349,7 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..3 {
                 scope.spawn(|| {
-                    for _ in 0..200 {
+                    for _ in 0..ROUNDS / 10 {
                         pool.parallel_for(4, |_, _| {
                             pool.parallel_for(3, |task, _| {
                                 sum.fetch_add(task, Ordering::Relaxed);
@@ -356,6 +359,6 @@ mod tests {
                 });
             }
         });
-        assert_eq!(sum.load(Ordering::Relaxed), 3 * 200 * 4 * 3);
+        assert_eq!(sum.load(Ordering::Relaxed), 3 * (ROUNDS / 10) * 4 * 3);
     }
 }

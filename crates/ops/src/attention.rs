@@ -8,7 +8,7 @@ use crate::Softmax;
 composite! {
     /// `(q [b, h, s, d], k [b, g, t, d], v [b, g, t, e][, mask]) → softmax(scale · q kᵀ + mask) v`, `[b, h, s, e]`
     /// (arXiv:1706.03762). `g` divides `h`; each key head serves `h/g` neighboring query heads. `mask` is
-    /// added and broadcasts to `[b, h, s, t]`; a query whose mask is −∞ throughout gives zeros. With `scores`
+    /// added and broadcasts to `[b, h, s, t]`; a query that it lets see no key gives zeros. With `scores`
     /// there is a second result, `[b, h, s, t]`.
     pub struct Attention = "attention" {
         /// Factor of the scores.
@@ -91,8 +91,10 @@ impl Expand for Attention {
         let weights = b.composite(Softmax { axis: 3 }, &[wide])?;
         let mut weights = b.cast(weights, dtype)?;
         if let Some(&mask) = x.get(3) {
-            let last = b.rank(mask) - 1;
-            let most = b.reduce(ReduceKind::Max, mask, &[last], true)?;
+            // Together with `causal` a mask can hide keys that neither hides alone.
+            let hidden = if self.causal { masked } else { mask };
+            let last = b.rank(hidden) - 1;
+            let most = b.reduce(ReduceKind::Max, hidden, &[last], true)?;
             let unseen = b.eq(most, never)?;
             let zero = b.scalar(dtype, 0.0)?;
             weights = b.select(unseen, zero, weights)?;
@@ -133,6 +135,22 @@ fn repeat_heads(b: &mut Builder, x: ValueId, heads: &Dim) -> Result<ValueId, IrE
 mod tests {
     use super::*;
     use anychip_ir::TensorType;
+    use anychip_tensor::Tensor;
+
+    /// The mask hides the first key, and causality all but that from the first query.
+    #[test]
+    fn a_query_that_sees_no_key_gives_zeros() {
+        let tensor = |dims: [usize; 4], x: &[f32]| Tensor::from_vec(dims, x.to_vec()).unwrap();
+        let q = tensor([1, 1, 2, 1], &[1.0, 2.0]);
+        let v = tensor([1, 1, 2, 1], &[5.0, 7.0]);
+        let mask = tensor([1, 1, 1, 2], &[f32::NEG_INFINITY, 0.0]);
+        let operands = [q.clone(), q, v, mask];
+        let mut b = Builder::new("attention");
+        let x = operands.each_ref().map(|t| b.input("", TensorType::of(t)));
+        let out = b.composite(Attention::new(1.0, true), &x).unwrap();
+        let results = anychip_ir::evaluate(&b.finish(&[out]), &operands).unwrap();
+        assert_eq!(results[0].to_f64(), [0.0, 7.0]);
+    }
 
     #[test]
     fn grouped_heads_type() {

@@ -20,7 +20,7 @@ composite! {
         pub alpha: Vec<f32>,
         /// Second number of each activation.
         pub beta: Vec<f32>,
-        /// Limit of what goes into an activation; 0 is none.
+        /// Limit of what goes into an activation of gates and cell input; 0 is none.
         pub clip: f32,
         /// The forget gate is 1 − the input gate.
         pub input_forget: bool,
@@ -103,8 +103,8 @@ impl Expand for Lstm {
                 let output = peep(b, 1, c, output)?;
                 let output = clip(b, output, self.clip)?;
                 let output = gate.apply(b, output)?;
-                let shown = clip(b, c, self.clip)?;
-                let shown = cell_output.apply(b, shown)?;
+                // Not clipped: ONNX Runtime 1.31 gives the state as it is to this activation, whatever `clip` says.
+                let shown = cell_output.apply(b, c)?;
                 Ok(vec![b.mul(output, shown)?, c])
             })?;
             results.push(run);
@@ -117,7 +117,38 @@ impl Expand for Lstm {
 mod tests {
     use super::*;
     use anychip_ir::TensorType;
-    use anychip_tensor::DType;
+    use anychip_tensor::{DType, Tensor};
+
+    /// All weights are 0 and the state is 3: the gates are a half, so the new state is 1.5, three times the limit.
+    #[test]
+    fn the_state_is_not_clipped() {
+        let tensor = |dims: &[usize], x: f32| Tensor::from_vec(dims, vec![x; dims.iter().product()]).unwrap();
+        let operands = [
+            tensor(&[1, 1, 1], 0.0),
+            tensor(&[1, 4, 1], 0.0),
+            tensor(&[1, 4, 1], 0.0),
+            tensor(&[1, 8], 0.0),
+            tensor(&[1, 1, 1], 0.0),
+            tensor(&[1, 1, 1], 3.0),
+        ];
+        let mut b = Builder::new("lstm");
+        let x = operands.each_ref().map(|t| b.input("", TensorType::of(t)));
+        let activations = ["sigmoid", "tanh", "tanh"].map(String::from).to_vec();
+        let lstm = Lstm {
+            direction: "forward".to_string(),
+            activations,
+            alpha: vec![0.0; 3],
+            beta: vec![0.0; 3],
+            clip: 0.5,
+            input_forget: false,
+            lengths: false,
+            peepholes: false,
+        };
+        let out = b.node(lstm, &x, Vec::new()).unwrap();
+        let results = anychip_ir::evaluate(&b.finish(&out), &operands).unwrap();
+        assert_eq!(results[2].to_f64(), [1.5]);
+        assert!((results[1].to_f64()[0] - 1.5f64.tanh() / 2.0).abs() < 1e-6);
+    }
 
     #[test]
     fn named_sequence_and_batch_reach_the_results() {

@@ -182,6 +182,10 @@ impl Attention {
     }
 
     /// One block of queries of one head.
+    ///
+    /// # Safety
+    /// `b`'s pointers cover its queries, all keys and values, and its mask; its part of the result and `scratch`, which holds
+    /// `per_thread` elements, are nobody else's meanwhile.
     unsafe fn block(&self, b: &Block) {
         let (s, tiles) = (&self.shape, Tiles::of(self.simd));
         // Keys any query of the block sees.
@@ -340,6 +344,9 @@ impl Task for Columns<'_> {
 }
 
 /// The mask of one key for the queries of a vector; lanes beyond the last query are 0.
+///
+/// # Safety
+/// The block has a mask that covers its queries and `key`; `column` is one of its queries.
 #[inline(always)]
 unsafe fn mask_lanes<V: Vector>(b: &Block, column: usize, key: usize) -> V {
     // SAFETY: the caller's contract.
@@ -357,6 +364,9 @@ unsafe fn mask_lanes<V: Vector>(b: &Block, column: usize, key: usize) -> V {
 }
 
 /// `x` with its first `n` lanes −∞.
+///
+/// # Safety
+/// The CPU has `V`'s instructions.
 #[inline(always)]
 unsafe fn hide_first<V: Vector>(x: V, n: usize) -> V {
     let mut lanes = [0.0f32; 16];
@@ -420,7 +430,7 @@ mod tests {
         let mut random = Random::new(71);
         let pool = Pool::new(2);
         for simd in Simd::available() {
-            for round in 0..40 {
+            for round in 0..crate::kernel::testing::rounds(40) {
                 let key_heads = 1 + random.below(3);
                 let (queries, keys) = (1 + random.below(70), 1 + random.below(70));
                 let s = AttentionShape {

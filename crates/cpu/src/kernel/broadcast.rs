@@ -297,7 +297,7 @@ mod tests {
     #[test]
     fn each_element_is_visited_once_with_its_operands() {
         let mut random = Random::new(5);
-        for _ in 0..60 {
+        for _ in 0..crate::kernel::testing::rounds(60) {
             let rank = random.below(5);
             let shape: Vec<usize> =
                 (0..rank).map(|_| 1 + random.below(if rank == 1 { 20_000 } else { 16 })).collect();

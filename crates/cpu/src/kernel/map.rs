@@ -22,7 +22,7 @@ where
     assert!(a.len() >= walk.operand_len(0) && out.len() >= walk.len());
     let (to, simd) = (SharedMut::new(out), simd.at_most());
     pool.parallel_for(walk.tasks(), |task, _| {
-        // SAFETY: tasks are disjoint and the lengths were checked.
+        // Tasks are disjoint and the lengths were checked, as the loop wants.
         dispatch(simd, Map1 { walk, task, a, out: to.get(), f: &f });
     });
 }
@@ -50,7 +50,7 @@ pub fn map2<A, B, R, F>(
     );
     let (to, simd) = (SharedMut::new(out), simd.at_most());
     pool.parallel_for(walk.tasks(), |task, _| {
-        // SAFETY: as above.
+        // As above.
         dispatch(simd, Map2 { walk, task, a, b, out: to.get(), f: &f });
     });
 }
@@ -81,7 +81,7 @@ pub fn map3<A, B, C, R, F>(
     assert!(out.len() >= walk.len());
     let (to, simd) = (SharedMut::new(out), simd.at_most());
     pool.parallel_for(walk.tasks(), |task, _| {
-        // SAFETY: as above.
+        // As above.
         dispatch(simd, Map3 { walk, task, a, b, c, out: to.get(), f: &f });
     });
 }

@@ -258,7 +258,7 @@ mod tests {
         let pool = Pool::new(2);
         for simd in Simd::available() {
             let mut done = 0;
-            while done < 80 {
+            while done < crate::kernel::testing::rounds(80) {
                 let rank = 1 + random.below(3);
                 let mut axis = |low: usize, range: usize| {
                     (0..rank).map(|_| low + random.below(range)).collect::<Vec<_>>()

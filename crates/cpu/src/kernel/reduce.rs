@@ -120,7 +120,7 @@ impl Reduce {
         }
         let to = SharedMut::new(out);
         self.for_each_task(pool, |rows, columns| {
-            // SAFETY: tasks write disjoint results; the lengths were checked.
+            // Tasks write disjoint results, and the lengths were checked, as the loop wants.
             dispatch(self.simd, Run { plan: self, reduction, input, out: to.get(), rows, columns });
         });
     }
@@ -319,6 +319,9 @@ fn all<V: Vector, F: Fold>(run: &Run<'_>, scale: f32) {
 }
 
 /// Folds `n` consecutive elements.
+///
+/// # Safety
+/// `p` is readable for `n` elements.
 #[inline(always)]
 unsafe fn fold_row<V: Vector, F: Fold>(p: *const f32, n: usize, sums: &mut [V; 4]) {
     let mut i = 0;
@@ -413,7 +416,7 @@ mod tests {
         let mut random = Random::new(21);
         let pool = Pool::new(2);
         for simd in Simd::available() {
-            for _ in 0..60 {
+            for _ in 0..crate::kernel::testing::rounds(60) {
                 let rank = random.below(5);
                 let shape: Vec<usize> =
                     (0..rank).map(|_| 1 + random.below(if rank < 3 { 130 } else { 9 })).collect();

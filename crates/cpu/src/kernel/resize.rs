@@ -220,7 +220,7 @@ mod tests {
         let mut random = Random::new(91);
         let pool = Pool::new(2);
         for simd in Simd::available() {
-            for case in 0..30 {
+            for case in 0..crate::kernel::testing::rounds(30) {
                 let (planes, h, w) =
                     (1 + random.below(3), 1 + random.below(20), 1 + random.below(40));
                 let (oh, ow) = (1 + random.below(50), 1 + random.below(50));

@@ -15,8 +15,9 @@ impl Random {
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ (z >> 31)
     }
-    /// Uniform in `0..n`.
+    /// Uniform in `0..n`; in Miri in `0..6` at the most, because most of what is drawn is a size.
     pub(crate) fn below(&mut self, n: usize) -> usize {
+        let n = if cfg!(miri) { n.min(6) } else { n };
         (self.next() % n as u64) as usize
     }
     /// Uniform in −1..1.
@@ -26,6 +27,11 @@ impl Random {
     pub(crate) fn floats(&mut self, n: usize) -> Vec<f32> {
         (0..n).map(|_| self.float()).collect()
     }
+}
+
+/// How often a test draws: `n` times, or twice in Miri, which interprets some hundred times slower.
+pub(crate) fn rounds(n: usize) -> usize {
+    if cfg!(miri) { n.min(2) } else { n }
 }
 
 /// Element by element, relative to the larger of 1 and the wanted magnitude.

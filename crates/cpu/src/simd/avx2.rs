@@ -31,6 +31,7 @@ impl Vector for Avx2 {
 
     #[inline(always)]
     fn splat(x: f32) -> Self {
+        // SAFETY: the CPU has AVX2, as said above.
         Self(unsafe { _mm256_set1_ps(x) })
     }
     #[inline(always)]
@@ -51,74 +52,93 @@ impl Vector for Avx2 {
     }
     #[inline(always)]
     fn add(self, other: Self) -> Self {
+        // SAFETY: the CPU has AVX2, as said above.
         Self(unsafe { _mm256_add_ps(self.0, other.0) })
     }
     #[inline(always)]
     fn sub(self, other: Self) -> Self {
+        // SAFETY: the CPU has AVX2, as said above.
         Self(unsafe { _mm256_sub_ps(self.0, other.0) })
     }
     #[inline(always)]
     fn mul(self, other: Self) -> Self {
+        // SAFETY: the CPU has AVX2, as said above.
         Self(unsafe { _mm256_mul_ps(self.0, other.0) })
     }
     #[inline(always)]
     fn div(self, other: Self) -> Self {
+        // SAFETY: the CPU has AVX2, as said above.
         Self(unsafe { _mm256_div_ps(self.0, other.0) })
     }
     #[inline(always)]
     fn fma(self, b: Self, c: Self) -> Self {
+        // SAFETY: the CPU has AVX2, as said above.
         Self(unsafe { _mm256_fmadd_ps(self.0, b.0, c.0) })
     }
     #[inline(always)]
     fn max(self, other: Self) -> Self {
+        // SAFETY: the CPU has AVX2, as said above.
         Self(unsafe { _mm256_max_ps(self.0, other.0) })
     }
     #[inline(always)]
     fn min(self, other: Self) -> Self {
+        // SAFETY: the CPU has AVX2, as said above.
         Self(unsafe { _mm256_min_ps(self.0, other.0) })
     }
     #[inline(always)]
     fn sqrt(self) -> Self {
+        // SAFETY: the CPU has AVX2, as said above.
         Self(unsafe { _mm256_sqrt_ps(self.0) })
     }
     #[inline(always)]
     fn abs(self) -> Self {
+        // SAFETY: the CPU has AVX2, as said above.
         Self(unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), self.0) })
     }
     #[inline(always)]
     fn round(self) -> Self {
+        // SAFETY: the CPU has AVX2, as said above.
         Self(unsafe {
             _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0)
         })
     }
     #[inline(always)]
     fn floor(self) -> Self {
+        // SAFETY: the CPU has AVX2, as said above.
         Self(unsafe { _mm256_floor_ps(self.0) })
     }
     #[inline(always)]
     fn copysign(self, sign: Self) -> Self {
+        // SAFETY: the CPU has AVX2, as said above.
         let bit = unsafe { _mm256_set1_ps(-0.0) };
+        // SAFETY: the CPU has AVX2, as said above.
         Self(unsafe { _mm256_or_ps(_mm256_andnot_ps(bit, self.0), _mm256_and_ps(bit, sign.0)) })
     }
     #[inline(always)]
     fn lt(self, other: Self) -> __m256 {
+        // SAFETY: the CPU has AVX2, as said above.
         unsafe { _mm256_cmp_ps::<_CMP_LT_OQ>(self.0, other.0) }
     }
     #[inline(always)]
     fn eq(self, other: Self) -> __m256 {
+        // SAFETY: the CPU has AVX2, as said above.
         unsafe { _mm256_cmp_ps::<_CMP_EQ_OQ>(self.0, other.0) }
     }
     #[inline(always)]
     fn select(mask: __m256, yes: Self, no: Self) -> Self {
+        // SAFETY: the CPU has AVX2, as said above.
         Self(unsafe { _mm256_blendv_ps(no.0, yes.0, mask) })
     }
     #[inline(always)]
     fn exp2_integral(self) -> Self {
+        // SAFETY: the CPU has AVX2, as said above.
         let bits = unsafe { _mm256_add_epi32(_mm256_cvtps_epi32(self.0), _mm256_set1_epi32(127)) };
+        // SAFETY: the CPU has AVX2, as said above.
         Self(unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<23>(bits)) })
     }
     #[inline(always)]
     fn split_exponent(self) -> (Self, Self) {
+        // SAFETY: the CPU has AVX2, as said above.
         unsafe {
             let bits = _mm256_castps_si256(self.0);
             let exponent = _mm256_sub_epi32(_mm256_srli_epi32::<23>(bits), _mm256_set1_epi32(127));
@@ -131,6 +151,7 @@ impl Vector for Avx2 {
     }
     #[inline(always)]
     fn deinterleave(self, next: Self) -> (Self, Self) {
+        // SAFETY: the CPU has AVX2, as said above.
         unsafe {
             // Within each half: a0 a2 b0 b2 | a4 a6 b4 b6; then the middle quarters change places.
             let even = _mm256_castps_pd(_mm256_shuffle_ps::<0b10_00_10_00>(self.0, next.0));
@@ -142,6 +163,7 @@ impl Vector for Avx2 {
     }
     #[inline(always)]
     fn sum(self) -> f32 {
+        // SAFETY: the CPU has AVX2, as said above.
         unsafe {
             let four =
                 _mm_add_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
@@ -151,6 +173,7 @@ impl Vector for Avx2 {
     }
     #[inline(always)]
     fn max_lane(self) -> f32 {
+        // SAFETY: the CPU has AVX2, as said above.
         unsafe {
             let four =
                 _mm_max_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));

@@ -27,6 +27,7 @@ impl Vector for Avx512 {
 
     #[inline(always)]
     fn splat(x: f32) -> Self {
+        // SAFETY: the CPU has AVX-512, as said above.
         Self(unsafe { _mm512_set1_ps(x) })
     }
     #[inline(always)]
@@ -47,82 +48,102 @@ impl Vector for Avx512 {
     }
     #[inline(always)]
     fn add(self, other: Self) -> Self {
+        // SAFETY: the CPU has AVX-512, as said above.
         Self(unsafe { _mm512_add_ps(self.0, other.0) })
     }
     #[inline(always)]
     fn sub(self, other: Self) -> Self {
+        // SAFETY: the CPU has AVX-512, as said above.
         Self(unsafe { _mm512_sub_ps(self.0, other.0) })
     }
     #[inline(always)]
     fn mul(self, other: Self) -> Self {
+        // SAFETY: the CPU has AVX-512, as said above.
         Self(unsafe { _mm512_mul_ps(self.0, other.0) })
     }
     #[inline(always)]
     fn div(self, other: Self) -> Self {
+        // SAFETY: the CPU has AVX-512, as said above.
         Self(unsafe { _mm512_div_ps(self.0, other.0) })
     }
     #[inline(always)]
     fn fma(self, b: Self, c: Self) -> Self {
+        // SAFETY: the CPU has AVX-512, as said above.
         Self(unsafe { _mm512_fmadd_ps(self.0, b.0, c.0) })
     }
     #[inline(always)]
     fn max(self, other: Self) -> Self {
+        // SAFETY: the CPU has AVX-512, as said above.
         Self(unsafe { _mm512_max_ps(self.0, other.0) })
     }
     #[inline(always)]
     fn min(self, other: Self) -> Self {
+        // SAFETY: the CPU has AVX-512, as said above.
         Self(unsafe { _mm512_min_ps(self.0, other.0) })
     }
     #[inline(always)]
     fn sqrt(self) -> Self {
+        // SAFETY: the CPU has AVX-512, as said above.
         Self(unsafe { _mm512_sqrt_ps(self.0) })
     }
     #[inline(always)]
     fn abs(self) -> Self {
+        // SAFETY: the CPU has AVX-512, as said above.
         Self(unsafe { _mm512_abs_ps(self.0) })
     }
     #[inline(always)]
     fn round(self) -> Self {
+        // SAFETY: the CPU has AVX-512, as said above.
         Self(unsafe {
             _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0)
         })
     }
     #[inline(always)]
     fn floor(self) -> Self {
+        // SAFETY: the CPU has AVX-512, as said above.
         Self(unsafe {
             _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC }>(self.0)
         })
     }
     #[inline(always)]
     fn copysign(self, sign: Self) -> Self {
+        // SAFETY: the CPU has AVX-512, as said above.
         let bit = unsafe { _mm512_set1_ps(-0.0) };
+        // SAFETY: the CPU has AVX-512, as said above.
         Self(unsafe { _mm512_or_ps(_mm512_andnot_ps(bit, self.0), _mm512_and_ps(bit, sign.0)) })
     }
     #[inline(always)]
     fn lt(self, other: Self) -> __mmask16 {
+        // SAFETY: the CPU has AVX-512, as said above.
         unsafe { _mm512_cmp_ps_mask::<_CMP_LT_OQ>(self.0, other.0) }
     }
     #[inline(always)]
     fn eq(self, other: Self) -> __mmask16 {
+        // SAFETY: the CPU has AVX-512, as said above.
         unsafe { _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(self.0, other.0) }
     }
     #[inline(always)]
     fn select(mask: __mmask16, yes: Self, no: Self) -> Self {
+        // SAFETY: the CPU has AVX-512, as said above.
         Self(unsafe { _mm512_mask_blend_ps(mask, no.0, yes.0) })
     }
     #[inline(always)]
     fn exp2_integral(self) -> Self {
+        // SAFETY: the CPU has AVX-512, as said above.
         let bits = unsafe { _mm512_add_epi32(_mm512_cvtps_epi32(self.0), _mm512_set1_epi32(127)) };
+        // SAFETY: the CPU has AVX-512, as said above.
         Self(unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<23>(bits)) })
     }
     #[inline(always)]
     fn scale_exponent(self, n: Self) -> Self {
+        // SAFETY: the CPU has AVX-512, as said above.
         Self(unsafe { _mm512_scalef_ps(self.0, n.0) })
     }
     #[inline(always)]
     fn reciprocal(self) -> Self {
         // An estimate of 14 bits and one step of Newton's method, but where the estimate is that of infinity:
         // a division takes 16 cycles.
+        // SAFETY: the CPU has AVX-512, as said above.
         unsafe {
             let estimate = _mm512_rcp14_ps(self.0);
             let error = _mm512_fnmadd_ps(self.0, estimate, _mm512_set1_ps(1.0));
@@ -132,11 +153,14 @@ impl Vector for Avx512 {
     }
     #[inline(always)]
     fn split_exponent(self) -> (Self, Self) {
+        // SAFETY: the CPU has AVX-512, as said above.
         let mantissa = unsafe { _mm512_getmant_ps::<_MM_MANT_NORM_1_2, _MM_MANT_SIGN_SRC>(self.0) };
+        // SAFETY: the CPU has AVX-512, as said above.
         (Self(mantissa), Self(unsafe { _mm512_getexp_ps(self.0) }))
     }
     #[inline(always)]
     fn deinterleave(self, next: Self) -> (Self, Self) {
+        // SAFETY: the CPU has AVX-512, as said above.
         unsafe {
             let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
             let odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
@@ -148,10 +172,12 @@ impl Vector for Avx512 {
     }
     #[inline(always)]
     fn sum(self) -> f32 {
+        // SAFETY: the CPU has AVX-512, as said above.
         unsafe { _mm512_reduce_add_ps(self.0) }
     }
     #[inline(always)]
     fn max_lane(self) -> f32 {
+        // SAFETY: the CPU has AVX-512, as said above.
         unsafe { _mm512_reduce_max_ps(self.0) }
     }
 }

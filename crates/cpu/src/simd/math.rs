@@ -215,6 +215,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes an interpreter too long")]
     fn error_stays_within_the_documented_ulps() {
         for simd in Simd::available() {
             let exp = worst(simd, Function::Exp, (-87.0, 88.7), f64::exp);

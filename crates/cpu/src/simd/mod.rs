@@ -167,6 +167,8 @@ pub(crate) fn dispatch<T: Task>(simd: Simd, task: T) -> T::Output {
     }
 }
 
+/// # Safety
+/// The CPU has these instructions.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(
     enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt"
@@ -175,12 +177,16 @@ unsafe fn run_avx512<T: Task>(task: T) -> T::Output {
     task.run::<Avx512>()
 }
 
+/// # Safety
+/// The CPU has these instructions.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
 unsafe fn run_avx2<T: Task>(task: T) -> T::Output {
     task.run::<Avx2>()
 }
 
+/// # Safety
+/// The CPU has these instructions.
 #[cfg(target_arch = "aarch64")]
 #[target_feature(enable = "neon")]
 unsafe fn run_neon<T: Task>(task: T) -> T::Output {

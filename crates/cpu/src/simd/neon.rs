@@ -20,6 +20,7 @@ impl Vector for Neon {
 
     #[inline(always)]
     fn splat(x: f32) -> Self {
+        // SAFETY: NEON is part of the baseline of this architecture.
         Self(unsafe { vdupq_n_f32(x) })
     }
     #[inline(always)]
@@ -44,71 +45,89 @@ impl Vector for Neon {
     }
     #[inline(always)]
     fn add(self, other: Self) -> Self {
+        // SAFETY: NEON is part of the baseline of this architecture.
         Self(unsafe { vaddq_f32(self.0, other.0) })
     }
     #[inline(always)]
     fn sub(self, other: Self) -> Self {
+        // SAFETY: NEON is part of the baseline of this architecture.
         Self(unsafe { vsubq_f32(self.0, other.0) })
     }
     #[inline(always)]
     fn mul(self, other: Self) -> Self {
+        // SAFETY: NEON is part of the baseline of this architecture.
         Self(unsafe { vmulq_f32(self.0, other.0) })
     }
     #[inline(always)]
     fn div(self, other: Self) -> Self {
+        // SAFETY: NEON is part of the baseline of this architecture.
         Self(unsafe { vdivq_f32(self.0, other.0) })
     }
     #[inline(always)]
     fn fma(self, b: Self, c: Self) -> Self {
+        // SAFETY: NEON is part of the baseline of this architecture.
         Self(unsafe { vfmaq_f32(c.0, self.0, b.0) })
     }
     #[inline(always)]
     fn max(self, other: Self) -> Self {
+        // SAFETY: NEON is part of the baseline of this architecture.
         Self(unsafe { vbslq_f32(vcgtq_f32(self.0, other.0), self.0, other.0) })
     }
     #[inline(always)]
     fn min(self, other: Self) -> Self {
+        // SAFETY: NEON is part of the baseline of this architecture.
         Self(unsafe { vbslq_f32(vcltq_f32(self.0, other.0), self.0, other.0) })
     }
     #[inline(always)]
     fn sqrt(self) -> Self {
+        // SAFETY: NEON is part of the baseline of this architecture.
         Self(unsafe { vsqrtq_f32(self.0) })
     }
     #[inline(always)]
     fn abs(self) -> Self {
+        // SAFETY: NEON is part of the baseline of this architecture.
         Self(unsafe { vabsq_f32(self.0) })
     }
     #[inline(always)]
     fn round(self) -> Self {
+        // SAFETY: NEON is part of the baseline of this architecture.
         Self(unsafe { vrndnq_f32(self.0) })
     }
     #[inline(always)]
     fn floor(self) -> Self {
+        // SAFETY: NEON is part of the baseline of this architecture.
         Self(unsafe { vrndmq_f32(self.0) })
     }
     #[inline(always)]
     fn copysign(self, sign: Self) -> Self {
+        // SAFETY: NEON is part of the baseline of this architecture.
         Self(unsafe { vbslq_f32(vdupq_n_u32(0x8000_0000), sign.0, self.0) })
     }
     #[inline(always)]
     fn lt(self, other: Self) -> uint32x4_t {
+        // SAFETY: NEON is part of the baseline of this architecture.
         unsafe { vcltq_f32(self.0, other.0) }
     }
     #[inline(always)]
     fn eq(self, other: Self) -> uint32x4_t {
+        // SAFETY: NEON is part of the baseline of this architecture.
         unsafe { vceqq_f32(self.0, other.0) }
     }
     #[inline(always)]
     fn select(mask: uint32x4_t, yes: Self, no: Self) -> Self {
+        // SAFETY: NEON is part of the baseline of this architecture.
         Self(unsafe { vbslq_f32(mask, yes.0, no.0) })
     }
     #[inline(always)]
     fn exp2_integral(self) -> Self {
+        // SAFETY: NEON is part of the baseline of this architecture.
         let bits = unsafe { vaddq_s32(vcvtnq_s32_f32(self.0), vdupq_n_s32(127)) };
+        // SAFETY: NEON is part of the baseline of this architecture.
         Self(unsafe { vreinterpretq_f32_s32(vshlq_n_s32::<23>(bits)) })
     }
     #[inline(always)]
     fn split_exponent(self) -> (Self, Self) {
+        // SAFETY: NEON is part of the baseline of this architecture.
         unsafe {
             let bits = vreinterpretq_u32_f32(self.0);
             let exponent =
@@ -120,14 +139,17 @@ impl Vector for Neon {
     }
     #[inline(always)]
     fn deinterleave(self, next: Self) -> (Self, Self) {
+        // SAFETY: NEON is part of the baseline of this architecture.
         unsafe { (Self(vuzp1q_f32(self.0, next.0)), Self(vuzp2q_f32(self.0, next.0))) }
     }
     #[inline(always)]
     fn sum(self) -> f32 {
+        // SAFETY: NEON is part of the baseline of this architecture.
         unsafe { vaddvq_f32(self.0) }
     }
     #[inline(always)]
     fn max_lane(self) -> f32 {
+        // SAFETY: NEON is part of the baseline of this architecture.
         unsafe { vmaxvq_f32(self.0) }
     }
 }

@@ -670,7 +670,7 @@ mod tests {
         let mut random = Random::new(0xB10C);
         for simd in Simd::available() {
             let mut done = 0;
-            while done < 60 {
+            while done < crate::kernel::testing::rounds(60) {
                 let rows = random.below(4) == 0;
                 let channels = 1 + random.below(if rows { 4 } else { 67 });
                 let filters = 1 + random.below(67);
@@ -692,6 +692,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes an interpreter too long")]
     fn layers_of_real_networks_match_the_reference() {
         let mut random = Random::new(0xB10D);
         let layer = |c, f, size: usize, k: usize, s: usize, d: usize| {

@@ -202,6 +202,10 @@ impl Task for Lines<'_> {
 
 impl Lines<'_> {
     /// `P` pixels from column `o` of a line, with kernel rows and columns from the first to before the last of each pair.
+    ///
+    /// # Safety
+    /// The input holds what the given kernel rows and columns of `P` pixels from `o` read; the output holds those pixels, which
+    /// nobody else touches.
     #[inline(always)]
     unsafe fn pixels<V: Vector, const P: usize>(
         &self,
@@ -255,7 +259,7 @@ mod tests {
         let mut random = Random::new(0xD3);
         for simd in Simd::available() {
             let mut done = 0;
-            while done < 150 {
+            while done < crate::kernel::testing::rounds(150) {
                 let channels = 1 + random.below(40);
                 let mut axis = |low: usize, range: usize| {
                     (0..2).map(|_| low + random.below(range)).collect::<Vec<_>>()

@@ -133,7 +133,7 @@ mod tests {
         let mut random = Random::new(0x9001);
         for simd in Simd::available() {
             let mut done = 0;
-            while done < 60 {
+            while done < crate::kernel::testing::rounds(60) {
                 let mut axis = |low: usize, range: usize| {
                     (0..2).map(|_| low + random.below(range)).collect::<Vec<_>>()
                 };

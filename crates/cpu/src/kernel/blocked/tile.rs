@@ -130,6 +130,8 @@ const LONGEST_SUM: usize = 128;
 /// the end of a page, and not over the taps that are left out. A tenth of the time of ResNet-50 and MobileNet-V2.
 const AHEAD: usize = 2;
 
+/// # Safety
+/// As [`Tile`]; `out` is writable for `P * NV` vectors.
 #[inline(always)]
 unsafe fn tile<V: Vector, const P: usize, const NV: usize, const STEP: usize>(
     reach: &Reach<'_>,
@@ -200,6 +202,9 @@ unsafe fn tile<V: Vector, const P: usize, const NV: usize, const STEP: usize>(
 }
 
 /// Writes `pixels` pixels of `filters` sums to their target. Apart from the tiles, so that each of these stays small.
+///
+/// # Safety
+/// `sums` is readable for `pixels * filters` elements; the target's pointers cover the tile, which nobody else touches.
 #[inline(always)]
 unsafe fn write<V: Vector>(sums: *const f32, pixels: usize, filters: usize, t: &Target) {
     let clamp = t.activation.as_clamp();
@@ -256,6 +261,8 @@ macro_rules! tiles {
         $name:ident, $function:ident, $write:ident, $vector:ty, $($features:literal)?,
         $one:literal, $two:literal, $pixels:tt
     ) => {
+        /// # Safety
+        /// See [`Tile`].
         $(#[target_feature(enable = $features)])?
         unsafe fn $function<const P: usize, const NV: usize, const STEP: usize>(
             reach: &Reach<'_>, x: *const f32, w: *const f32, t: &Target,
@@ -270,6 +277,8 @@ macro_rules! tiles {
                 $write(sums, P, NV * <$vector>::LANES, t);
             }
         }
+        /// # Safety
+        /// As `write`, on a CPU with these instructions.
         $(#[target_feature(enable = $features)])?
         #[inline(never)]
         unsafe fn $write(sums: *const f32, pixels: usize, filters: usize, t: &Target) {

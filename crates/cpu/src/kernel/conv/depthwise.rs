@@ -47,6 +47,9 @@ impl Task for Channel<'_> {
 }
 
 /// Residual in, clamp and store of `n` elements at `at` of the output.
+///
+/// # Safety
+/// `n ≤ LANES` elements at `at` of the output are writable and nobody else's; the residual, if any, covers them.
 #[inline(always)]
 unsafe fn finish<V: Vector>(c: &Channel<'_>, sum: V, at: usize, n: usize) {
     let mut x = sum;
@@ -62,6 +65,9 @@ unsafe fn finish<V: Vector>(c: &Channel<'_>, sum: V, at: usize, n: usize) {
 }
 
 /// A `K × K` kernel without dilation on two axes, row stride `S`.
+///
+/// # Safety
+/// `c` is filled to its contract, for a `K × K` kernel and row stride `S`.
 #[inline(always)]
 unsafe fn square<V: Vector, const K: usize, const S: usize>(c: &Channel<'_>) {
     let mut weights = [[V::zero(); K]; K];
@@ -84,6 +90,9 @@ unsafe fn square<V: Vector, const K: usize, const S: usize>(c: &Channel<'_>) {
 }
 
 /// `R` output rows from `line`: each input vector is loaded once for all of them.
+///
+/// # Safety
+/// As `square`; the output has `R` lines from `line`.
 #[inline(always)]
 unsafe fn rows<V: Vector, const K: usize, const S: usize, const R: usize>(
     c: &Channel<'_>,
@@ -116,6 +125,9 @@ unsafe fn rows<V: Vector, const K: usize, const S: usize, const R: usize>(
 }
 
 /// Any kernel.
+///
+/// # Safety
+/// `c` is filled to its contract.
 #[inline(always)]
 unsafe fn any<V: Vector>(c: &Channel<'_>) {
     let bias = V::splat(c.bias);

@@ -448,7 +448,7 @@ mod tests {
         let mut random = Random::new(0xBEEF);
         for simd in Simd::available() {
             let mut done = 0;
-            while done < 150 {
+            while done < crate::kernel::testing::rounds(150) {
                 let rank = 1 + random.below(3);
                 let groups = 1 + random.below(3);
                 let depthwise = random.below(3) == 0;
@@ -473,6 +473,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes an interpreter too long")]
     fn layers_of_real_networks_match_the_reference() {
         let mut random = Random::new(0xFACE);
         let layer = |c, f, g, size: usize, k: usize, s: usize, p: isize| {
@@ -504,7 +505,7 @@ mod tests {
     #[test]
     fn transposed_convolution_scatters() {
         let mut random = Random::new(0xAB);
-        for _ in 0..40 {
+        for _ in 0..crate::kernel::testing::rounds(40) {
             let (groups, h, w) = (1 + random.below(2), 1 + random.below(6), 1 + random.below(6));
             let (channels, filters) =
                 (groups * (1 + random.below(3)), groups * (1 + random.below(4)));

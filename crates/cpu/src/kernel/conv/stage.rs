@@ -157,6 +157,9 @@ impl Task for Write<'_> {
 }
 
 /// Writes `x` to `n` elements.
+///
+/// # Safety
+/// `to` is writable for `n` elements.
 #[inline(always)]
 unsafe fn fill<V: Vector>(to: *mut f32, n: usize, x: f32) {
     let mut i = 0;
@@ -167,6 +170,9 @@ unsafe fn fill<V: Vector>(to: *mut f32, n: usize, x: f32) {
 }
 
 /// `to[j] = padded row[remainder + j · stride]`.
+///
+/// # Safety
+/// `source` is readable for a row of the input, `to` writable for a row of its plane; `first` and `last` lie within both.
 #[inline(always)]
 unsafe fn write_run<V: Vector>(
     planes: &Planes,

@@ -128,6 +128,8 @@ impl Tiles {
 /// the end of a page.
 const AHEAD: usize = 32;
 
+/// # Safety
+/// As [`Tile`]; `out` is writable for `MR * NV` vectors.
 #[inline(always)]
 unsafe fn tile<V: Vector, const MR: usize, const NV: usize, const BY_ROWS: bool>(
     k: usize,
@@ -183,6 +185,9 @@ unsafe fn tile<V: Vector, const MR: usize, const NV: usize, const BY_ROWS: bool>
 
 /// Writes `rows` rows of `vectors` vectors of sums from `sums` to their target. Apart from the tiles, which hand their registers
 /// over through the stack: inlined in each of them it was most of the build time, for a few cycles of a tile's hundreds.
+///
+/// # Safety
+/// `sums` is readable for `rows * vectors` vectors; the target's pointers cover the tile, which nobody else touches.
 #[inline(always)]
 unsafe fn write<V: Vector>(sums: *const f32, rows: usize, vectors: usize, t: &Target) {
     if t.columns == vectors * V::LANES {
@@ -193,6 +198,9 @@ unsafe fn write<V: Vector>(sums: *const f32, rows: usize, vectors: usize, t: &Ta
 }
 
 /// `WHOLE` when all columns are within C.
+///
+/// # Safety
+/// As `write`; with `WHOLE` the target has `vectors * LANES` columns.
 #[inline(always)]
 unsafe fn write_columns<V: Vector, const WHOLE: bool>(
     sums: *const f32,
@@ -237,6 +245,8 @@ unsafe fn write_columns<V: Vector, const WHOLE: bool>(
     }
 }
 
+/// # Safety
+/// `p` is readable for `n ≤ LANES` elements, with `WHOLE` for `LANES`.
 #[inline(always)]
 unsafe fn load<V: Vector, const WHOLE: bool>(p: *const f32, n: usize) -> V {
     if WHOLE { V::load(p) } else { V::load_first(p, n) }
@@ -252,6 +262,8 @@ macro_rules! tiles {
         $name:ident, $by_rows:ident, $function:ident, $write:ident, $vector:ty, $($features:literal)?,
         [$($rows:literal)*], $third:literal
     ) => {
+        /// # Safety
+        /// See [`Tile`].
         $(#[target_feature(enable = $features)])?
         unsafe fn $function<const MR: usize, const NV: usize, const BY_ROWS: bool>(
             k: usize, a: (*const f32, usize), b: (*const f32, usize), t: &Target,
@@ -266,6 +278,8 @@ macro_rules! tiles {
             tile::<$vector, MR, NV, BY_ROWS>(k, a, b, sums, (t.soon, t.soon_step));
             $write(sums, MR, NV, t);
         }
+        /// # Safety
+        /// As `write`, on a CPU with these instructions.
         $(#[target_feature(enable = $features)])?
         #[inline(never)]
         unsafe fn $write(sums: *const f32, rows: usize, vectors: usize, t: &Target) {

@@ -225,6 +225,9 @@ pub(crate) unsafe fn pack_b(
 }
 
 /// `to[p·padded + i] = from[i·stride_i + p·stride_k]` for `i < n`, zero for `n ≤ i < padded`, `p < k`.
+///
+/// # Safety
+/// `from` is readable at every such place; `to` is writable for `padded * k` elements.
 #[inline]
 unsafe fn transpose_panel(
     from: *const f32,

@@ -72,6 +72,8 @@ impl Form {
 
 static PLAIN: [IntTile; 4] = [plain::<1>, plain::<2>, plain::<3>, plain::<4>];
 
+/// # Safety
+/// See [`IntTile`].
 unsafe fn plain<const MR: usize>(
     groups: usize,
     mut a: *const i32,
@@ -108,6 +110,8 @@ mod x86 {
         [vnni::<1>, vnni::<2>, vnni::<3>, vnni::<4>, vnni::<5>, vnni::<6>, vnni::<7>, vnni::<8>];
     pub(super) static PAIRS: [IntTile; 4] = [pairs::<1>, pairs::<2>, pairs::<3>, pairs::<4>];
 
+    /// # Safety
+    /// See [`IntTile`].
     #[target_feature(enable = "avx512f,avx512vnni")]
     unsafe fn vnni<const MR: usize>(
         groups: usize,
@@ -135,6 +139,8 @@ mod x86 {
         }
     }
 
+    /// # Safety
+    /// See [`IntTile`].
     #[target_feature(enable = "avx2")]
     unsafe fn pairs<const MR: usize>(
         groups: usize,

@@ -247,6 +247,9 @@ impl IntGemm {
 }
 
 /// Packs one row, groups `height` apart; gives the sum of what was packed.
+///
+/// # Safety
+/// `to` is writable for one group in each `height` from the first to the row's last.
 unsafe fn pack_row<T: Copy + Into<i32>>(
     form: Form,
     row: &[T],
@@ -276,7 +279,7 @@ mod tests {
     fn exact_for_all_signs_sizes_and_zero_points() {
         let mut random = Random::new(81);
         for simd in Simd::available() {
-            for round in 0..80 {
+            for round in 0..crate::kernel::testing::rounds(80) {
                 let (m, n, k) = (1 + random.below(40), 1 + random.below(70), random.below(100));
                 let threads = 1 + random.below(2);
                 // Extreme values first: what would saturate sixteen bits.
