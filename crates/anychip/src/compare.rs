@@ -28,7 +28,9 @@ pub struct CompareOptions {
 /// The chips of the given names (all of the catalogue, and this machine's CPU, when there are none), as rows.
 pub fn select_chips(catalog: &Catalog, names: &[String]) -> Result<Vec<Chip>, Error> {
     if names.is_empty() {
-        return Ok(std::iter::once(this_cpu(false, None)).chain(catalog.chips().cloned()).collect());
+        return Ok(std::iter::once(this_cpu(false, None))
+            .chain(catalog.chips().cloned())
+            .collect());
     }
     names
         .iter()

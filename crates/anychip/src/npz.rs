@@ -137,9 +137,7 @@ fn write_array(archive: &mut ZipWriter<File>, name: &str, tensor: &Tensor) -> st
         DType::U32 => ("u4", None),
         DType::U16 => ("u2", None),
         DType::U8 => ("u1", None),
-        DType::Bool => {
-            ("b1", Some(tensor.bytes().iter().map(|&b| u8::from(b != 0)).collect()))
-        }
+        DType::Bool => ("b1", Some(tensor.bytes().iter().map(|&b| u8::from(b != 0)).collect())),
         DType::I2 | DType::I4 => {
             ("i1", Some(tensor.to_i64().into_iter().map(|v| v as u8).collect()))
         }
@@ -168,6 +166,9 @@ fn write_array(archive: &mut ZipWriter<File>, name: &str, tensor: &Tensor) -> st
     archive.write_all(bytes)
 }
 
+/// Bytes of magic, version and length before the dictionary.
+const BEFORE: usize = 10;
+
 /// The head of an array in NumPy's own format, version 1.0: magic, length, a Python dictionary, padded to 64 bytes
 /// (<https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>).
 fn header(dtype: &str, shape: &[usize]) -> Vec<u8> {
@@ -176,11 +177,11 @@ fn header(dtype: &str, shape: &[usize]) -> Vec<u8> {
         false if cfg!(target_endian = "little") => '<',
         false => '>',
     };
-    let dims: String = shape.iter().map(|n| format!("{n},")).collect();
+    let dims: Vec<String> = shape.iter().map(|n| format!("{n},")).collect();
+    let dims = dims.concat();
     let mut text =
         format!("{{'descr': '{order}{dtype}', 'fortran_order': False, 'shape': ({dims}), }}");
-    const BEFORE: usize = 10;
-    while (BEFORE + text.len() + 1) % 64 != 0 {
+    while !(BEFORE + text.len() + 1).is_multiple_of(64) {
         text.push(' ');
     }
     text.push('\n');

@@ -210,6 +210,8 @@ impl<A: Transform> Task for InputTask<'_, A> {
     }
 }
 
+/// # Safety
+/// As `Input::transform`; the CPU has the instructions of `V`.
 #[inline(always)]
 unsafe fn transform_input<V: Vector, A: Transform>(i: &Input<'_>, _size: &A) {
     let (tiles, across) = (i.patch.tiles(), i.patch.columns.len());
@@ -318,6 +320,8 @@ impl<A: Transform> Task for OutputTask<'_, A> {
     }
 }
 
+/// # Safety
+/// As `Output::transform`; the CPU has the instructions of `V`.
 #[inline(always)]
 unsafe fn transform_output<V: Vector, A: Transform>(o: &Output<'_>, _size: &A) {
     let (low, high) = (V::splat(o.clamp.0), V::splat(o.clamp.1));
