@@ -62,6 +62,8 @@ impl Planner<'_> {
         shared: &Arc<Shared>,
     ) -> Result<Plan, RunError> {
         let graph = specialize(graph, bindings)?;
+        // Whoever looked at a constant so far has mapped the pages around it too.
+        release_pages(&graph);
         let shapes: Vec<Option<Vec<usize>>> = graph.values().map(|v| fixed(graph.ty(v))).collect();
         let cx = Cx { graph: &graph, shared, shapes: &shapes };
         let mut planner = Planner {
@@ -89,12 +91,17 @@ impl Planner<'_> {
         }
         let plan = planner.finish(shared);
         // Weights have been packed and small constants copied: what runs still read of the file comes back as they do.
-        for node in graph.nodes() {
-            if let Some(Prim::Constant(tensor)) = node.op.prim() {
-                anychip_tensor::release_mapped(tensor.bytes());
-            }
-        }
+        release_pages(&graph);
         plan
+    }
+}
+
+/// Gives the pages of files that hold the graph's constants back to the system.
+fn release_pages(graph: &Graph) {
+    for node in graph.nodes() {
+        if let Some(Prim::Constant(tensor)) = node.op.prim() {
+            anychip_tensor::release_mapped(tensor.bytes());
+        }
     }
 }
 
