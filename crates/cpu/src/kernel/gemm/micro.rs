@@ -155,8 +155,9 @@ unsafe fn tile<V: Vector, const MR: usize, const NV: usize, const BY_ROWS: bool>
         }
         prefetch_far(soon);
         soon = soon.wrapping_add(soon_step);
-        a = a.add(if BY_ROWS { 1 } else { a_step });
-        b = b.add(b_step);
+        // After the last step both may point past what they read.
+        a = a.wrapping_add(if BY_ROWS { 1 } else { a_step });
+        b = b.wrapping_add(b_step);
     }
     for (i, sums) in acc.iter().enumerate() {
         for (j, sum) in sums.iter().enumerate() {
