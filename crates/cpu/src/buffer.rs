@@ -51,7 +51,7 @@ impl Buffer {
         if len >= OWN_PAGES {
             let mut pages = MmapMut::map_anon(len).ok()?;
             // A wish: a system without large pages gives small ones.
-            #[cfg(target_os = "linux")]
+            #[cfg(all(target_os = "linux", not(miri)))]
             let _ = pages.advise(memmap2::Advice::HugePage);
             let start = NonNull::new(pages.as_mut_ptr())?;
             return Some(Buffer { start, len, source: Source::Pages { _held: pages } });
@@ -126,6 +126,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "asked for that much, Miri stops")]
     fn absurd_sizes_are_refused() {
         assert!(Buffer::new(usize::MAX).is_none());
         assert!(Buffer::new(isize::MAX as usize - 64).is_none());

@@ -72,6 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no files")]
     fn released_bytes_read_the_same() {
         let path = std::env::temp_dir().join(format!("anychip-mapped-{}", std::process::id()));
         let contents: Vec<u8> = (0..1_000_000u32).map(|i| (i % 251) as u8).collect();

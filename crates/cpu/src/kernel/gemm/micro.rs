@@ -168,6 +168,7 @@ unsafe fn tile<V: Vector, const MR: usize, const NV: usize, const BY_ROWS: bool>
         prefetch_far(soon);
         let steps = sets.min(left);
         soon = soon.wrapping_add(steps * soon_step);
+        // After the last step both may point past what they read.
         a = a.wrapping_add(if BY_ROWS { steps } else { steps * a_step });
         b = b.wrapping_add(steps * b_step);
         left -= steps;

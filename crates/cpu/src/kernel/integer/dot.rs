@@ -93,8 +93,8 @@ unsafe fn plain<const MR: usize>(
                 *sum = sum.wrapping_add(x0 * i32::from(y as i16) + x1 * (y >> 16));
             }
         }
-        a = a.add(a_step);
-        b = b.add(b_step);
+        a = a.wrapping_add(a_step);
+        b = b.wrapping_add(b_step);
     }
     for (i, row) in acc.iter().enumerate() {
         c.add(i * c_step).cast::<[i32; 8]>().write_unaligned(*row);
@@ -130,8 +130,8 @@ mod x86 {
                 acc[i][0] = _mm512_dpbusd_epi32(acc[i][0], x, b0);
                 acc[i][1] = _mm512_dpbusd_epi32(acc[i][1], x, b1);
             }
-            a = a.add(a_step);
-            b = b.add(b_step);
+            a = a.wrapping_add(a_step);
+            b = b.wrapping_add(b_step);
         }
         for (i, row) in acc.iter().enumerate() {
             _mm512_storeu_si512(c.add(i * c_step).cast(), row[0]);
@@ -159,8 +159,8 @@ mod x86 {
                 acc[i][0] = _mm256_add_epi32(acc[i][0], _mm256_madd_epi16(x, b0));
                 acc[i][1] = _mm256_add_epi32(acc[i][1], _mm256_madd_epi16(x, b1));
             }
-            a = a.add(a_step);
-            b = b.add(b_step);
+            a = a.wrapping_add(a_step);
+            b = b.wrapping_add(b_step);
         }
         for (i, row) in acc.iter().enumerate() {
             _mm256_storeu_si256(c.add(i * c_step).cast(), row[0]);
