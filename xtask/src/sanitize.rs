@@ -4,7 +4,7 @@
 //! are built with `RUSTC_BOOTSTRAP` in a target folder of their own. It runs every instruction set this processor has.
 //! Miri is a component of a nightly toolchain. It interprets: no vector instructions beyond the baseline, no files
 //! mapped, no threads pinned, and everything some hundred times slower; so it runs the tests whose names begin as listed,
-//! on scalar kernels. What cannot be run says why.
+//! on scalar kernels; loops that spin for each other and tables of functions take it too long. What cannot be run says why.
 
 use crate::{process, workspace};
 use anyhow::{Context, Result};
@@ -19,7 +19,19 @@ const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 /// Tests that Miri runs: package, and what the paths of its tests contain.
 const INTERPRETED: &[(&str, &[&str])] = &[
     ("anychip-tensor", &[""]),
-    ("anychip-cpu", &["buffer::", "pool::", "simd::", "kernel::", "plan::", "step::"]),
+    (
+        "anychip-cpu",
+        &[
+            "buffer::",
+            "kernel::activation",
+            "kernel::attention",
+            "kernel::blocked",
+            "kernel::broadcast",
+            "kernel::conv",
+            "kernel::copy",
+            "kernel::gemm::tests::a",
+        ],
+    ),
 ];
 
 #[derive(clap::Args)]
