@@ -308,7 +308,9 @@ impl Blocked {
             let is_pixel = |v: ValueId| b.dims(v)[2..4] == [Dim::Fixed(1), Dim::Fixed(1)];
             let is_whole = |v: ValueId| b.dims(v) == b.dims(y) && !is_pixel(v);
             for (image, scale) in [(p, q), (q, p)] {
-                if b.rank(scale) == 5 && is_whole(image) && is_pixel(scale) {
+                // Each image has its own scales: one for all would be another layout.
+                let alike = |v: ValueId| b.dims(v)[..2] == b.dims(y)[..2];
+                if b.rank(scale) == 5 && is_whole(image) && is_pixel(scale) && alike(scale) {
                     self.scaled.insert(y, (image, scale));
                 }
             }

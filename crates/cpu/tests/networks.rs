@@ -179,6 +179,34 @@ fn mobile(seed: &mut u64) -> Graph {
     b.finish(&[mean, joined])
 }
 
+/// Constant scales are the same for all images, unlike those that squeeze-and-excite computes.
+#[test]
+fn scales_for_all_images_apply_to_each() {
+    let mut seed = 5;
+    let mut b = Builder::new("scaled");
+    let dims = [Dim::sym("n"), Dim::Fixed(3), Dim::Fixed(9), Dim::Fixed(8)];
+    let x = b.input("x", TensorType::new(DType::F32, dims));
+    let dims = ConvolutionDims {
+        strides: vec![1; 2],
+        padding: vec![(0, 0); 2],
+        dilation: vec![1; 2],
+        input_dilation: vec![1; 2],
+        groups: 1,
+    };
+    let w = b.constant(random(&[40, 3, 1, 1], &mut seed));
+    let a = b.prim(Prim::Convolution(dims.clone(), DType::F32), &[x, w]).unwrap();
+    let a = b.sigmoid(a).unwrap();
+    let scales = b.constant(random(&[1, 40, 1, 1], &mut seed));
+    let a = b.mul(a, scales).unwrap();
+    let w = b.constant(random(&[24, 40, 1, 1], &mut seed));
+    let y = b.prim(Prim::Convolution(dims, DType::F32), &[a, w]).unwrap();
+    let graph = b.finish(&[y]);
+    for n in [1, 3] {
+        let mut session = session(&graph, 1);
+        compare(&graph, session.as_mut(), &[random(&[n, 3, 9, 8], &mut seed)]);
+    }
+}
+
 #[test]
 fn a_mobile_network_runs_on_blocks() {
     let mut seed = 4;

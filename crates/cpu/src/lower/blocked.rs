@@ -30,6 +30,9 @@ pub(super) fn lower_tail(cx: &Cx<'_>, tail: &Tail<'_>) -> Option<Lowered> {
     let x_shape = cx.shape(x);
     let channels = weights.shape()[1] * settings.groups;
     let rows = settings.rows;
+    if !scale.is_empty() && (rows || settings.groups > 1) {
+        return None;
+    }
     let image =
         if rows { x_shape.to_vec() } else { vec![x_shape[0], channels, x_shape[2], x_shape[3]] };
     let shape = shape(&settings.dims(), &image, weights.shape())?;
