@@ -8,6 +8,8 @@ mod dense;
 mod depthwise;
 mod layout;
 mod pool;
+#[cfg(test)]
+mod testing;
 mod tile;
 mod winograd;
 

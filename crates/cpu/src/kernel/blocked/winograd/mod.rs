@@ -279,9 +279,7 @@ impl Work<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::activation::Activation;
-    use crate::kernel::blocked::{from_blocked, to_blocked};
-    use crate::kernel::conv::reference;
+    use crate::kernel::blocked::testing::Case;
     use crate::kernel::testing::Random;
 
     /// Sums of three uniform numbers: about normal.
@@ -293,61 +291,26 @@ mod tests {
     /// reference's magnitudes.
     fn error(simd: Simd, random: &mut Random, shape: &ConvShape, size: Size, plain: bool) -> f32 {
         let simd = simd.at_most();
-        let threads = 1 + random.below(2);
-        let pool = Pool::new(threads);
-        let pixels = shape.output_pixels();
-        let input = normal(random, shape.batch * shape.channels * shape.input_pixels());
-        let weights = normal(random, shape.weights_len());
-        let residual = random.floats(shape.batch * shape.filters * pixels);
-        let bias = random.floats(shape.filters);
-        let with_bias = !plain && random.below(2) == 1;
-        let with_residual = !plain && random.below(2) == 1;
-        let activations = [Activation::None, Activation::Relu, Activation::HardSwish];
-        let activation = activations[if plain { 0 } else { random.below(3) }];
-        let mut want = vec![f32::NAN; residual.len()];
-        let epilogue = Epilogue {
-            row_bias: with_bias.then_some(&bias[..]),
-            column_bias: None,
-            residual: with_residual.then_some(&residual[..]),
-            activation,
-        };
-        reference(shape, &input, &weights, &mut want, &epilogue);
-
-        let side = |channels: usize, pixels: usize, x: &[f32]| {
-            let mut out = vec![f32::NAN; shape.batch * blocks(channels) * BLOCK * pixels];
-            to_blocked((shape.batch, channels, pixels), x, &mut out, &pool);
-            out
-        };
-        let mut padded_bias = bias.clone();
-        padded_bias.resize(blocks(shape.filters) * BLOCK, 0.0);
-        let blocked_residual = side(shape.filters, pixels, &residual);
-        let epilogue = Epilogue {
-            row_bias: None,
-            column_bias: with_bias.then_some(&padded_bias[..]),
-            residual: with_residual.then_some(&blocked_residual[..]),
-            activation,
-        };
-        let mut conv = Winograd::new(simd, threads, shape, size);
+        let case = Case::new(random, shape, plain, normal);
+        let mut conv = Winograd::new(simd, case.pool.threads(), shape, size);
         if random.below(3) == 0 {
             let (down, across) = conv.share.patch;
             conv.share.patch = (1 + random.below(down), 1 + random.below(across));
         }
         let packed = WinogradWeights::new(simd, shape, size, &|run, out| {
-            out.copy_from_slice(&weights[run]);
+            out.copy_from_slice(&case.weights[run]);
         });
-        let x = side(shape.channels, shape.input_pixels(), &input);
-        let mut got = [vec![f32::NAN; want.len()], vec![f32::NAN; want.len()]];
-        for got in &mut got {
-            let mut out = vec![f32::NAN; blocked_residual.len()];
-            let mut scratch = vec![f32::NAN; conv.scratch_len()];
-            conv.run(&packed, &x, &mut out, &epilogue, &mut scratch, &pool);
-            from_blocked((shape.batch, shape.filters, pixels), &out, got, &pool);
-        }
+        let (x, want) = (case.input_in_blocks(), &case.want);
+        let got = [(); 2].map(|()| {
+            case.got(conv.scratch_len(), |out, scratch| {
+                conv.run(&packed, &x, out, &case.epilogue(), scratch, &case.pool);
+            })
+        });
         let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(&got[0]), bits(&got[1]), "two runs differ: {shape:?}");
         let largest = want.iter().fold(0.0f32, |m, w| m.max(w.abs()));
         let mut worst = 0.0f32;
-        for (g, w) in got[0].iter().zip(&want) {
+        for (g, w) in got[0].iter().zip(want) {
             assert!(g.is_finite(), "{g} for {w}: {simd:?} {shape:?}");
             worst = worst.max((g - w).abs());
         }

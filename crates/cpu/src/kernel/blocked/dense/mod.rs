@@ -7,119 +7,21 @@
 
 #![allow(unsafe_op_in_unsafe_fn, reason = "the memory contract is stated at `Work::strip`")]
 
+mod weights;
+
+pub use weights::DenseWeights;
+
 use super::tile::{Reach, Target, Tile, Tiles};
 use super::{BLOCK, blocks};
 use crate::detect::{Caches, Simd};
 use crate::kernel::conv::ConvShape;
 use crate::kernel::gemm::Epilogue;
-use crate::kernel::gemm::pack::Aligned;
 use crate::kernel::{Scratch, SharedMut};
 use crate::pool::Pool;
 use std::ops::Range;
 
 /// Channels of a block of a staged input that stands in rows of channels: images have up to four.
 const FEW: usize = 4;
-
-/// Weights as the tiles read them: for each tile of filters, for each block of channels and tap, the filters of
-/// each channel.
-#[derive(Debug)]
-pub struct DenseWeights {
-    data: Aligned,
-    simd: Simd,
-    /// Channels a block.
-    block: usize,
-    filters: usize,
-    channels: usize,
-    taps: usize,
-}
-
-impl DenseWeights {
-    /// Packs `filters × channels × kernel` weights, which `read` gives in runs of elements, so that those of a file are never
-    /// copied whole; `rows` says that the input will stand in rows of channels.
-    pub fn new(
-        simd: Simd,
-        shape: &ConvShape,
-        rows: bool,
-        read: &dyn Fn(Range<usize>, &mut [f32]),
-    ) -> DenseWeights {
-        let simd = simd.at_most();
-        let block = if rows { FEW } else { BLOCK };
-        let (filters, channels, taps) = (shape.filters, shape.channels, shape.taps());
-        let own = channels * taps;
-        let depth = channels.div_ceil(block) * taps * block;
-        let mut data = Aligned::zeros(blocks(filters) * BLOCK * depth);
-        let most = Tiles::of(simd).blocks;
-        let mut rows_read = vec![0.0f32; own * filters.min(most * BLOCK)];
-        let mut first = 0;
-        while first < blocks(filters) {
-            let count = most.min(blocks(filters) - first);
-            let range = first * BLOCK..filters.min((first + count) * BLOCK);
-            let rows_read = &mut rows_read[..range.len() * own];
-            read(range.start * own..range.end * own, rows_read);
-            // SAFETY: tiles before this one have `first` blocks of `depth` each, this one `count`.
-            let tile = unsafe {
-                std::slice::from_raw_parts_mut(
-                    data.as_mut_ptr().add(first * BLOCK * depth),
-                    count * BLOCK * depth,
-                )
-            };
-            // Few weights of all filters at a time, so that the lines read and written stay in the cache.
-            for first in (0..own).step_by(BLOCK) {
-                let weights = first..own.min(first + BLOCK);
-                let mut places = [0; BLOCK];
-                for (place, i) in places.iter_mut().zip(weights.clone()) {
-                    let (c, t) = (i / taps, i % taps);
-                    let step = ((c / block) * taps + t) * block + c % block;
-                    *place = step * count * BLOCK;
-                }
-                for (f, filter) in rows_read.chunks_exact(own).enumerate() {
-                    for (&place, &weight) in places.iter().zip(&filter[weights.clone()]) {
-                        tile[place + f] = weight;
-                    }
-                }
-            }
-            first += count;
-        }
-        DenseWeights { data, simd, block, filters, channels, taps }
-    }
-
-    /// Writes the weights, each times the number of its channel, as they are packed. `scales` has one a channel, padded to
-    /// whole blocks.
-    ///
-    /// # Panics
-    /// When there are several taps, or a slice is shorter than the weights want.
-    pub fn scaled(&self, scales: &[f32], to: &mut [f32]) {
-        assert!(self.taps == 1 && self.block == BLOCK, "scales are for the channels of one tap");
-        let depth = self.depth();
-        let to = &mut to[..self.data.len()];
-        // SAFETY: all of the packed weights, initialized.
-        let from = unsafe { std::slice::from_raw_parts(self.data.as_ptr(), self.data.len()) };
-        let most = Tiles::of(self.simd).blocks * BLOCK;
-        for (to, from) in to.chunks_mut(most * depth).zip(from.chunks(most * depth)) {
-            // The last tile may have fewer filters.
-            let filters = from.len() / depth;
-            let channels = to.chunks_exact_mut(filters).zip(from.chunks_exact(filters));
-            for ((to, from), scale) in channels.zip(&scales[..depth]) {
-                to.iter_mut().zip(from).for_each(|(to, from)| *to = from * scale);
-            }
-        }
-    }
-
-    /// Elements held.
-    pub fn elements(&self) -> usize {
-        self.data.len()
-    }
-
-    /// Elements of one filter's part.
-    fn depth(&self) -> usize {
-        self.channels.div_ceil(self.block) * self.taps * self.block
-    }
-
-    /// Bytes held.
-    pub fn bytes(&self) -> usize {
-        self.data.len() * 4
-    }
-}
 
 /// A prepared convolution of one group and two spatial axes.
 #[derive(Clone, Debug)]
@@ -611,58 +513,22 @@ impl Work<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::activation::Activation;
-    use crate::kernel::blocked::{from_blocked, to_blocked};
-    use crate::kernel::conv::reference;
+    use crate::kernel::blocked::testing::Case;
     use crate::kernel::testing::{Random, assert_close};
 
     fn compare(simd: Simd, random: &mut Random, shape: &ConvShape, rows: bool) {
-        let threads = 1 + random.below(2);
-        let pool = Pool::new(threads);
-        let pixels = shape.output_pixels();
-        let input = random.floats(shape.batch * shape.channels * shape.input_pixels());
-        let weights = random.floats(shape.weights_len());
-        let residual = random.floats(shape.batch * shape.filters * pixels);
-        let bias = random.floats(shape.filters);
-        let (with_bias, with_residual) = (random.below(2) == 1, random.below(2) == 1);
-        let activation =
-            [Activation::None, Activation::Relu, Activation::HardSwish][random.below(3)];
-        let mut want = vec![f32::NAN; residual.len()];
-        let epilogue = Epilogue {
-            row_bias: with_bias.then_some(&bias[..]),
-            column_bias: None,
-            residual: with_residual.then_some(&residual[..]),
-            activation,
-        };
-        reference(shape, &input, &weights, &mut want, &epilogue);
-
-        let side = |channels: usize, pixels: usize, x: &[f32]| {
-            let mut out = vec![f32::NAN; shape.batch * blocks(channels) * BLOCK * pixels];
-            to_blocked((shape.batch, channels, pixels), x, &mut out, &pool);
-            out
-        };
-        let mut padded_bias = bias.clone();
-        padded_bias.resize(blocks(shape.filters) * BLOCK, 0.0);
-        let blocked_residual = side(shape.filters, pixels, &residual);
-        let epilogue = Epilogue {
-            row_bias: None,
-            column_bias: with_bias.then_some(&padded_bias[..]),
-            residual: with_residual.then_some(&blocked_residual[..]),
-            activation,
-        };
-        let conv = Dense::new(simd, threads, shape, rows);
+        let case = Case::new(random, shape, false, Random::floats);
+        let conv = Dense::new(simd, case.pool.threads(), shape, rows);
         let packed = DenseWeights::new(simd, shape, rows, &|run, out| {
-            out.copy_from_slice(&weights[run]);
+            out.copy_from_slice(&case.weights[run]);
         });
-        let x = if rows { input } else { side(shape.channels, shape.input_pixels(), &input) };
-        let mut out = vec![f32::NAN; blocked_residual.len()];
-        let mut scratch = vec![f32::NAN; conv.scratch_len()];
-        conv.run(&packed, &x, &mut out, &epilogue, &mut scratch, &pool);
-        let mut got = vec![f32::NAN; want.len()];
-        from_blocked((shape.batch, shape.filters, pixels), &out, &mut got, &pool);
+        let x = if rows { case.input.clone() } else { case.input_in_blocks() };
+        let got = case.got(conv.scratch_len(), |out, scratch| {
+            conv.run(&packed, &x, out, &case.epilogue(), scratch, &case.pool);
+        });
         let k = shape.channels * shape.taps();
         let tolerance = 1e-5 * (k as f32).sqrt().max(1.0);
-        assert_close(&got, &want, tolerance, &format!("{simd:?} {rows} {shape:?}"));
+        assert_close(&got, &case.want, tolerance, &format!("{simd:?} {rows} {shape:?}"));
     }
 
     #[test]

@@ -1,0 +1,110 @@
+//! Filters of a convolution packed for the register tiles.
+
+use super::FEW;
+use crate::detect::Simd;
+use crate::kernel::blocked::tile::Tiles;
+use crate::kernel::blocked::{BLOCK, blocks};
+use crate::kernel::conv::ConvShape;
+use crate::kernel::gemm::pack::Aligned;
+use std::ops::Range;
+
+/// Weights as the tiles read them: for each tile of filters, for each block of channels and tap, the filters of
+/// each channel.
+#[derive(Debug)]
+pub struct DenseWeights {
+    pub(super) data: Aligned,
+    pub(super) simd: Simd,
+    /// Channels a block.
+    pub(super) block: usize,
+    pub(super) filters: usize,
+    pub(super) channels: usize,
+    pub(super) taps: usize,
+}
+
+impl DenseWeights {
+    /// Packs `filters × channels × kernel` weights, which `read` gives in runs of elements, so that those of a file are never
+    /// copied whole; `rows` says that the input will stand in rows of channels.
+    pub fn new(
+        simd: Simd,
+        shape: &ConvShape,
+        rows: bool,
+        read: &dyn Fn(Range<usize>, &mut [f32]),
+    ) -> DenseWeights {
+        let simd = simd.at_most();
+        let block = if rows { FEW } else { BLOCK };
+        let (filters, channels, taps) = (shape.filters, shape.channels, shape.taps());
+        let own = channels * taps;
+        let depth = channels.div_ceil(block) * taps * block;
+        let mut data = Aligned::zeros(blocks(filters) * BLOCK * depth);
+        let most = Tiles::of(simd).blocks;
+        let mut rows_read = vec![0.0f32; own * filters.min(most * BLOCK)];
+        let mut first = 0;
+        while first < blocks(filters) {
+            let count = most.min(blocks(filters) - first);
+            let range = first * BLOCK..filters.min((first + count) * BLOCK);
+            let rows_read = &mut rows_read[..range.len() * own];
+            read(range.start * own..range.end * own, rows_read);
+            // SAFETY: tiles before this one have `first` blocks of `depth` each, this one `count`.
+            let tile = unsafe {
+                std::slice::from_raw_parts_mut(
+                    data.as_mut_ptr().add(first * BLOCK * depth),
+                    count * BLOCK * depth,
+                )
+            };
+            // Few weights of all filters at a time, so that the lines read and written stay in the cache.
+            for first in (0..own).step_by(BLOCK) {
+                let weights = first..own.min(first + BLOCK);
+                let mut places = [0; BLOCK];
+                for (place, i) in places.iter_mut().zip(weights.clone()) {
+                    let (c, t) = (i / taps, i % taps);
+                    let step = ((c / block) * taps + t) * block + c % block;
+                    *place = step * count * BLOCK;
+                }
+                for (f, filter) in rows_read.chunks_exact(own).enumerate() {
+                    for (&place, &weight) in places.iter().zip(&filter[weights.clone()]) {
+                        tile[place + f] = weight;
+                    }
+                }
+            }
+            first += count;
+        }
+        DenseWeights { data, simd, block, filters, channels, taps }
+    }
+
+    /// Writes the weights, each times the number of its channel, as they are packed. `scales` has one a channel, padded to
+    /// whole blocks.
+    ///
+    /// # Panics
+    /// When there are several taps, or a slice is shorter than the weights want.
+    pub fn scaled(&self, scales: &[f32], to: &mut [f32]) {
+        assert!(self.taps == 1 && self.block == BLOCK, "scales are for the channels of one tap");
+        let depth = self.depth();
+        let to = &mut to[..self.data.len()];
+        // SAFETY: all of the packed weights, initialized.
+        let from = unsafe { std::slice::from_raw_parts(self.data.as_ptr(), self.data.len()) };
+        let most = Tiles::of(self.simd).blocks * BLOCK;
+        for (to, from) in to.chunks_mut(most * depth).zip(from.chunks(most * depth)) {
+            // The last tile may have fewer filters.
+            let filters = from.len() / depth;
+            let channels = to.chunks_exact_mut(filters).zip(from.chunks_exact(filters));
+            for ((to, from), scale) in channels.zip(&scales[..depth]) {
+                to.iter_mut().zip(from).for_each(|(to, from)| *to = from * scale);
+            }
+        }
+    }
+
+    /// Elements held.
+    pub fn elements(&self) -> usize {
+        self.data.len()
+    }
+
+    /// Elements of one filter's part.
+    fn depth(&self) -> usize {
+        self.channels.div_ceil(self.block) * self.taps * self.block
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.data.len() * 4
+    }
+}
