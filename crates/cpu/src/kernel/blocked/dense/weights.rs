@@ -92,6 +92,18 @@ impl DenseWeights {
         }
     }
 
+    /// Whether they are packed for a convolution, its channels in blocks of `block`.
+    pub(in crate::kernel::blocked) fn are_for(
+        &self,
+        simd: Simd,
+        block: usize,
+        shape: &ConvShape,
+    ) -> bool {
+        (self.simd, self.block) == (simd, block)
+            && (self.filters, self.channels, self.taps)
+                == (shape.filters, shape.channels, shape.taps())
+    }
+
     /// All elements, in their order.
     pub fn as_slice(&self) -> &[f32] {
         self.data.as_slice()
