@@ -95,7 +95,8 @@ impl Attention {
         } else {
             0
         };
-        QUERIES * (s.size + s.keys) + values + 64
+        // Queries, scores, and the mask as the scores lie.
+        QUERIES * (s.size + 2 * s.keys) + values + 64
     }
 
     /// Scratch elements a run needs.
@@ -200,7 +201,8 @@ impl Attention {
         // SAFETY: the scratch of this thread, divided as `per_thread` adds it up; operands within their checked slices.
         unsafe {
             let packed = scores.add(QUERIES * s.keys);
-            let copied = packed.add(QUERIES * s.size);
+            let mask = packed.add(QUERIES * s.size);
+            let copied = mask.add(QUERIES * s.keys);
             // The queries, k-major: panels as wide as a tile, columns beyond the last query zero.
             let data = std::slice::from_raw_parts(b.q, (b.queries - 1) * b.q_step + s.size);
             let transposed = Matrix { data, row_stride: 1, column_stride: b.q_step };
@@ -219,7 +221,18 @@ impl Attention {
                 }
                 j += width;
             }
-            dispatch(self.simd, Columns { shape: s, block: b, scores, keys, columns });
+            // One number a key, or one a score: those stand by queries and are wanted by keys.
+            let mask = if b.mask.is_null() || keys == 0 {
+                Mapped::None
+            } else if b.mask_step == 0 {
+                Mapped::Keys(b.mask)
+            } else {
+                let data = std::slice::from_raw_parts(b.mask, (b.queries - 1) * b.mask_step + keys);
+                let transposed = Matrix { data, row_stride: 1, column_stride: b.mask_step };
+                pack_b(&transposed, 0..keys, 0..b.queries, QUERIES, tiles.lanes, mask);
+                Mapped::Scores(mask)
+            };
+            dispatch(self.simd, Columns { shape: s, block: b, scores, keys, columns, mask });
             if keys == 0 {
                 // No key at all: a sum of nothing.
                 for i in 0..b.queries {
@@ -285,6 +298,16 @@ struct Block {
     scratch: *mut f32,
 }
 
+/// What is added to the scores.
+#[derive(Clone, Copy)]
+enum Mapped {
+    None,
+    /// A number for each key.
+    Keys(*const f32),
+    /// One for each score: for each key the queries, to whole vectors.
+    Scores(*const f32),
+}
+
 /// Softmax down the columns of the transposed scores.
 struct Columns<'a> {
     shape: &'a AttentionShape,
@@ -292,6 +315,7 @@ struct Columns<'a> {
     scores: *mut f32,
     keys: usize,
     columns: usize,
+    mask: Mapped,
 }
 
 impl Task for Columns<'_> {
@@ -311,8 +335,12 @@ impl Task for Columns<'_> {
                     if let Some(cap) = s.soft_cap {
                         x = math::tanh(x.div(V::splat(cap))).mul(V::splat(cap));
                     }
-                    if !b.mask.is_null() {
-                        x = x.add(mask_lanes::<V>(b, column, key));
+                    match self.mask {
+                        Mapped::None => {}
+                        Mapped::Keys(mask) => x = x.add(V::splat(*mask.add(key))),
+                        Mapped::Scores(mask) => {
+                            x = x.add(V::load(mask.add(key * self.columns + column)));
+                        }
                     }
                     if let Some(offset) = s.causal_offset {
                         let seen = key as isize - offset - (b.first + column) as isize;
@@ -340,26 +368,6 @@ impl Task for Columns<'_> {
             }
             column += V::LANES;
         }
-    }
-}
-
-/// The mask of one key for the queries of a vector; lanes beyond the last query are 0.
-///
-/// # Safety
-/// The block has a mask that covers its queries and `key`; `column` is one of its queries.
-#[inline(always)]
-unsafe fn mask_lanes<V: Vector>(b: &Block, column: usize, key: usize) -> V {
-    // SAFETY: the caller's contract.
-    unsafe {
-        if b.mask_step == 0 {
-            return V::splat(*b.mask.add(key));
-        }
-        let mut lanes = [0.0f32; 16];
-        let n = V::LANES.min(b.queries.saturating_sub(column));
-        for (i, lane) in lanes.iter_mut().enumerate().take(n) {
-            *lane = *b.mask.add((column + i) * b.mask_step + key);
-        }
-        V::load(lanes.as_ptr())
     }
 }
 

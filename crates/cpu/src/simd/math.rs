@@ -23,13 +23,21 @@ fn polynomial<V: Vector, const N: usize>(x: V, c: &[f32; N]) -> V {
     sum
 }
 
+/// `factor · x` to the nearest integer, below 2^22.
+#[inline(always)]
+fn whole<V: Vector>(x: V, factor: f32) -> V {
+    // Adding 1.5 · 2^23 leaves no digit after the point.
+    const POINT: f32 = 12_582_912.0;
+    x.fma(V::splat(factor), V::splat(POINT)).sub(V::splat(POINT))
+}
+
 /// `e^x`; 0 and infinity beyond the range of `f32`, NaN for NaN.
 #[inline(always)]
 pub(crate) fn exp<V: Vector>(x: V) -> V {
     const C: [f32; 7] =
         [1.0, 1.0, 0.5, 1.666_651_815e-1, 4.166_620_597e-2, 8.368_887_939e-3, 1.395_048_574e-3];
     let x = x.clamp(V::splat(-104.0), V::splat(89.0));
-    let n = x.mul(V::splat(std::f32::consts::LOG2_E)).round();
+    let n = whole(x, std::f32::consts::LOG2_E);
     // ln 2 in two parts, the first with trailing zeros, so `n * part` is exact.
     let r = n.fma(V::splat(-0.693_359_375), x);
     let r = n.fma(V::splat(2.121_944_4e-4), r);
@@ -43,9 +51,7 @@ pub(crate) fn divided_by_one_plus_exp<V: Vector>(y: V, x: V) -> V {
     // e^-r, |r| ≤ ln 2 / 2.
     const C: [f32; 6] =
         [1.0, -1.0, 4.999_923_150e-1, -1.666_711_465e-1, 4.189_015_683e-2, -8.312_520_007e-3];
-    // Adding 1.5 · 2^23 leaves no digit after the point.
-    const WHOLE: f32 = 12_582_912.0;
-    let n = x.fma(V::splat(-std::f32::consts::LOG2_E), V::splat(WHOLE)).sub(V::splat(WHOLE));
+    let n = whole(x, -std::f32::consts::LOG2_E);
     let r = n.fma(V::splat(std::f32::consts::LN_2), x);
     let d = polynomial(r, &C).scale_exponent(n).add(V::splat(1.0));
     y.divided(d)
