@@ -5,10 +5,13 @@ use std::{
     path::Path,
 };
 
-use anychip_units::{Nanometers, SquareMillimeters, UsDollars, UsDollarsPerHour, Watts, Year};
+use anychip_units::{
+    Count, Nanometers, SquareMillimeters, UsDollars, UsDollarsPerHour, Watts, Year,
+};
 use serde::Deserialize;
 
 use crate::{
+    check::is_date,
     chip::{Body, Chip, Family},
     compute::Compute,
     error::{ChipError, Problem},
@@ -103,23 +106,65 @@ struct File {
     name: String,
     vendor: String,
     family: Family,
+    architecture: Option<String>,
     target: Option<String>,
     #[serde(default)]
     stacks: Vec<String>,
     year: Option<Spec<Year>>,
     process_nm: Option<Spec<Nanometers>>,
     die_mm2: Option<Spec<SquareMillimeters>>,
+    dies: Option<Spec<Count>>,
     board_mm2: Option<Spec<SquareMillimeters>>,
     power_w: Option<Spec<Watts>>,
     #[serde(default)]
     price_usd: Vec<Spec<UsDollars>>,
     #[serde(default)]
     price_usd_per_hour: Vec<Spec<UsDollarsPerHour>>,
-    sources: BTreeMap<String, String>,
+    sources: BTreeMap<String, Source>,
     compute: Option<Compute>,
     fabric: Option<Fabric>,
     spiking: Option<Spiking>,
     quantum: Option<Quantum>,
+}
+
+/// A document that figures come from.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Source {
+    /// Who states it where.
+    text: String,
+    /// When the document was made.
+    date: Option<String>,
+    /// Where it bears no date: when it was read.
+    seen: Option<String>,
+}
+
+impl Source {
+    fn in_words(&self) -> String {
+        match (&self.date, &self.seen) {
+            (Some(date), _) => format!("{}, {date}", self.text),
+            (None, Some(seen)) => format!("{}, seen {seen}", self.text),
+            (None, None) => self.text.clone(),
+        }
+    }
+
+    fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        if self.text.trim().is_empty() {
+            faults.push("is empty".to_owned());
+        }
+        match (&self.date, &self.seen) {
+            (Some(date), None) | (None, Some(date)) if is_date(date) => {}
+            (Some(date), None) | (None, Some(date)) => {
+                faults.push(format!("the date `{date}` is not written 2026, 2026-11 or 2026-11-22"));
+            }
+            _ => faults.push(
+                "needs one of `date` (when it was made) and `seen` (when it was read, where it bears no date)"
+                    .to_owned(),
+            ),
+        }
+        faults
+    }
 }
 
 impl Chip {
@@ -147,11 +192,13 @@ impl Chip {
         };
         let mut chip = Self {
             aliases: file.aliases,
+            architecture: file.architecture,
             target: file.target,
             stacks: file.stacks,
             year: file.year,
             process_nm: file.process_nm,
             die_mm2: file.die_mm2,
+            dies: file.dies,
             board_mm2: file.board_mm2,
             power_w: file.power_w,
             price_usd: file.price_usd,
@@ -164,14 +211,17 @@ impl Chip {
         chip.each("", &mut |path, _, spec| {
             let source = spec.source_mut();
             match file.sources.get(source.as_str()) {
-                Some(text) if !text.trim().is_empty() => {
-                    used.insert(std::mem::replace(source, text.clone()));
+                Some(full) => {
+                    used.insert(std::mem::replace(source, full.in_words()));
                 }
-                Some(_) => problems.push(problem(path, format!("the source `{source}` is empty"))),
                 None => problems.push(problem(path, format!("`[sources]` has no `{source}`"))),
             }
         });
-        for key in file.sources.keys().filter(|key| !used.contains(*key)) {
+        for (key, source) in &file.sources {
+            let path = format!("sources.{key}");
+            problems.extend(source.faults().into_iter().map(|fault| problem(&path, fault)));
+        }
+        for key in file.sources.keys().filter(|key| !used.contains(key.as_str())) {
             problems.push(problem("sources", format!("no figure uses `{key}`")));
         }
         problems.extend(chip.problems());

@@ -21,7 +21,7 @@ power_w = { value = 10, low = 8, high = 12, source = "sheet", note = "typical" }
 price_usd = [{ value = 99, source = "sheet", date = "2026-11" }]
 
 [sources]
-sheet = "Acme One data sheet, revision 2"
+sheet = { text = "Acme One data sheet, revision 2", date = "2026-03" }
 
 [compute]
 unit = "core"
@@ -105,7 +105,7 @@ fn a_good_row_reads_as_written() {
     assert_eq!((chip.id.as_str(), chip.family), ("acme-one", Family::Asic));
     let power = chip.power_w.as_ref().unwrap().figure().unwrap();
     assert_eq!((power.low(), power.value(), power.high()), (8.0, 10.0, 12.0));
-    assert_eq!(power.source(), "Acme One data sheet, revision 2");
+    assert_eq!(power.source(), "Acme One data sheet, revision 2, 2026-03");
     assert_eq!(chip.year, None, "what is not stated is absent");
     let body = chip.compute().unwrap();
     assert_eq!(body.peak(Precision::Int8).unwrap().value, 8.192e12);
@@ -127,7 +127,21 @@ fn a_number_without_a_source_is_refused() {
         good().replace(r#"{ value = 4, source = "sheet" }"#, r#"{ value = 4, source = "rumor" }"#);
     assert_eq!(problems(&unknown), ["`compute.units`: `[sources]` has no `rumor`"]);
     let empty = good().replace("Acme One data sheet, revision 2", " ");
-    assert!(problems(&empty).len() >= 9, "each figure says so");
+    assert_eq!(problems(&empty), ["`sources.sheet`: is empty"]);
+    for (dates, fault) in [
+        (
+            "",
+            "needs one of `date` (when it was made) and `seen` (when it was read, where it bears no date)",
+        ),
+        (
+            r#", date = "2026-03", seen = "2026-04""#,
+            "needs one of `date` (when it was made) and `seen` (when it was read, where it bears no date)",
+        ),
+        (r#", date = "March""#, "the date `March` is not written 2026, 2026-11 or 2026-11-22"),
+    ] {
+        let undated = good().replace(r#", date = "2026-03" }"#, &format!("{dates} }}"));
+        assert_eq!(problems(&undated), [format!("`sources.sheet`: {fault}")]);
+    }
 }
 
 #[test]
@@ -139,7 +153,7 @@ fn contradictions_are_refused_together() {
         .replace("low = 8,", "low = 11,")
         .replace("[compute]", "[unused]\n[compute]")
         .replace("[unused]\n", "")
-        .replace("revision 2\"", "revision 2\"\nother = \"unused\"");
+        .replace("[sources]", "[sources]\nother = { text = \"unused\", date = \"2026\" }");
     let found = problems(&text);
     assert_eq!(
         found,
@@ -147,7 +161,8 @@ fn contradictions_are_refused_together() {
             "`sources`: no figure uses `other`",
             "`power_w`: the interval [11, 12] does not contain 10",
             "`price_usd`: the date `last week` is not written 2026, 2026-11 or 2026-11-22",
-            "`peaks.int8`: 9.0000e12 is not 2 × 1024 lanes × units × clock = 8.1920e12",
+            "`peaks.int8`: 9.0000e12 is not 2 × 1024 lanes × 4 units × 1.0000e9 Hz = 8.1920e12; correct one of the \
+             four, or give this peak the `clock_hz` at which it holds",
             "`compute.memory.LPDDR4`: is faster than SRAM, which is nearer",
         ]
     );

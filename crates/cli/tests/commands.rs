@@ -140,7 +140,7 @@ family = "asic"
 stacks = ["acme"]
 
 [sources]
-sheet = "a data sheet made up for this test"
+sheet = { text = "a data sheet made up for this test", date = "2026-11" }
 
 [compute.peaks.f32]
 dense = { value = 1e12, source = "sheet" }
