@@ -27,6 +27,8 @@ include!(concat!(env!("OUT_DIR"), "/files.rs"));
 #[derive(Debug, Clone, Default)]
 pub struct Catalog {
     chips: BTreeMap<String, Chip>,
+    /// The id behind each alias.
+    aliases: BTreeMap<String, String>,
 }
 
 impl Catalog {
@@ -52,9 +54,13 @@ impl Catalog {
     /// Adds a chip; its id and aliases must be new.
     pub fn add(&mut self, chip: Chip) -> Result<(), ChipError> {
         for name in std::iter::once(&chip.id).chain(&chip.aliases) {
-            if self.get(name).is_some() {
-                return Err(ChipError::Duplicate(name.clone()));
+            if let Some(holder) = self.get(name) {
+                let (name, holder, other) = (name.clone(), holder.id.clone(), chip.id.clone());
+                return Err(ChipError::Duplicate { name, holder, other });
             }
+        }
+        for alias in &chip.aliases {
+            self.aliases.insert(alias.clone(), chip.id.clone());
         }
         self.chips.insert(chip.id.clone(), chip);
         Ok(())
@@ -65,10 +71,12 @@ impl Catalog {
         self.chips.values()
     }
 
-    /// The chip that answers to an id or alias.
+    /// The chip that answers to an id or alias, or to a name that is one but for how it is written: `NVIDIA_T4` and
+    /// `NVIDIA T4` are `nvidia-t4`, `Intel(R) Xeon(R) Platinum 8380 CPU @ 2.30GHz` is `intel-xeon-platinum-8380`.
     pub fn get(&self, name: &str) -> Option<&Chip> {
-        let by_alias = || self.chips().find(|chip| chip.aliases.iter().any(|alias| alias == name));
-        self.chips.get(name).or_else(by_alias)
+        let exact =
+            |name: &str| self.chips.get(name).or_else(|| self.chips.get(self.aliases.get(name)?));
+        exact(name).or_else(|| exact(&plain(name)))
     }
 
     /// As [`Catalog::get`]; the error names chips that come close.
@@ -227,6 +235,17 @@ impl Chip {
         problems.extend(chip.problems());
         if problems.is_empty() { Ok(chip) } else { Err(check(problems)) }
     }
+}
+
+/// A product's name as an id is written: lower-case words joined by `-`, without marks, remarks and clocks.
+fn plain(name: &str) -> String {
+    let name = name.split(['@', ',']).next().unwrap_or(name).to_lowercase();
+    let name = ["(r)", "(tm)", "®", "™"].iter().fold(name, |name, mark| name.replace(mark, " "));
+    let words = name.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '.'));
+    let words: Vec<&str> = words
+        .filter(|word| !word.is_empty() && !matches!(*word, "cpu" | "gpu" | "processor"))
+        .collect();
+    words.join("-")
 }
 
 /// The letters to insert, delete or replace to get from `a` to `b`.

@@ -30,8 +30,15 @@ pub enum ChipError {
         problems: Vec<Problem>,
     },
     /// Two chips answer to one name.
-    #[error("two chips are called `{0}`")]
-    Duplicate(String),
+    #[error("two chips are called `{name}`: {}", of_two(holder, other))]
+    Duplicate {
+        /// The name.
+        name: String,
+        /// The id of the chip that has it already.
+        holder: String,
+        /// The id of the chip that claims it.
+        other: String,
+    },
     /// No chip answers to the name.
     #[error("no chip is called `{name}`{}", close_names(close))]
     Unknown {
@@ -59,6 +66,14 @@ impl std::fmt::Display for Problem {
 
 fn lines(problems: &[Problem]) -> String {
     problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n  ")
+}
+
+fn of_two(holder: &str, other: &str) -> String {
+    if holder == other {
+        format!("`{holder}` is in the catalogue already; give the new chip another `id`")
+    } else {
+        format!("`{holder}` has the name and `{other}` claims it; change an `id` or its `aliases`")
+    }
 }
 
 fn close_names(close: &[String]) -> String {

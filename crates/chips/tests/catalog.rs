@@ -218,7 +218,7 @@ fn a_users_file_joins_the_catalog() {
     let mut catalog = Catalog::builtin().unwrap();
     assert_eq!(catalog.load(&path).unwrap().id, "acme-one");
     assert!(catalog.find("one").is_ok(), "its alias works");
-    assert!(matches!(catalog.load(&path), Err(ChipError::Duplicate(_))));
+    assert!(matches!(catalog.load(&path), Err(ChipError::Duplicate { .. })));
     fs::remove_file(&path).unwrap();
     assert!(matches!(catalog.load(&path), Err(ChipError::Read { .. })));
 }
