@@ -112,6 +112,9 @@ impl Chip {
         self.clone().each("", &mut |path, symbol, spec| {
             if let Some(fault) = spec.fault() {
                 found.add(path, fault.to_string());
+            } else if let Some(fault) = implausible(path, spec.symbol(), &spec.entry(path, symbol))
+            {
+                found.add(path, fault);
             }
             let entry = spec.entry(path, symbol);
             if let Some(date) = &entry.date {
@@ -123,6 +126,54 @@ impl Chip {
             }
         });
     }
+}
+
+/// What no product comes near: the mark of a slip in the unit or the exponent. By the last word of the path.
+const BOUNDS: [(&str, f64, f64); 30] = [
+    ("process_nm", 0.5, 1e5),
+    ("die_mm2", 0.01, 1e5),
+    ("dies", 1.0, 1e3),
+    ("board_mm2", 1.0, 1e7),
+    ("power_w", 1e-6, 1e6),
+    ("price_usd", 1e-2, 1e9),
+    ("price_usd_per_hour", 1e-6, 1e6),
+    ("usd_per_task", 1e-6, 1e6),
+    ("usd_per_shot", 1e-9, 1e6),
+    ("units", 1.0, 1e8),
+    ("lanes", 1.0, 1e8),
+    ("clock_hz", 1e3, 1e11),
+    ("base_clock_hz", 1e3, 1e11),
+    ("dense", 1e3, 1e21),
+    ("sparse", 1e3, 1e21),
+    ("vector", 1e3, 1e21),
+    ("bytes", 1.0, 1e18),
+    ("bytes_per_second", 1e3, 1e19),
+    ("bus_bits", 1.0, 1e6),
+    ("transfers_per_second", 1e3, 1e13),
+    ("luts", 1.0, 1e9),
+    ("lut_inputs", 1.0, 16.0),
+    ("flip_flops", 1.0, 1e10),
+    ("count", 1.0, 1e9),
+    ("wide_bits", 1.0, 1024.0),
+    ("narrow_bits", 1.0, 1024.0),
+    ("cores", 1.0, 1e8),
+    ("neurons", 1.0, 1e12),
+    ("qubits", 1.0, 1e6),
+    ("infidelity", 1e-12, 1.0),
+];
+
+fn implausible(path: &str, symbol: &str, entry: &crate::spec::Entry) -> Option<String> {
+    let last = path.rsplit('.').next()?;
+    let (_, least, most) = BOUNDS.into_iter().find(|(key, _, _)| *key == last)?;
+    if (least..=most).contains(&entry.value) {
+        return None;
+    }
+    let unit = if symbol.is_empty() { String::new() } else { format!(" {symbol}") };
+    Some(format!(
+        "{:e}{unit} is beyond anything built ({least:e} to {most:e}{unit}); check the exponent and that the number is in \
+         the unit of the key",
+        entry.value
+    ))
 }
 
 #[derive(Default)]

@@ -39,6 +39,24 @@ pub enum Family {
 }
 
 impl Family {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Cpu,
+        Self::Gpu,
+        Self::Tpu,
+        Self::Asic,
+        Self::Soc,
+        Self::WaferScale,
+        Self::Fpga,
+        Self::Neuromorphic,
+        Self::Quantum,
+    ];
+
+    /// From the word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|family| family.word() == word)
+    }
+
     /// The word that files and tables use.
     pub fn word(self) -> &'static str {
         match self {

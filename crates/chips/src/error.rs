@@ -14,12 +14,22 @@ pub enum ChipError {
         error: std::io::Error,
     },
     /// The file is not TOML of this schema; the text names line, column and key.
-    #[error("{origin}: {error}")]
+    #[error("{origin}: {error}{}", helped(help.as_ref()))]
     Parse {
         /// The file.
         origin: String,
+        /// What to try, where that is known.
+        help: Option<String>,
         /// What the parser said.
         error: Box<toml::de::Error>,
+    },
+    /// A row that comes with anychip is not of this schema: a fault of ours, which a test finds.
+    #[error("{origin}, a row that comes with anychip: {error}")]
+    BuiltIn {
+        /// The file in `data/`.
+        origin: &'static str,
+        /// What the parser said.
+        error: serde_json::Error,
     },
     /// The file can be read but contradicts itself or lacks evidence; everything found is listed.
     #[error("{origin}: {}", lines(problems))]
@@ -62,6 +72,10 @@ impl std::fmt::Display for Problem {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(out, "`{}`: {}", self.path, self.message)
     }
+}
+
+fn helped(help: Option<&String>) -> String {
+    help.map_or_else(String::new, |help| format!("help: {help}"))
 }
 
 fn lines(problems: &[Problem]) -> String {

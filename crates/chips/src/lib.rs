@@ -54,7 +54,9 @@ mod chip;
 mod compute;
 mod error;
 mod fabric;
+mod file;
 mod quantum;
+mod select;
 mod spec;
 mod spiking;
 
@@ -64,5 +66,6 @@ pub use compute::{Compute, Link, LinkEnd, Memory, Peak, Precision};
 pub use error::{ChipError, Problem};
 pub use fabric::{Blocks, Fabric};
 pub use quantum::{Gate, Quantum};
+pub use select::{Filter, MOST_TELLING, Order, Verdict};
 pub use spec::{Entry, Spec};
 pub use spiking::Spiking;
