@@ -287,7 +287,7 @@ fn some_chips(width: usize) -> String {
         "quantinuum-helios",
         "nvidia-jetson-orin-nano-8gb",
     ];
-    chips_table(ids.iter().map(|id| catalog.find(id).unwrap()), width)
+    chips_table(ids.iter().map(|id| catalog.find(id).unwrap()), None, None, width)
 }
 
 #[test]
