@@ -194,6 +194,84 @@ fn unknown_keys_families_bodies_and_ids_are_refused() {
     }
 }
 
+/// Each way to get a file wrong, with what its message must say: the file, the key, what was met, what to try.
+#[test]
+fn each_fault_is_named_with_what_to_try() {
+    let die = "die_mm2 = { value = 900, source = \"sheet\" }\npower_w";
+    let base = "base_clock_hz = { value = 2e9, source = \"sheet\" }\nclock_hz";
+    let bus = "bus_bits = { value = 32, source = \"sheet\" }\ntransfers_per_second = { value = 4e9, source = \"sheet\" }\nbytes_per_second";
+    let int16 = "[compute.peaks.int16]\ndense = { value = 9e12, source = \"sheet\" }\n[compute.peaks.int8]";
+    let sparse = "sparse = { value = 8e12, source = \"sheet\" }\ndense";
+    let link = "[[compute.links]]\nname = \"PCIe\"\n[[compute.memory]]\nname = \"SRAM\"";
+    let cases: &[(&str, &str, &[&str])] = &[
+        ("power_w", "power_watts", &["`power_watts`", "did you mean `power_w`?"]),
+        ("clock_hz", "clock_mhz", &["`clock_mhz`", "did you mean `clock_hz`?"]),
+        ("peaks.int8", "peaks.int7", &["`int7`", "did you mean `int8`?"]),
+        ("\"asic\"", "\"asics\"", &["`asics`", "did you mean `asic`?"]),
+        ("value = 10, ", "value = \"10 W\", ", &["power_w", "10 W", "the unit is in the key"]),
+        ("{ value = 4, source = \"sheet\" }", "4", &["units", "`4`", "a figure, { value = NUMBER"]),
+        ("value = 4, source = \"sheet\"", "value = 4", &["units", "`source`", "who states it"]),
+        ("{ text = \"Acme One data sheet, revision 2\", date = \"2026-03\" }", "\"a sheet\"", &["sheet", "a source, { text ="]),
+        ("value = 4, ", "value = -4, ", &["`compute.units`", "negative", "-4"]),
+        ("value = 4, ", "value = nan, ", &["`compute.units`", "finite"]),
+        ("value = 4, ", "value = 4e30, ", &["`compute.units`", "4e30", "beyond anything built"]),
+        ("value = 1e9, ", "value = 1e18, ", &["`compute.clock_hz`", "1e18 Hz", "unit of the key"]),
+        ("value = 10, low = 8, high = 12,", "value = 1e9,", &["`power_w`", "1e9 W is beyond anything built"]),
+        (", date = \"2026-11\" }]", " }]", &["`price_usd`", "a price needs its date"]),
+        ("power_w", die, &["`die_mm2`", "900 mm²", "858", "say in `dies`"]),
+        ("clock_hz", base, &["`compute.base_clock_hz`", "2e9", "1e9"]),
+        ("[compute.peaks.int8]", int16, &["`peaks.int8`", "below the int16 rate", "say in its `note`"]),
+        ("dense", sparse, &["`peaks.int8`", "the dense rate is above the sparse one"]),
+        ("bytes_per_second = { value = 34e9", &format!("{bus} = {{ value = 34e9"), &["`compute.memory.LPDDR4`", "32 bits / 8"]),
+        ("name = \"LPDDR4\"", "name = \"SRAM\"", &["`compute.memory.SRAM`", "two levels of this name"]),
+        ("[[compute.memory]]\nname = \"SRAM\"", link, &["`to`", "say where the link leads"]),
+        ("[sources]", "[source]", &["`source`", "did you mean `sources`?"]),
+    ];
+    for (old, new, expected) in cases {
+        let text = good().replacen(old, new, 1);
+        assert_ne!(text, good(), "{old} is not in the good file");
+        let message = match Chip::from_toml(&text, "my-chip.toml") {
+            Err(error) => error.to_string(),
+            Ok(_) => panic!("{new} was let through"),
+        };
+        assert!(message.starts_with("my-chip.toml: "), "{message}");
+        for part in *expected {
+            assert!(message.contains(part), "no `{part}` in: {message}");
+        }
+    }
+}
+
+#[test]
+fn names_may_not_be_taken_twice() {
+    let mut catalog = Catalog::builtin().unwrap();
+    catalog.add(Chip::from_toml(&good(), "test").unwrap()).unwrap();
+    let again = catalog.add(Chip::from_toml(&good(), "test").unwrap()).unwrap_err().to_string();
+    assert!(again.contains("`acme-one` is in the catalogue already"), "{again}");
+    let other = good().replace("id = \"acme-one\"", "id = \"acme-two\"");
+    let alias = catalog.add(Chip::from_toml(&other, "test").unwrap()).unwrap_err().to_string();
+    assert!(alias.contains("`one`") && alias.contains("`acme-two` claims it"), "{alias}");
+}
+
+#[test]
+fn names_are_found_as_others_write_them() {
+    let catalog = Catalog::builtin().unwrap();
+    for (name, id) in [
+        ("rtx3090", "nvidia-rtx-3090"),
+        ("i9_10940x", "intel-core-i9-10940x"),
+        ("NVIDIA_A100-SXM4-40GB", "nvidia-a100-sxm4-40gb"),
+        ("Tesla V100-PCIE-32GB", "nvidia-v100-pcie-32gb"),
+        ("AMD Instinct MI100", "amd-mi100"),
+        ("h100_sxm", "nvidia-h100-sxm5-80gb"),
+        ("Intel(R) Xeon(R) Platinum 8380 CPU @ 2.30GHz", "intel-xeon-platinum-8380"),
+        ("QUALCOMM Cloud AI 100 PCIe/HHHL Pro", "qualcomm-ai-100-pro"),
+        ("NUCLEO-L4R5ZI", "st-stm32l4r5zi"),
+    ] {
+        assert_eq!(catalog.find(name).unwrap().id, id, "{name}");
+    }
+    // A slice of a chip is not the chip.
+    assert!(catalog.get("NVIDIA A100-SXM-80GB (1x1g.10gb MIG)").is_none());
+}
+
 #[test]
 fn a_damaged_file_is_an_error_and_never_a_panic() {
     let good = good();
