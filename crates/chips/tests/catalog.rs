@@ -200,7 +200,8 @@ fn each_fault_is_named_with_what_to_try() {
     let die = "die_mm2 = { value = 900, source = \"sheet\" }\npower_w";
     let base = "base_clock_hz = { value = 2e9, source = \"sheet\" }\nclock_hz";
     let bus = "bus_bits = { value = 32, source = \"sheet\" }\ntransfers_per_second = { value = 4e9, source = \"sheet\" }\nbytes_per_second";
-    let int16 = "[compute.peaks.int16]\ndense = { value = 9e12, source = \"sheet\" }\n[compute.peaks.int8]";
+    let int16 =
+        "[compute.peaks.int16]\ndense = { value = 9e12, source = \"sheet\" }\n[compute.peaks.int8]";
     let sparse = "sparse = { value = 8e12, source = \"sheet\" }\ndense";
     let link = "[[compute.links]]\nname = \"PCIe\"\n[[compute.memory]]\nname = \"SRAM\"";
     let cases: &[(&str, &str, &[&str])] = &[
@@ -211,19 +212,39 @@ fn each_fault_is_named_with_what_to_try() {
         ("value = 10, ", "value = \"10 W\", ", &["power_w", "10 W", "the unit is in the key"]),
         ("{ value = 4, source = \"sheet\" }", "4", &["units", "`4`", "a figure, { value = NUMBER"]),
         ("value = 4, source = \"sheet\"", "value = 4", &["units", "`source`", "who states it"]),
-        ("{ text = \"Acme One data sheet, revision 2\", date = \"2026-03\" }", "\"a sheet\"", &["sheet", "a source, { text ="]),
+        (
+            "{ text = \"Acme One data sheet, revision 2\", date = \"2026-03\" }",
+            "\"a sheet\"",
+            &["sheet", "a source, { text ="],
+        ),
         ("value = 4, ", "value = -4, ", &["`compute.units`", "negative", "-4"]),
         ("value = 4, ", "value = nan, ", &["`compute.units`", "finite"]),
         ("value = 4, ", "value = 4e30, ", &["`compute.units`", "4e30", "beyond anything built"]),
         ("value = 1e9, ", "value = 1e18, ", &["`compute.clock_hz`", "1e18 Hz", "unit of the key"]),
-        ("value = 10, low = 8, high = 12,", "value = 1e9,", &["`power_w`", "1e9 W is beyond anything built"]),
+        (
+            "value = 10, low = 8, high = 12,",
+            "value = 1e9,",
+            &["`power_w`", "1e9 W is beyond anything built"],
+        ),
         (", date = \"2026-11\" }]", " }]", &["`price_usd`", "a price needs its date"]),
         ("power_w", die, &["`die_mm2`", "900 mm²", "858", "say in `dies`"]),
         ("clock_hz", base, &["`compute.base_clock_hz`", "2e9", "1e9"]),
-        ("[compute.peaks.int8]", int16, &["`peaks.int8`", "below the int16 rate", "say in its `note`"]),
+        (
+            "[compute.peaks.int8]",
+            int16,
+            &["`peaks.int8`", "below the int16 rate", "say in its `note`"],
+        ),
         ("dense", sparse, &["`peaks.int8`", "the dense rate is above the sparse one"]),
-        ("bytes_per_second = { value = 34e9", &format!("{bus} = {{ value = 34e9"), &["`compute.memory.LPDDR4`", "32 bits / 8"]),
-        ("name = \"LPDDR4\"", "name = \"SRAM\"", &["`compute.memory.SRAM`", "two levels of this name"]),
+        (
+            "bytes_per_second = { value = 34e9",
+            &format!("{bus} = {{ value = 34e9"),
+            &["`compute.memory.LPDDR4`", "32 bits / 8"],
+        ),
+        (
+            "name = \"LPDDR4\"",
+            "name = \"SRAM\"",
+            &["`compute.memory.SRAM`", "two levels of this name"],
+        ),
         ("[[compute.memory]]\nname = \"SRAM\"", link, &["`to`", "say where the link leads"]),
         ("[sources]", "[source]", &["`source`", "did you mean `sources`?"]),
     ];

@@ -150,9 +150,7 @@ bytes_per_second = { value = 50e9, source = "sheet" }
 #[test]
 fn a_chip_is_added_by_one_file() {
     let folder = Folder::new("chip");
-    let file = folder.file(
-        "acme-one.toml",
-        ACME.as_bytes(),    );
+    let file = folder.file("acme-one.toml", ACME.as_bytes());
     let page = succeeds(&["chips", "acme-one", "--catalog", &file]);
     assert!(page.contains("Acme One") && page.contains("a data sheet made up"), "{page}");
     let table =
@@ -162,12 +160,36 @@ fn a_chip_is_added_by_one_file() {
 
 #[test]
 fn chips_are_filtered_sorted_and_checked() {
-    let table = succeeds(&["chips", "--family", "gpu,asic", "--vendor", "nvidia", "--min-memory", "80GB", "--sort", "memory"]);
+    let table = succeeds(&[
+        "chips",
+        "--family",
+        "gpu,asic",
+        "--vendor",
+        "nvidia",
+        "--min-memory",
+        "80GB",
+        "--sort",
+        "memory",
+    ]);
     assert!(table.contains("nvidia-b300") && table.contains("nvidia-a100-sxm4-80gb"), "{table}");
     assert!(!table.contains("nvidia-t4") && !table.contains("amd-"), "{table}");
     let place = |id: &str| table.find(id).unwrap();
-    assert!(place("nvidia-b300") < place("nvidia-h200") && place("nvidia-h200") < place("nvidia-h100-nvl"));
-    let frugal = succeeds(&["chips", "--max-power", "5W", "--dtype", "int8", "--year", "2018..", "--sort", "power", "--reverse"]);
+    assert!(
+        place("nvidia-b300") < place("nvidia-h200")
+            && place("nvidia-h200") < place("nvidia-h100-nvl")
+    );
+    let frugal = succeeds(&[
+        "chips",
+        "--max-power",
+        "5W",
+        "--dtype",
+        "int8",
+        "--year",
+        "2018..",
+        "--sort",
+        "power",
+        "--reverse",
+    ]);
     assert!(frugal.contains("google-edge-tpu") && !frugal.contains("nvidia-"), "{frugal}");
     for wrong in [
         ["--min-memory", "40"],
@@ -185,12 +207,18 @@ fn chips_are_filtered_sorted_and_checked() {
 
     let folder = Folder::new("check");
     let good = folder.file("good.toml", ACME.as_bytes());
-    let bad = folder.file("bad.toml", ACME.replace("value = 1e12,", "value = 1e30,").replace("acme-one", "acme-two").as_bytes());
+    let bad = folder.file(
+        "bad.toml",
+        ACME.replace("value = 1e12,", "value = 1e30,").replace("acme-one", "acme-two").as_bytes(),
+    );
     let taken = folder.file("taken.toml", ACME.replace("acme-one", "nvidia-t4").as_bytes());
     assert!(succeeds(&["chips", "--check", &good]).contains("no fault found"));
     let errors = fails(&["chips", "--check", &good, &bad, &taken], 1);
     assert!(errors.contains("bad.toml: `compute.peaks.f32.dense`: 1e30"), "{errors}");
-    assert!(errors.contains("taken.toml") && errors.contains("give the new chip another `id`"), "{errors}");
+    assert!(
+        errors.contains("taken.toml") && errors.contains("give the new chip another `id`"),
+        "{errors}"
+    );
     assert!(errors.contains("2 of 3 files"), "{errors}");
 }
 
