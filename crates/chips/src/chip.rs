@@ -197,8 +197,11 @@ fn spanning<U: Unit>(prices: &[Spec<U>]) -> Option<Result<Figure<U>, FigureError
     let low = ends().fold(first.value, f64::min);
     let high = ends().fold(first.value, f64::max);
     let dated = |price: &Spec<U>| match &price.date {
-        Some(date) => format!("{} ({date})", price.source),
-        None => price.source.clone(),
+        // A price is often as old as its source, which says so already.
+        Some(date) if !price.source.ends_with(date.as_str()) => {
+            format!("{} ({date})", price.source)
+        }
+        Some(_) | None => price.source.clone(),
     };
     let mut sources: Vec<String> = prices.iter().map(dated).collect();
     sources.dedup();

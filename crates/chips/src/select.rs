@@ -48,7 +48,7 @@ impl Filter {
         let made = self.vendors.is_empty()
             || self.vendors.iter().any(|wanted| vendor.contains(&wanted.to_lowercase()));
         // A precision that is not stated is as a rule not there; it is no figure that may yet be found.
-        let computes = self.precision.is_none_or(|precision| chip.rate(precision).is_some());
+        let computes = self.precision.is_none_or(|precision| chip.computes(precision));
         if !family || !made || !computes {
             return Verdict::Fails;
         }
@@ -132,15 +132,23 @@ fn number<U: anychip_units::Unit>(spec: Option<&Spec<U>>) -> Option<f64> {
 }
 
 impl Chip {
-    /// The rate for a precision: the dense one, else the vector units', else the sparse one.
+    fn peak(&self, precision: Precision) -> Option<&Peak> {
+        match &self.body {
+            Body::Compute(body) => body.peaks.get(&precision),
+            Body::Fabric(body) => body.peaks.get(&precision),
+            Body::Spiking(_) | Body::Quantum(_) => None,
+        }
+    }
+
+    /// Whether any rate is stated for a precision, the sparse one included.
+    pub fn computes(&self, precision: Precision) -> bool {
+        self.peak(precision).is_some()
+    }
+
+    /// The rate for a precision on dense operands: the best unit's, else the vector units'.
     pub fn rate(&self, precision: Precision) -> Option<f64> {
-        let peaks = match &self.body {
-            Body::Compute(body) => &body.peaks,
-            Body::Fabric(body) => &body.peaks,
-            Body::Spiking(_) | Body::Quantum(_) => return None,
-        };
-        let Peak { dense, vector, sparse, .. } = peaks.get(&precision)?;
-        Some(dense.as_ref().or(vector.as_ref()).or(sparse.as_ref())?.value)
+        let Peak { dense, vector, .. } = self.peak(precision)?;
+        Some(dense.as_ref().or(vector.as_ref())?.value)
     }
 
     /// The rate that tells most of the chip, and its precision: of `precision` where one is given.
@@ -195,7 +203,7 @@ mod tests {
                 chip.id
             );
             assert!(chip.power_w.as_ref().unwrap().value <= 300.0, "{}", chip.id);
-            assert!(chip.rate(Precision::Int8).is_some(), "{}", chip.id);
+            assert!(chip.computes(Precision::Int8), "{}", chip.id);
             assert!(chip.year.as_ref().unwrap().value >= 2020.0, "{}", chip.id);
         }
         assert!(fits >= 5, "{fits}");

@@ -207,7 +207,7 @@ fn each_fault_is_named_with_what_to_try() {
     let cases: &[(&str, &str, &[&str])] = &[
         ("power_w", "power_watts", &["`power_watts`", "did you mean `power_w`?"]),
         ("clock_hz", "clock_mhz", &["`clock_mhz`", "did you mean `clock_hz`?"]),
-        ("peaks.int8", "peaks.int7", &["`int7`", "did you mean `int8`?"]),
+        ("peaks.int8", "peaks.int88", &["`int88`", "did you mean `int8`?"]),
         ("\"asic\"", "\"asics\"", &["`asics`", "did you mean `asic`?"]),
         ("value = 10, ", "value = \"10 W\", ", &["power_w", "10 W", "the unit is in the key"]),
         ("{ value = 4, source = \"sheet\" }", "4", &["units", "`4`", "a figure, { value = NUMBER"]),
