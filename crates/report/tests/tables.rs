@@ -205,7 +205,7 @@ fn the_evidence_of_a_comparison() {
     check(
         &sources(&records(), 80),
         80,
-        &expect![[r#"
+        &expect![["
             Sources:
               ● FMA loop on this machine: utilization
               ● arena and weights: peak_memory_bytes
@@ -232,7 +232,7 @@ fn the_evidence_of_a_comparison() {
               ○ predict/gpu v1: latency_s, throughput_per_s, flops, utilization, energy_j,
                 throughput_per_usd
               ○ rented: throughput_per_usd
-        "#]],
+        "]],
     );
 }
 
@@ -299,7 +299,7 @@ fn chips_at_80_and_140_columns() {
     check(
         &some_chips(80),
         80,
-        &expect![[r#"
+        &expect![["
             chip                         family        year       peak or size  power
             ─────────────────────────────────────────────────────────────────────────
             nvidia-a100-sxm4-80gb        gpu           2020        312 TFLOP/s  400 W
@@ -312,12 +312,12 @@ fn chips_at_80_and_140_columns() {
             Peaks are dense: 16 bit where there is one, else 8, else 32. A blank was not
             found, it is not zero. `anychip chips CHIP` shows one chip with the source of
             each figure.
-        "#]],
+        "]],
     );
     check(
         &some_chips(140),
         140,
-        &expect![[r#"
+        &expect![["
             chip                         family        year       peak or size           f32       int8  memory  bandwidth  power    price     rent
             ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
             nvidia-a100-sxm4-80gb        gpu           2020        312 TFLOP/s  19.5 TFLOP/s  624 TOP/s   80 GB  2.04 TB/s  400 W           $3.93/h
@@ -329,7 +329,7 @@ fn chips_at_80_and_140_columns() {
 
             Peaks are dense: 16 bit where there is one, else 8, else 32. A blank was not found, it is not zero. `anychip chips CHIP` shows one chip with
             the source of each figure.
-        "#]],
+        "]],
     );
 }
 
@@ -349,7 +349,7 @@ fn every_chip_has_a_page_that_names_every_source() {
     check(
         &chip_page(edge, 80),
         80,
-        &expect![[r#"
+        &expect![["
             Google Coral Edge TPU
               id      google-edge-tpu
               also    edge-tpu, coral, coral-usb-accelerator
@@ -384,6 +384,6 @@ fn every_chip_has_a_page_that_names_every_source() {
               [3] extremetech.com 287113, Edge TPU development board, seen 2026-11
 
             ○ stated by its source, not observed here
-        "#]],
+        "]],
     );
 }
