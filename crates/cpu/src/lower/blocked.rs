@@ -8,13 +8,16 @@ use super::convolution::shape;
 use super::tail::Written;
 use super::{Cx, Lowered};
 use crate::blocked::{BlockedConvolution, BlockedPool, FromBlocked};
+use crate::detect::Simd;
 use crate::fusion::Tail;
 use crate::kernel::blocked::{
-    BLOCK, Dense, DenseWeights, Depthwise, Pooled, Winograd, WinogradWeights, depthwise_weights,
-    from_blocked, to_blocked,
+    BLOCK, Dense, DenseWeights, Depthwise, Pooled, Winograd, WinogradWeights, blocks,
+    depthwise_weights, from_blocked, to_blocked,
 };
 use crate::kernel::conv::ConvShape;
 use crate::kernel::gemm::Epilogue;
+use crate::kernel::split::{Split, Strides};
+use crate::pool::Pool;
 use crate::step::{Io, Kernel};
 
 pub(super) fn lower(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
@@ -58,7 +61,8 @@ pub(super) fn lower_tail(cx: &Cx<'_>, tail: &Tail<'_>) -> Option<Lowered> {
             ..Lowered::new("convolution on blocks", kernel, &operands)
         });
     }
-    let size = if rows || !scale.is_empty() {
+    let split = split(cx, &shape, rows, !scale.is_empty());
+    let size = if rows || !scale.is_empty() || split.is_some() {
         None
     } else {
         Winograd::size(simd, &shape, cx.shared.relaxed)
@@ -88,10 +92,10 @@ pub(super) fn lower_tail(cx: &Cx<'_>, tail: &Tail<'_>) -> Option<Lowered> {
     });
     if !scale.is_empty() {
         let image = ConvShape { batch: 1, ..shape };
-        let conv = Dense::new(simd, threads, &image, rows);
+        let conv = DenseOrSplit { plain: Dense::new(simd, threads, &image, rows), split };
         return Some(Lowered {
             scratch: (conv.scratch_len() + packed.elements().next_multiple_of(BLOCK)) * 4,
-            detail: format!("{}, {}, scaled{}", simd.name(), conv.describe(), tail.names()),
+            detail: format!("{}, scaled{}", conv.describe(simd), tail.names()),
             ..Lowered::new(
                 "convolution on blocks",
                 ScaledKernel { conv, images: shape.batch, weights: packed, written },
@@ -99,10 +103,10 @@ pub(super) fn lower_tail(cx: &Cx<'_>, tail: &Tail<'_>) -> Option<Lowered> {
             )
         });
     }
-    let conv = Dense::new(simd, threads, &shape, rows);
+    let conv = DenseOrSplit { plain: Dense::new(simd, threads, &shape, rows), split };
     Some(Lowered {
         scratch: conv.scratch_len() * 4,
-        detail: format!("{}, {}{}", simd.name(), conv.describe(), tail.names()),
+        detail: format!("{}{}", conv.describe(simd), tail.names()),
         ..Lowered::new(
             "convolution on blocks",
             DenseKernel { conv, weights: packed, written },
@@ -111,8 +115,59 @@ pub(super) fn lower_tail(cx: &Cx<'_>, tail: &Tail<'_>) -> Option<Lowered> {
     })
 }
 
+/// The convolution on the matrix unit, where there is one and it takes less time.
+fn split(cx: &Cx<'_>, shape: &ConvShape, rows: bool, one_by_one: bool) -> Option<Split> {
+    let matrix = cx.shared.matrix.filter(|_| !rows)?;
+    let strides = |channels: usize, pixels: usize| Strides {
+        pixel: BLOCK,
+        block: pixels * BLOCK,
+        image: blocks(channels) * pixels * BLOCK,
+        padded: true,
+    };
+    let input = strides(shape.channels, shape.input_pixels());
+    let output = strides(shape.filters, shape.output_pixels());
+    let shape = ConvShape { batch: if one_by_one { 1 } else { shape.batch }, ..*shape };
+    Split::new(matrix, cx.shared.simd, cx.threads(), &shape, (input, output))
+}
+
+/// A convolution on the matrix unit if that pays, with the plain one for numbers that are not finite; else the plain one.
+struct DenseOrSplit {
+    plain: Dense,
+    split: Option<Split>,
+}
+
+impl DenseOrSplit {
+    fn scratch_len(&self) -> usize {
+        self.plain.scratch_len().max(self.split.as_ref().map_or(0, Split::scratch_len))
+    }
+
+    fn describe(&self, simd: Simd) -> String {
+        match &self.split {
+            Some(split) => split.describe(),
+            None => format!("{}, {}", simd.name(), self.plain.describe()),
+        }
+    }
+
+    fn run(
+        &self,
+        (weights, packed): (&DenseWeights, &[f32]),
+        x: &[f32],
+        y: &mut [f32],
+        epilogue: &Epilogue<'_>,
+        scratch: &mut [f32],
+        pool: &Pool,
+    ) {
+        if let Some(split) = &self.split
+            && split.run(packed, x, y, epilogue, scratch, pool)
+        {
+            return;
+        }
+        self.plain.run_packed(weights, packed, x, y, epilogue, scratch, pool);
+    }
+}
+
 struct DenseKernel {
-    conv: Dense,
+    conv: DenseOrSplit,
     weights: Arc<DenseWeights>,
     written: Written,
 }
@@ -121,14 +176,15 @@ impl Kernel for DenseKernel {
     fn run(&self, io: &Io<'_>) -> Result<(), IrError> {
         let epilogue = Epilogue { column_bias: self.written.bias(io), ..self.written.epilogue(io) };
         let (x, y) = (io.operand(0), io.result(0));
-        self.conv.run(&self.weights, x, y, &epilogue, io.scratch(), io.pool);
+        let packed = self.weights.as_slice();
+        self.conv.run((&self.weights, packed), x, y, &epilogue, io.scratch(), io.pool);
         Ok(())
     }
 }
 
 /// A convolution of an image times one number a channel: the weights are multiplied instead.
 struct ScaledKernel {
-    conv: Dense,
+    conv: DenseOrSplit,
     images: usize,
     weights: Arc<DenseWeights>,
     written: Written,
@@ -147,7 +203,7 @@ impl Kernel for ScaledKernel {
             let epilogue =
                 Epilogue { residual: epilogue.residual.map(|r| &r[i * result..]), ..epilogue };
             let (x, y) = (&x[i * image..], &mut y[i * result..]);
-            self.conv.run_packed(&self.weights, packed, x, y, &epilogue, scratch, io.pool);
+            self.conv.run((&self.weights, packed), x, y, &epilogue, scratch, io.pool);
         }
         Ok(())
     }

@@ -189,10 +189,7 @@ impl Dense {
         scratch: &mut [f32],
         pool: &Pool,
     ) {
-        // SAFETY: all of the packed weights, initialized.
-        let packed =
-            unsafe { std::slice::from_raw_parts(weights.data.as_ptr(), weights.data.len()) };
-        self.run_packed(weights, packed, input, output, epilogue, scratch, pool);
+        self.run_packed(weights, weights.as_slice(), input, output, epilogue, scratch, pool);
     }
 
     /// [`Dense::run`] with other numbers in the place of the weights, packed alike.
