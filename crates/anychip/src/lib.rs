@@ -29,7 +29,7 @@ mod npz;
 mod targets;
 
 pub use accuracy::accuracy;
-pub use anychip_chips::{Catalog, Chip, Precision};
+pub use anychip_chips::{Catalog, Chip, ChipError, Family, Filter, Order, Precision, Verdict};
 pub use anychip_ir::{Graph, Op, Prim};
 pub use anychip_onnx::{ExportOptions, ImportOptions};
 pub use anychip_passes::{PassReport, node_count};

@@ -153,6 +153,10 @@ pub fn measure(
         Ok(joules) if joules > 0.0 => {
             record
                 .set_power(Figure::measured(joules / seconds, "package energy counter / clock")?)?;
+            // The counter knows what the inferences took, slow runs included; power × median time does not.
+            let inferences = latencies.len() as f64 * subject.batch.max(1) as f64;
+            let source = "package energy counter / inferences";
+            record.energy_j = Some(Figure::measured(joules / inferences, source)?);
         }
         Ok(_) => {
             record.mark_absent([Field::Power, Field::Energy], "the energy counter did not move");

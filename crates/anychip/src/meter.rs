@@ -33,7 +33,10 @@ struct Zone {
 impl PackageEnergy {
     /// Finds the counters.
     pub(crate) fn find() -> PackageEnergy {
-        let folder = Path::new("/sys/class/powercap");
+        PackageEnergy::find_in(Path::new("/sys/class/powercap"))
+    }
+
+    fn find_in(folder: &Path) -> PackageEnergy {
         let mut zones = Vec::new();
         let mut reason =
             "no energy counter on this machine (/sys/class/powercap has no package zone)"
@@ -41,8 +44,12 @@ impl PackageEnergy {
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
         for entry in entries {
             let path = entry.path();
-            // `intel-rapl:0` is a package; `intel-rapl:0:0` a part of it.
-            let package = entry.file_name().to_string_lossy().matches(':').count() == 1;
+            // `intel-rapl:0` is a package and `intel-rapl:0:0` a part of it. `intel-rapl-mmio:0` is the same package
+            // seen another way, and a zone called `psys` is the platform around it: either would count it twice.
+            let zone = entry.file_name();
+            let package = zone.to_string_lossy().starts_with("intel-rapl:")
+                && std::fs::read_to_string(path.join("name"))
+                    .is_ok_and(|name| name.starts_with("package"));
             let Some(wraps_at) = number(&path.join("max_energy_range_uj")) else { continue };
             if !package {
                 continue;
@@ -133,5 +140,35 @@ impl Meter for Instructions {
         }
         #[cfg(not(target_os = "linux"))]
         Err("instructions are counted on Linux only".to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_is_counted_once() {
+        let folder = std::env::temp_dir().join(format!("anychip-powercap-{}", std::process::id()));
+        for (zone, name) in [
+            ("intel-rapl:0", "package-0"),
+            ("intel-rapl:0:0", "core"),
+            ("intel-rapl:1", "psys"),
+            ("intel-rapl-mmio:0", "package-0"),
+        ] {
+            let zone = folder.join(zone);
+            std::fs::create_dir_all(&zone).unwrap();
+            std::fs::write(zone.join("name"), format!("{name}\n")).unwrap();
+            std::fs::write(zone.join("max_energy_range_uj"), "1000000\n").unwrap();
+            std::fs::write(zone.join("energy_uj"), "400000\n").unwrap();
+        }
+        let mut meter = PackageEnergy::find_in(&folder);
+        meter.start();
+        for zone in ["intel-rapl:0", "intel-rapl:1", "intel-rapl-mmio:0"] {
+            std::fs::write(folder.join(zone).join("energy_uj"), "900000\n").unwrap();
+        }
+        let joules = meter.stop();
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(joules, Ok(0.5), "half a joule by the one package");
     }
 }

@@ -1,22 +1,8 @@
-//! [`Catalog`]: reading chip files and finding chips by name.
+//! [`Catalog`]: the chips that are known, and finding them by name.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-};
+use std::{collections::BTreeMap, path::Path};
 
-use anychip_units::{Nanometers, SquareMillimeters, UsDollars, UsDollarsPerHour, Watts, Year};
-use serde::Deserialize;
-
-use crate::{
-    chip::{Body, Chip, Family},
-    compute::Compute,
-    error::{ChipError, Problem},
-    fabric::Fabric,
-    quantum::Quantum,
-    spec::{Figures, Spec},
-    spiking::Spiking,
-};
+use crate::{chip::Chip, error::ChipError, file::File};
 
 include!(concat!(env!("OUT_DIR"), "/files.rs"));
 
@@ -24,14 +10,24 @@ include!(concat!(env!("OUT_DIR"), "/files.rs"));
 #[derive(Debug, Clone, Default)]
 pub struct Catalog {
     chips: BTreeMap<String, Chip>,
+    /// The id behind each alias.
+    aliases: BTreeMap<String, String>,
 }
 
 impl Catalog {
-    /// The rows that come with anychip.
+    /// The rows that come with anychip. The build made JSON of them; a test checks each as a user's file is checked,
+    /// so that a start does not have to.
     pub fn builtin() -> Result<Self, ChipError> {
         let mut catalog = Self::default();
-        for (file, text) in FILES {
-            catalog.add(Chip::from_toml(text, file)?)?;
+        for (origin, json) in FILES {
+            let file: File =
+                serde_json::from_str(json).map_err(|error| ChipError::BuiltIn { origin, error })?;
+            let (chip, problems) = file.into_chip();
+            if let Some(chip) = chip.filter(|_| problems.is_empty()) {
+                catalog.add(chip)?;
+            } else {
+                return Err(ChipError::Check { origin: (*origin).to_owned(), problems });
+            }
         }
         Ok(catalog)
     }
@@ -49,9 +45,13 @@ impl Catalog {
     /// Adds a chip; its id and aliases must be new.
     pub fn add(&mut self, chip: Chip) -> Result<(), ChipError> {
         for name in std::iter::once(&chip.id).chain(&chip.aliases) {
-            if self.get(name).is_some() {
-                return Err(ChipError::Duplicate(name.clone()));
+            if let Some(holder) = self.get(name) {
+                let (name, holder, other) = (name.clone(), holder.id.clone(), chip.id.clone());
+                return Err(ChipError::Duplicate { name, holder, other });
             }
+        }
+        for alias in &chip.aliases {
+            self.aliases.insert(alias.clone(), chip.id.clone());
         }
         self.chips.insert(chip.id.clone(), chip);
         Ok(())
@@ -62,10 +62,12 @@ impl Catalog {
         self.chips.values()
     }
 
-    /// The chip that answers to an id or alias.
+    /// The chip that answers to an id or alias, or to a name that is one but for how it is written: `NVIDIA_T4` and
+    /// `NVIDIA T4` are `nvidia-t4`, `Intel(R) Xeon(R) Platinum 8380 CPU @ 2.30GHz` is `intel-xeon-platinum-8380`.
     pub fn get(&self, name: &str) -> Option<&Chip> {
-        let by_alias = || self.chips().find(|chip| chip.aliases.iter().any(|alias| alias == name));
-        self.chips.get(name).or_else(by_alias)
+        let exact =
+            |name: &str| self.chips.get(name).or_else(|| self.chips.get(self.aliases.get(name)?));
+        exact(name).or_else(|| exact(&plain(name)))
     }
 
     /// As [`Catalog::get`]; the error names chips that come close.
@@ -93,94 +95,19 @@ impl Catalog {
     }
 }
 
-/// A chip file as it is written.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    id: String,
-    #[serde(default)]
-    aliases: Vec<String>,
-    name: String,
-    vendor: String,
-    family: Family,
-    target: Option<String>,
-    #[serde(default)]
-    stacks: Vec<String>,
-    year: Option<Spec<Year>>,
-    process_nm: Option<Spec<Nanometers>>,
-    die_mm2: Option<Spec<SquareMillimeters>>,
-    board_mm2: Option<Spec<SquareMillimeters>>,
-    power_w: Option<Spec<Watts>>,
-    #[serde(default)]
-    price_usd: Vec<Spec<UsDollars>>,
-    #[serde(default)]
-    price_usd_per_hour: Vec<Spec<UsDollarsPerHour>>,
-    sources: BTreeMap<String, String>,
-    compute: Option<Compute>,
-    fabric: Option<Fabric>,
-    spiking: Option<Spiking>,
-    quantum: Option<Quantum>,
-}
-
-impl Chip {
-    /// Reads one chip file; `origin` names it in errors. Everything wrong with it is reported together.
-    pub fn from_toml(text: &str, origin: &str) -> Result<Self, ChipError> {
-        let file: File = toml::from_str(text).map_err(|error| ChipError::Parse {
-            origin: origin.to_owned(),
-            error: Box::new(error),
-        })?;
-        let check = |problems| ChipError::Check { origin: origin.to_owned(), problems };
-        let problem = |path: &str, message: String| Problem { path: path.to_owned(), message };
-
-        let mut bodies = [
-            file.compute.map(Body::Compute),
-            file.fabric.map(Body::Fabric),
-            file.spiking.map(Body::Spiking),
-            file.quantum.map(Body::Quantum),
-        ]
-        .into_iter()
-        .flatten();
-        let (Some(body), None) = (bodies.next(), bodies.next()) else {
-            let message =
-                "exactly one of `compute`, `fabric`, `spiking`, `quantum` is needed".to_owned();
-            return Err(check(vec![problem("body", message)]));
-        };
-        let mut chip = Self {
-            aliases: file.aliases,
-            target: file.target,
-            stacks: file.stacks,
-            year: file.year,
-            process_nm: file.process_nm,
-            die_mm2: file.die_mm2,
-            board_mm2: file.board_mm2,
-            power_w: file.power_w,
-            price_usd: file.price_usd,
-            price_usd_per_hour: file.price_usd_per_hour,
-            ..Self::new(&file.id, &file.name, &file.vendor, file.family, "", body)
-        };
-
-        let mut problems = Vec::new();
-        let mut used = BTreeSet::new();
-        chip.each("", &mut |path, _, spec| {
-            let source = spec.source_mut();
-            match file.sources.get(source.as_str()) {
-                Some(text) if !text.trim().is_empty() => {
-                    used.insert(std::mem::replace(source, text.clone()));
-                }
-                Some(_) => problems.push(problem(path, format!("the source `{source}` is empty"))),
-                None => problems.push(problem(path, format!("`[sources]` has no `{source}`"))),
-            }
-        });
-        for key in file.sources.keys().filter(|key| !used.contains(*key)) {
-            problems.push(problem("sources", format!("no figure uses `{key}`")));
-        }
-        problems.extend(chip.problems());
-        if problems.is_empty() { Ok(chip) } else { Err(check(problems)) }
-    }
+/// A product's name as an id is written: lower-case words joined by `-`, without marks, remarks and clocks.
+fn plain(name: &str) -> String {
+    let name = name.split(['@', ',']).next().unwrap_or(name).to_lowercase();
+    let name = ["(r)", "(tm)", "®", "™"].iter().fold(name, |name, mark| name.replace(mark, " "));
+    let words = name.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '.'));
+    let words: Vec<&str> = words
+        .filter(|word| !word.is_empty() && !matches!(*word, "cpu" | "gpu" | "processor"))
+        .collect();
+    words.join("-")
 }
 
 /// The letters to insert, delete or replace to get from `a` to `b`.
-fn edit_distance(a: &str, b: &str) -> usize {
+pub(crate) fn edit_distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, letter) in a.chars().enumerate() {

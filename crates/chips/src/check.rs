@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use anychip_units::{Count, Hertz};
+
 use crate::{
     chip::{Body, Chip, Family},
     compute::{Compute, Memory, Peak, Precision},
@@ -11,6 +13,25 @@ use crate::{
 
 /// A stated peak may differ this much from units × lanes × clock × 2: vendors round clocks and peaks.
 const TOLERANCE: f64 = 0.03;
+
+/// The largest die that one exposure makes, 26 × 33 mm (the field of 193 nm immersion and 0.33 EUV scanners). What is
+/// larger is of several dies, or a wafer.
+const RETICLE_MM2: f64 = 26.0 * 33.0;
+
+/// A unit for the first can do the second no slower, by widening its operands.
+const NARROWER_IS_NO_SLOWER: [(Precision, Precision); 11] = [
+    (Precision::F64, Precision::F32),
+    (Precision::F32, Precision::Tf32),
+    (Precision::F32, Precision::F16),
+    (Precision::F32, Precision::Bf16),
+    (Precision::Tf32, Precision::F16),
+    (Precision::Tf32, Precision::Bf16),
+    (Precision::F16, Precision::Fp8),
+    (Precision::Bf16, Precision::Fp8),
+    (Precision::Fp8, Precision::Fp4),
+    (Precision::Int16, Precision::Int8),
+    (Precision::Int8, Precision::Int4),
+];
 
 impl Chip {
     /// Everything wrong with the chip; empty when it may be used. The loader calls it on every file; code that makes
@@ -22,7 +43,7 @@ impl Chip {
         match &self.body {
             Body::Compute(body) => compute(body, &mut found),
             Body::Fabric(body) => {
-                peaks(&body.peaks, None, &mut found);
+                peaks(&body.peaks, None, None, &mut found);
                 memory("fabric", &body.memory, &mut found);
             }
             Body::Spiking(_) | Body::Quantum(_) => {}
@@ -71,6 +92,15 @@ impl Chip {
             let ok = (1970.0..2100.0).contains(&year.value) && year.value.fract() == 0.0;
             found.unless(ok, "year", || format!("{} is not a year", year.value));
         }
+        if let (Some(die), true) = (&self.die_mm2, self.family != Family::WaferScale) {
+            let dies = self.dies.as_ref().map_or(1.0, |dies| dies.value);
+            found.unless(die.value <= RETICLE_MM2 * dies, "die_mm2", || {
+                format!(
+                    "{} mm² is more than {dies} exposures of {RETICLE_MM2} mm² make; say in `dies` of how many it is",
+                    die.value
+                )
+            });
+        }
         if let (Some(die), Some(board)) = (&self.die_mm2, &self.board_mm2) {
             found.unless(die.value <= board.value, "board_mm2", || {
                 format!("a board of {} mm² cannot hold a die of {} mm²", board.value, die.value)
@@ -82,6 +112,9 @@ impl Chip {
         self.clone().each("", &mut |path, symbol, spec| {
             if let Some(fault) = spec.fault() {
                 found.add(path, fault.to_string());
+            } else if let Some(fault) = implausible(path, spec.symbol(), &spec.entry(path, symbol))
+            {
+                found.add(path, fault);
             }
             let entry = spec.entry(path, symbol);
             if let Some(date) = &entry.date {
@@ -93,6 +126,54 @@ impl Chip {
             }
         });
     }
+}
+
+/// What no product comes near: the mark of a slip in the unit or the exponent. By the last word of the path.
+const BOUNDS: [(&str, f64, f64); 30] = [
+    ("process_nm", 0.5, 1e5),
+    ("die_mm2", 0.01, 1e5),
+    ("dies", 1.0, 1e3),
+    ("board_mm2", 1.0, 1e7),
+    ("power_w", 1e-6, 1e6),
+    ("price_usd", 1e-2, 1e9),
+    ("price_usd_per_hour", 1e-6, 1e6),
+    ("usd_per_task", 1e-6, 1e6),
+    ("usd_per_shot", 1e-9, 1e6),
+    ("units", 1.0, 1e8),
+    ("lanes", 1.0, 1e8),
+    ("clock_hz", 1e3, 1e11),
+    ("base_clock_hz", 1e3, 1e11),
+    ("dense", 1e3, 1e21),
+    ("sparse", 1e3, 1e21),
+    ("vector", 1e3, 1e21),
+    ("bytes", 1.0, 1e18),
+    ("bytes_per_second", 1e3, 1e19),
+    ("bus_bits", 1.0, 1e6),
+    ("transfers_per_second", 1e3, 1e13),
+    ("luts", 1.0, 1e9),
+    ("lut_inputs", 1.0, 16.0),
+    ("flip_flops", 1.0, 1e10),
+    ("count", 1.0, 1e9),
+    ("wide_bits", 1.0, 1024.0),
+    ("narrow_bits", 1.0, 1024.0),
+    ("cores", 1.0, 1e8),
+    ("neurons", 1.0, 1e12),
+    ("qubits", 1.0, 1e6),
+    ("infidelity", 1e-12, 1.0),
+];
+
+fn implausible(path: &str, symbol: &str, entry: &crate::spec::Entry) -> Option<String> {
+    let last = path.rsplit('.').next()?;
+    let (_, least, most) = BOUNDS.into_iter().find(|(key, _, _)| *key == last)?;
+    if (least..=most).contains(&entry.value) {
+        return None;
+    }
+    let unit = if symbol.is_empty() { String::new() } else { format!(" {symbol}") };
+    Some(format!(
+        "{:e}{unit} is beyond anything built ({least:e} to {most:e}{unit}); check the exponent and that the number is in \
+         the unit of the key",
+        entry.value
+    ))
 }
 
 #[derive(Default)]
@@ -113,16 +194,24 @@ impl Found {
 }
 
 fn compute(body: &Compute, found: &mut Found) {
-    let unit_clocks = body.units.as_ref().zip(body.clock_hz.as_ref());
-    let unit_clocks = unit_clocks.map(|(units, clock)| units.value * clock.value);
-    peaks(&body.peaks, unit_clocks, found);
+    peaks(&body.peaks, body.units.as_ref(), body.clock_hz.as_ref(), found);
     memory("compute", &body.memory, found);
+    if let (Some(base), Some(top)) = (&body.base_clock_hz, &body.clock_hz) {
+        found.unless(base.value <= top.value, "compute.base_clock_hz", || {
+            format!("{:e} is above the highest clock, {:e}", base.value, top.value)
+        });
+    }
 }
 
-fn peaks(peaks: &BTreeMap<Precision, Peak>, unit_clocks: Option<f64>, found: &mut Found) {
+fn peaks(
+    peaks: &BTreeMap<Precision, Peak>,
+    units: Option<&Spec<Count>>,
+    clock: Option<&Spec<Hertz>>,
+    found: &mut Found,
+) {
     for (precision, peak) in peaks {
         let path = format!("peaks.{precision}");
-        let Peak { dense, sparse, vector, lanes } = peak;
+        let Peak { dense, sparse, vector, lanes, clock_hz } = peak;
         let any = dense.is_some() || sparse.is_some() || vector.is_some();
         found.unless(any, &path, || "states no rate".to_owned());
         let mut order = |small: &Option<Spec<_>>, large: &Option<Spec<_>>, text: &str| {
@@ -134,14 +223,32 @@ fn peaks(peaks: &BTreeMap<Precision, Peak>, unit_clocks: Option<f64>, found: &mu
         };
         order(dense, sparse, "the dense rate is above the sparse one");
         order(vector, dense, "the vector rate is above the best dense one");
-        if let (Some(dense), Some(lanes), Some(unit_clocks)) = (dense, lanes, unit_clocks) {
-            let expected = 2.0 * lanes.value * unit_clocks;
+        let clock = clock_hz.as_ref().or(clock);
+        if let (Some(dense), Some(lanes), Some(units), Some(clock)) = (dense, lanes, units, clock) {
+            let expected = 2.0 * lanes.value * units.value * clock.value;
             found.unless((dense.value / expected - 1.0).abs() <= TOLERANCE, &path, || {
                 format!(
-                    "{:.4e} is not 2 × {} lanes × units × clock = {expected:.4e}",
-                    dense.value, lanes.value
+                    "{:.4e} is not 2 × {} lanes × {} units × {:.4e} Hz = {expected:.4e}; correct one of the four, or \
+                     give this peak the `clock_hz` at which it holds",
+                    dense.value, lanes.value, units.value, clock.value
                 )
             });
+        }
+    }
+    for (wide, narrow) in NARROWER_IS_NO_SLOWER {
+        let rate = |precision| Some((peaks.get(&precision)?.dense.as_ref()?, precision));
+        if let (Some((wide, wide_word)), Some((narrow, narrow_word))) = (rate(wide), rate(narrow))
+            && narrow.value < wide.value
+            && narrow.note.is_none()
+        {
+            found.add(
+                &format!("peaks.{narrow_word}"),
+                format!(
+                    "{:.4e} is below the {wide_word} rate of {:.4e}, though {wide_word} units can do the work of \
+                     {narrow_word}; correct it, or say in its `note` why it is so",
+                    narrow.value, wide.value
+                ),
+            );
         }
     }
 }
@@ -151,6 +258,24 @@ fn memory(at: &str, levels: &[Memory], found: &mut Found) {
         let stated = level.bytes.is_some() || level.bytes_per_second.is_some();
         let path = format!("{at}.memory.{}", level.name);
         found.unless(stated, &path, || "states neither size nor bandwidth".to_owned());
+        if let (Some(stated), Some(bits), Some(rate)) =
+            (&level.bytes_per_second, &level.bus_bits, &level.transfers_per_second)
+        {
+            let expected = bits.value / 8.0 * rate.value;
+            found.unless((stated.value / expected - 1.0).abs() <= TOLERANCE, &path, || {
+                format!(
+                    "{:.4e} bytes a second is not {} bits / 8 × {:.4e} transfers a second = {expected:.4e}",
+                    stated.value, bits.value, rate.value
+                )
+            });
+        }
+    }
+    for (index, level) in levels.iter().enumerate() {
+        found.unless(
+            levels[..index].iter().all(|earlier| earlier.name != level.name),
+            &format!("{at}.memory.{}", level.name),
+            || "there are two levels of this name".to_owned(),
+        );
     }
     // Levels that all units share only ever get larger and slower outward.
     let shared: Vec<&Memory> = levels.iter().filter(|level| !level.per_unit).collect();
@@ -170,7 +295,7 @@ fn memory(at: &str, levels: &[Memory], found: &mut Found) {
 }
 
 /// `2026`, `2026-11` or `2026-11-22`.
-fn is_date(text: &str) -> bool {
+pub(crate) fn is_date(text: &str) -> bool {
     let parts: Vec<&str> = text.split('-').collect();
     let number = |part: &str, digits: usize, most: u32| {
         part.len() == digits && part.parse::<u32>().is_ok_and(|n| (1..=most).contains(&n))

@@ -1,8 +1,8 @@
 //! [`Chip`]: the head that all products share, and the body by technology.
 
 use anychip_units::{
-    Figure, FigureError, Nanometers, SquareMillimeters, Unit, UsDollars, UsDollarsPerHour, Watts,
-    Year,
+    Count, Figure, FigureError, Nanometers, SquareMillimeters, Unit, UsDollars, UsDollarsPerHour,
+    Watts, Year,
 };
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +39,24 @@ pub enum Family {
 }
 
 impl Family {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Cpu,
+        Self::Gpu,
+        Self::Tpu,
+        Self::Asic,
+        Self::Soc,
+        Self::WaferScale,
+        Self::Fpga,
+        Self::Neuromorphic,
+        Self::Quantum,
+    ];
+
+    /// From the word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|family| family.word() == word)
+    }
+
     /// The word that files and tables use.
     pub fn word(self) -> &'static str {
         match self {
@@ -74,6 +92,9 @@ pub struct Chip {
     pub vendor: String,
     /// What sort of product it is.
     pub family: Family,
+    /// What its maker calls the design of its units, in lower case: `ampere`, `cdna-2`, `golden-cove`. Chips of one
+    /// architecture are alike in how well programs use them.
+    pub architecture: Option<String>,
     /// The target that can compile for it, if there is one.
     pub target: Option<String>,
     /// The software it is commonly run with, the default first.
@@ -84,6 +105,8 @@ pub struct Chip {
     pub process_nm: Option<Spec<Nanometers>>,
     /// The area of its silicon, all compute dies together.
     pub die_mm2: Option<Spec<SquareMillimeters>>,
+    /// How many dies that area is of; one where it is not stated.
+    pub dies: Option<Spec<Count>>,
     /// The area of the smallest board or module it is sold on.
     pub board_mm2: Option<Spec<SquareMillimeters>>,
     /// The highest power it is designed for.
@@ -125,11 +148,13 @@ impl Chip {
             name: name.to_owned(),
             vendor: vendor.to_owned(),
             family,
+            architecture: None,
             target: None,
             stacks: vec![stack.to_owned()],
             year: None,
             process_nm: None,
             die_mm2: None,
+            dies: None,
             board_mm2: None,
             power_w: None,
             price_usd: Vec::new(),
@@ -172,8 +197,11 @@ fn spanning<U: Unit>(prices: &[Spec<U>]) -> Option<Result<Figure<U>, FigureError
     let low = ends().fold(first.value, f64::min);
     let high = ends().fold(first.value, f64::max);
     let dated = |price: &Spec<U>| match &price.date {
-        Some(date) => format!("{} ({date})", price.source),
-        None => price.source.clone(),
+        // A price is often as old as its source, which says so already.
+        Some(date) if !price.source.ends_with(date.as_str()) => {
+            format!("{} ({date})", price.source)
+        }
+        Some(_) | None => price.source.clone(),
     };
     let mut sources: Vec<String> = prices.iter().map(dated).collect();
     sources.dedup();
@@ -182,7 +210,7 @@ fn spanning<U: Unit>(prices: &[Spec<U>]) -> Option<Result<Figure<U>, FigureError
 
 impl Figures for Chip {
     fn each(&mut self, at: &str, see: See<'_>) {
-        each_field!(self, at, see, year, process_nm, die_mm2, board_mm2, power_w);
+        each_field!(self, at, see, year, process_nm, die_mm2, dies, board_mm2, power_w);
         for price in &mut self.price_usd {
             see("price_usd", None, price as &mut dyn AnySpec);
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anychip_units::{Bytes, BytesPerSecond, Count, Hertz, OperationsPerSecond};
+use anychip_units::{Bytes, BytesPerSecond, Count, Hertz, OperationsPerSecond, PerSecond};
 use serde::{Deserialize, Serialize};
 
 use crate::spec::{Figures, See, Spec, each_field, join};
@@ -17,9 +17,13 @@ pub struct Compute {
     /// How many there are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub units: Option<Spec<Count>>,
-    /// The clock at which the peaks hold.
+    /// The clock at which the peaks hold: the highest one the vendor states for all units at work, as a rule the boost
+    /// clock. A peak that holds at another has its own, [`Peak::clock_hz`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_hz: Option<Spec<Hertz>>,
+    /// The clock that is kept up whatever the work, where the vendor states one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_clock_hz: Option<Spec<Hertz>>,
     /// The highest rates of arithmetic. A precision that is not here is not stated, or not done by the chip.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub peaks: BTreeMap<Precision, Peak>,
@@ -149,6 +153,9 @@ pub struct Peak {
     /// Multiply-accumulates a clock in one unit, behind `dense`: dense = 2 × lanes × units × clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lanes: Option<Spec<Count>>,
+    /// The clock behind `dense`, where it is not [`Compute::clock_hz`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_hz: Option<Spec<Hertz>>,
 }
 
 /// One level of memory.
@@ -169,14 +176,32 @@ pub struct Memory {
     /// Its bandwidth, reading.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<Spec<BytesPerSecond>>,
+    /// Data lines to it, all channels together: bandwidth = lines / 8 × transfers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bus_bits: Option<Spec<Count>>,
+    /// Transfers a second on one data line: 6.4e9 for DDR5-6400.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transfers_per_second: Option<Spec<PerSecond>>,
+}
+
+/// Where a link leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LinkEnd {
+    /// To the processor that runs the program: `PCIe`, `USB`.
+    Host,
+    /// To other chips of the kind: `NVLink`, `ICI`. A model that is split over several is split over these.
+    Chips,
 }
 
 /// One way out of the chip.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Link {
     /// `NVLink`, `PCIe 4.0 x16`, `USB 3.0`.
     pub name: String,
+    /// Where it leads.
+    pub to: LinkEnd,
     /// All lanes together, in one direction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<Spec<BytesPerSecond>>,
@@ -192,7 +217,7 @@ fn is_false(value: &bool) -> bool {
 
 impl Figures for Compute {
     fn each(&mut self, at: &str, see: See<'_>) {
-        each_field!(self, at, see, units, clock_hz);
+        each_field!(self, at, see, units, clock_hz, base_clock_hz);
         each_peak(&mut self.peaks, at, see);
         each_memory(&mut self.memory, at, see);
         for link in &mut self.links {
@@ -215,13 +240,13 @@ pub(crate) fn each_peak(peaks: &mut BTreeMap<Precision, Peak>, at: &str, see: Se
                 see(&join(&at, name), Some(precision.rate_symbol()), spec);
             }
         }
-        each_field!(peak, &at, see, lanes);
+        each_field!(peak, &at, see, lanes, clock_hz);
     }
 }
 
 pub(crate) fn each_memory(memory: &mut [Memory], at: &str, see: See<'_>) {
     for level in memory {
         let at = join(at, &format!("memory.{}", level.name));
-        each_field!(level, &at, see, bytes, bytes_per_second);
+        each_field!(level, &at, see, bytes, bytes_per_second, bus_bits, transfers_per_second);
     }
 }

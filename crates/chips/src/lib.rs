@@ -20,6 +20,7 @@
 //! name = "Acme One"
 //! vendor = "Acme"
 //! family = "asic"                 # see `Family`
+//! architecture = "acme-1"         # what its maker calls the design of its units
 //! target = "systolic"             # what can compile for it; left out where nothing can
 //! stacks = ["acme-runtime"]       # the software it runs with, the default first
 //!
@@ -27,8 +28,8 @@
 //! price_usd = [{ value = 99, source = "shop", date = "2026-11" }]
 //!
 //! [sources]                       # each used by some figure, each figure names one
-//! sheet = "Acme One data sheet, revision 2"
-//! shop = "acme.example, list price"
+//! sheet = { text = "Acme One data sheet, revision 2", date = "2026-03" }
+//! shop = { text = "acme.example, list price", seen = "2026-11-22" }  # bears no date: when it was read
 //!
 //! [compute]                       # or [fabric], [spiking], [quantum]
 //! unit = "core"
@@ -53,15 +54,18 @@ mod chip;
 mod compute;
 mod error;
 mod fabric;
+mod file;
 mod quantum;
+mod select;
 mod spec;
 mod spiking;
 
 pub use catalog::Catalog;
 pub use chip::{Body, Chip, Family};
-pub use compute::{Compute, Link, Memory, Peak, Precision};
+pub use compute::{Compute, Link, LinkEnd, Memory, Peak, Precision};
 pub use error::{ChipError, Problem};
 pub use fabric::{Blocks, Fabric};
 pub use quantum::{Gate, Quantum};
+pub use select::{Filter, MOST_TELLING, Order, Verdict};
 pub use spec::{Entry, Spec};
 pub use spiking::Spiking;

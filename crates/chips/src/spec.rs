@@ -11,7 +11,11 @@ use serde::{Deserialize, Serialize};
 /// once loaded, `source` is the text itself. A file has no way to say *measured*: somebody else's figure is
 /// *estimated* here. Only code that read a clock on this machine calls [`Spec::measured`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, bound = "")]
+#[serde(
+    deny_unknown_fields,
+    bound = "",
+    expecting = "a figure, { value = NUMBER, source = \"KEY OF [sources]\" }"
+)]
 pub struct Spec<U: Unit> {
     /// The number, in `U`.
     pub value: f64,
@@ -110,6 +114,8 @@ pub struct Entry {
 pub(crate) trait AnySpec {
     fn entry(&self, path: &str, symbol: Option<&str>) -> Entry;
     fn source_mut(&mut self) -> &mut String;
+    /// What one of it is called, as `W`; empty for counts.
+    fn symbol(&self) -> &'static str;
     /// What [`Spec::figure`] complains about.
     fn fault(&self) -> Option<FigureError>;
 }
@@ -136,6 +142,10 @@ impl<U: Unit> AnySpec for Spec<U> {
 
     fn source_mut(&mut self) -> &mut String {
         &mut self.source
+    }
+
+    fn symbol(&self) -> &'static str {
+        U::SYMBOL
     }
 
     fn fault(&self) -> Option<FigureError> {

@@ -1,8 +1,10 @@
 //! The command line: every flag with its help, and examples a newcomer can paste.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use anychip::CompileOptions;
+use anychip::{CompileOptions, Family, Order, Precision};
+use anychip_units::{Bytes, Watts};
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
@@ -268,21 +270,105 @@ pub(crate) struct Explain {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  anychip chips
-  anychip chips --family gpu
-  anychip chips nvidia-t4")]
+  anychip chips --family gpu,asic --vendor nvidia,amd --min-memory 40GB --sort memory
+  anychip chips --max-power 15W --dtype int8 --sort peak
+  anychip chips --year 2020..2022 --sort price --reverse
+  anychip chips nvidia-t4                  every figure of one chip with its source
+  anychip chips --check my-chip.toml       is my own chip file sound?
+  anychip chips --catalog my-chip.toml     list it with the others
+
+A chip whose figure for a limit is not known is left out, and counted.")]
 pub(crate) struct Chips {
     /// One chip, by catalogue name: every figure with its source
+    #[arg(conflicts_with_all = ["family", "vendor", "min_memory", "max_power", "dtype", "year", "sort", "reverse"])]
     pub(crate) chip: Option<String>,
-    /// Only this family: cpu, gpu, tpu, asic, soc, wafer-scale, fpga, neuromorphic, quantum
-    #[arg(long)]
-    pub(crate) family: Option<String>,
+    /// Only these families: cpu, gpu, tpu, asic, soc, wafer-scale, fpga, neuromorphic, quantum
+    #[arg(long, value_name = "A,B,…", value_delimiter = ',', value_parser = parse_family)]
+    pub(crate) family: Vec<Family>,
+    /// Only vendors whose name contains one of these
+    #[arg(long, value_name = "A,B,…", value_delimiter = ',')]
+    pub(crate) vendor: Vec<String>,
+    /// Only chips with at least so much main memory, as 40GB
+    #[arg(long, value_name = "SIZE", value_parser = anychip_units::parse::<Bytes>)]
+    pub(crate) min_memory: Option<f64>,
+    /// Only chips of at most so much power, as 75W
+    #[arg(long, value_name = "POWER", value_parser = anychip_units::parse::<Watts>)]
+    pub(crate) max_power: Option<f64>,
+    /// Only chips with a rate for this number format, whose peaks are then shown and sorted by:
+    /// f64, f32, tf32, f16, bf16, fp8, fp4, int16, int8, int4
+    #[arg(long, value_name = "FORMAT", value_parser = parse_precision)]
+    pub(crate) dtype: Option<Precision>,
+    /// Only chips that came out in these years: 2022, 2020.., ..2018, 2018..2020
+    #[arg(long, value_name = "YEARS", value_parser = parse_years)]
+    pub(crate) year: Option<RangeInclusive<u16>>,
+    /// Sort by year (newest first), power (least), memory, bandwidth, peak (most), price (cheapest) or name
+    #[arg(long, value_name = "BY", value_parser = parse_order)]
+    pub(crate) sort: Option<Order>,
+    /// Sort the other way round; what is not known stays last
+    #[arg(long, requires = "sort")]
+    pub(crate) reverse: bool,
+    /// Check chip files of your own, TOML, and list all that is wrong with them
+    #[arg(long, value_name = "FILE", num_args = 1.., value_hint = ValueHint::FilePath, exclusive = true)]
+    pub(crate) check: Vec<PathBuf>,
     /// More catalogue files, TOML
     #[arg(long = "catalog", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) catalogs: Vec<PathBuf>,
     /// Print JSON, one object a line
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+fn parse_family(text: &str) -> Result<Family, String> {
+    Family::from_word(text).ok_or_else(|| {
+        let known = Family::ALL.map(Family::word).join(", ");
+        format!("no such family; known are {known}")
+    })
+}
+
+fn parse_precision(text: &str) -> Result<Precision, String> {
+    Precision::from_word(text).ok_or_else(|| {
+        let known = Precision::ALL.map(Precision::word).join(", ");
+        format!("no such number format; known are {known}")
+    })
+}
+
+fn parse_order(text: &str) -> Result<Order, String> {
+    Ok(match text {
+        "year" => Order::Year,
+        "power" => Order::Power,
+        "memory" => Order::Memory,
+        "bandwidth" => Order::Bandwidth,
+        "peak" => Order::Peak,
+        "price" => Order::Price,
+        "name" => Order::Name,
+        _ => return Err("expected year, power, memory, bandwidth, peak, price or name".to_owned()),
+    })
+}
+
+/// `2022`, `2020..`, `..2018`, `2018..2020` (both ends count), `2018..=2020`.
+fn parse_years(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let year = |text: &str, open: u16| {
+        if text.is_empty() {
+            return Ok(open);
+        }
+        let year = text.parse().ok().filter(|year| (1970..2100).contains(year));
+        year.ok_or_else(|| {
+            format!("`{text}` is not a year; write 2022, 2020.., ..2018 or 2018..2020")
+        })
+    };
+    let (first, last) = match text.split_once("..") {
+        Some((first, last)) => {
+            (year(first, 1970)?, year(last.strip_prefix('=').unwrap_or(last), 2099)?)
+        }
+        None => (year(text, 0)?, year(text, 0)?),
+    };
+    if first == 0 {
+        return Err("a year is needed, as in 2022 or 2020..".to_owned());
+    }
+    if first > last {
+        return Err(format!("{first} is after {last}; write {last}..{first}"));
+    }
+    Ok(first..=last)
 }
 
 #[derive(Debug, Args)]

@@ -127,12 +127,7 @@ fn inspect_and_explain_tell_about_a_model() {
     assert!(out.contains("fold-batch-norm") && out.contains("nodes on `cpu`"), "{out}");
 }
 
-#[test]
-fn a_chip_is_added_by_one_file() {
-    let folder = Folder::new("chip");
-    let file = folder.file(
-        "acme-one.toml",
-        br#"
+const ACME: &str = r#"
 id = "acme-one"
 name = "Acme One"
 vendor = "Acme"
@@ -140,7 +135,7 @@ family = "asic"
 stacks = ["acme"]
 
 [sources]
-sheet = "a data sheet made up for this test"
+sheet = { text = "a data sheet made up for this test", date = "2026-11" }
 
 [compute.peaks.f32]
 dense = { value = 1e12, source = "sheet" }
@@ -150,13 +145,81 @@ name = "DRAM"
 off_chip = true
 bytes = { value = 8e9, source = "sheet" }
 bytes_per_second = { value = 50e9, source = "sheet" }
-"#,
-    );
+"#;
+
+#[test]
+fn a_chip_is_added_by_one_file() {
+    let folder = Folder::new("chip");
+    let file = folder.file("acme-one.toml", ACME.as_bytes());
     let page = succeeds(&["chips", "acme-one", "--catalog", &file]);
     assert!(page.contains("Acme One") && page.contains("a data sheet made up"), "{page}");
     let table =
         succeeds(&["compare", "models/digits-cnn.onnx", "--chips", "acme-one", "--catalog", &file]);
     assert!(table.contains("acme-one"), "{table}");
+}
+
+#[test]
+fn chips_are_filtered_sorted_and_checked() {
+    let table = succeeds(&[
+        "chips",
+        "--family",
+        "gpu,asic",
+        "--vendor",
+        "nvidia",
+        "--min-memory",
+        "80GB",
+        "--sort",
+        "memory",
+    ]);
+    assert!(table.contains("nvidia-b300") && table.contains("nvidia-a100-sxm4-80gb"), "{table}");
+    assert!(!table.contains("nvidia-t4") && !table.contains("amd-"), "{table}");
+    let place = |id: &str| table.find(id).unwrap();
+    assert!(
+        place("nvidia-b300") < place("nvidia-h200")
+            && place("nvidia-h200") < place("nvidia-h100-nvl")
+    );
+    let frugal = succeeds(&[
+        "chips",
+        "--max-power",
+        "5W",
+        "--dtype",
+        "int8",
+        "--year",
+        "2018..",
+        "--sort",
+        "power",
+        "--reverse",
+    ]);
+    assert!(frugal.contains("google-edge-tpu") && !frugal.contains("nvidia-"), "{frugal}");
+    for wrong in [
+        ["--min-memory", "40"],
+        ["--max-power", "75GB"],
+        ["--family", "gpus"],
+        ["--dtype", "f31"],
+        ["--year", "2022..2020"],
+        ["--sort", "speed"],
+    ] {
+        fails(&["chips", wrong[0], wrong[1]], 2);
+    }
+    assert!(fails(&["chips", "--min-memory", "40"], 2).contains("write it as 40GB"));
+    assert!(fails(&["chips", "--vendor", "acme"], 1).contains("known are"));
+    assert!(fails(&["chips", "--min-memory", "900TB"], 1).contains("take a limit away"));
+
+    let folder = Folder::new("check");
+    let good = folder.file("good.toml", ACME.as_bytes());
+    let bad = folder.file(
+        "bad.toml",
+        ACME.replace("value = 1e12,", "value = 1e30,").replace("acme-one", "acme-two").as_bytes(),
+    );
+    let taken = folder.file("taken.toml", ACME.replace("acme-one", "nvidia-t4").as_bytes());
+    assert!(succeeds(&["chips", "--check", &good]).contains("no fault found"));
+    let errors = fails(&["chips", "--check", &good, &bad, &taken], 1);
+    assert!(errors.contains("bad.toml: `compute.peaks.f32.dense`: 1e30"), "{errors}");
+    assert!(
+        errors.contains("taken.toml") && errors.contains("give the new chip another `id`"),
+        "{errors}"
+    );
+    assert!(errors.contains("2 of 3 files"), "{errors}");
 }
 
 #[test]

