@@ -43,7 +43,7 @@ pub fn inspect(model: &Model, optimized: &Graph) -> Result<Facts, Error> {
     let mut parameters = 0.0;
     let mut weight_bytes = 0.0;
     for tensor in graph.values().filter_map(|v| graph.constant(v)) {
-        weight_bytes += tensor.bytes().len() as f64;
+        weight_bytes += tensor.byte_len() as f64;
         // Scalars and shapes are settings, not parameters.
         if tensor.dtype().is_float() && tensor.len() > 1 {
             parameters += tensor.len() as f64;

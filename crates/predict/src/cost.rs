@@ -46,7 +46,7 @@ pub fn cost(graph: &Graph, float_bits: u32) -> Result<ModelCost, IrError> {
     let mut model = ModelCost { float_bits, ..ModelCost::default() };
     for v in graph.values() {
         if let Some(tensor) = graph.constant(v) {
-            model.weight_bytes += tensor.bytes().len() as f64;
+            model.weight_bytes += tensor.byte_len() as f64;
         }
     }
     let works = node_works(graph)?;
