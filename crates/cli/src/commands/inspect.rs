@@ -6,9 +6,12 @@ use anychip::{Graph, Op};
 use anyhow::Result;
 
 use crate::args::Inspect;
-use crate::commands::{prepare, print};
+use crate::commands::{prepare, print, zoo};
 
 pub(crate) fn execute(args: &Inspect) -> Result<()> {
+    if args.model.model.as_os_str() == anychip::ZOO {
+        return zoo::list(args.json);
+    }
     let prepared = prepare(&args.model)?;
     if args.graph {
         return print(&anychip::print_summary(prepared.model.graph()));
@@ -106,7 +109,7 @@ fn json(facts: &anychip::Facts) -> serde_json::Value {
 }
 
 /// `25,557,032`
-fn grouped(value: f64) -> String {
+pub(crate) fn grouped(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut text = String::new();
     for (i, c) in digits.chars().enumerate() {
