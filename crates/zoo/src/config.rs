@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::activation::Activation;
 use crate::net::{Made, Net, Outputs};
 use crate::settings::{LARGEST, Settings};
-use crate::{Architecture, ZooError, resnet};
+use crate::{Architecture, ZooError, bert, gpt, llama, resnet, t5, vision_transformer};
 
 /// Why no model can be built from a configuration.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +50,24 @@ pub(crate) type Plan = Box<dyn FnOnce(&mut Net, &mut Settings) -> Made<Outputs>>
 pub(crate) type Reader = fn(&Config<'_>) -> Result<Plan, ConfigError>;
 
 /// Which `model_type` is read by whom. A new one is one row.
-const READERS: &[(&str, Reader)] = &[("resnet", resnet::read)];
+const READERS: &[(&str, Reader)] = &[
+    ("bert", bert::read),
+    ("deit", vision_transformer::read),
+    ("distilbert", bert::read),
+    ("gpt2", gpt::read),
+    ("gptj", gpt::read),
+    ("llama", llama::read),
+    ("mistral", llama::read),
+    ("mixtral", llama::read),
+    ("qwen2", llama::read),
+    ("qwen2_moe", llama::read),
+    ("qwen3", llama::read),
+    ("qwen3_moe", llama::read),
+    ("resnet", resnet::read),
+    ("roberta", bert::read),
+    ("t5", t5::read),
+    ("vit", vision_transformer::read),
+];
 
 /// The most layers of a kind: deeper models are a mistake, and each layer is some dozen nodes.
 pub(crate) const MOST_LAYERS: usize = 1024;
@@ -208,7 +225,7 @@ mod tests {
             ("[]", "expected an object"),
             ("{}", "`model_type` is missing"),
             (r#"{"model_type": 3}"#, "`model_type` is 3, expected text"),
-            (r#"{"model_type": "mamba9"}"#, "`mamba9` is not known\n  help: known are resnet"),
+            (r#"{"model_type": "mamba9"}"#, "`mamba9` is not known\n  help: known are bert, deit"),
             (r#"{"model_type": "resnet", "depths": [3, -4, 6, 3]}"#, "`depths` is [3,-4,6,3], expected a list"),
             (r#"{"model_type": "resnet", "torch_dtype": "int8"}"#, "`torch_dtype` is \"int8\""),
         ] {

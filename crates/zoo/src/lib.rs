@@ -8,13 +8,27 @@
 //! its nodes, and a small model runs like one from a file.
 
 mod activation;
+mod attention;
 mod config;
 mod convolution;
+mod experts;
+mod language;
 mod net;
-mod resnet;
 mod row;
 mod settings;
 mod weights;
+
+mod bert;
+mod convnext;
+mod densenet;
+mod efficientnet;
+mod gpt;
+mod llama;
+mod mobilenet;
+mod resnet;
+mod t5;
+mod vgg;
+mod vision_transformer;
 
 use anychip_ir::{Graph, IrError};
 use anychip_tensor::DType;
@@ -32,7 +46,19 @@ pub fn rows() -> impl Iterator<Item = &'static Row> {
 }
 
 /// A new family is one file and one row here.
-const FAMILIES: &[&[Row]] = &[resnet::ROWS];
+const FAMILIES: &[&[Row]] = &[
+    resnet::ROWS,
+    mobilenet::ROWS,
+    efficientnet::ROWS,
+    convnext::ROWS,
+    vision_transformer::ROWS,
+    vgg::ROWS,
+    densenet::ROWS,
+    bert::ROWS,
+    gpt::ROWS,
+    t5::ROWS,
+    llama::ROWS,
+];
 
 /// A model that was built.
 #[derive(Debug, Clone)]

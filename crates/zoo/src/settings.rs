@@ -27,6 +27,7 @@ pub const KEYS: &[(&str, &str)] = &[
     ("phase", "of a language model: prefill (the default), decode, or forward (scores for every position)"),
     ("context", "decode: how many positions are kept; may be left open and given with --dim context=N"),
     ("sequence", "how many positions come in; may be left open and given with --dim sequence=N"),
+    ("target", "of an encoder with a decoder: how many positions the decoder takes in; --dim target=N"),
     ("image", "height and width of the image"),
     ("classes", "how many classes a classifier tells apart"),
     ("dtype", "f32, f16 or bf16 instead of the type of the published weights"),
@@ -82,7 +83,7 @@ impl Settings {
                 });
             }
             "seed" => self.seed = value.parse().map_err(|_| "a seed is a whole number")?,
-            "context" | "sequence" | "image" | "classes" => {
+            "context" | "sequence" | "target" | "image" | "classes" => {
                 let number: usize = value.parse().map_err(|_| "expected a whole number")?;
                 if !(1..=LARGEST).contains(&number) {
                     return Err(format!("expected a number from 1 to {LARGEST}"));
