@@ -64,8 +64,7 @@ pub(crate) const ROWS: &[Row] = &[
     row("bert-large", &["bert-large-uncased"], 335_141_888, |n, s| bert(24, 1024).build(n, s)),
     row("distilbert-base", &["distilbert-base-uncased", "distilbert"], 66_362_880, |n, s| {
         Bert { segments: 0, pooler: false, ..bert(6, 768) }.build(n, s)
-    })
-    .with_macs(5.65e9, "sequence=128", "parameters: Hugging Face hub; operations at 128 tokens: TinyBERT, arXiv:1909.10351, table 1 (11.3 G)"),
+    }),
     row("roberta-base", &[], 124_645_632, |n, s| roberta(12, 768).build(n, s)),
     row("roberta-large", &[], 355_359_744, |n, s| roberta(24, 1024).build(n, s)),
 ];

@@ -105,20 +105,6 @@ impl Config<'_> {
         })
     }
 
-    /// Whether a field is there and not null.
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.first(&[name]).is_some()
-    }
-
-    /// An object within this one.
-    pub(crate) fn inner(&self, name: &str) -> Result<Option<Config<'_>>, ConfigError> {
-        match self.first(&[name]) {
-            None => Ok(None),
-            Some((_, Value::Object(fields))) => Ok(Some(Config { fields })),
-            Some((field, found)) => Err(wrong(field, found, "an object")),
-        }
-    }
-
     /// A size from 1 to `most`, under the first of its names that is there.
     pub(crate) fn size_up_to(&self, names: &[&str], most: usize) -> Result<Option<usize>, ConfigError> {
         let Some((field, value)) = self.first(names) else { return Ok(None) };

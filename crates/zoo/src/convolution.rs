@@ -13,7 +13,6 @@ pub(crate) struct Conv {
     pub(crate) kernel: [usize; 2],
     pub(crate) stride: usize,
     pub(crate) padding: Option<usize>,
-    pub(crate) dilation: usize,
     pub(crate) groups: usize,
     pub(crate) bias: bool,
 }
@@ -25,7 +24,6 @@ impl Conv {
             kernel: [kernel, kernel],
             stride: 1,
             padding: None,
-            dilation: 1,
             groups: 1,
             bias: false,
         }
@@ -37,10 +35,6 @@ impl Conv {
 
     pub(crate) const fn padding(self, padding: usize) -> Conv {
         Conv { padding: Some(padding), ..self }
-    }
-
-    pub(crate) const fn dilation(self, dilation: usize) -> Conv {
-        Conv { dilation, ..self }
     }
 
     pub(crate) const fn groups(self, groups: usize) -> Conv {
@@ -55,29 +49,49 @@ impl Conv {
 impl Net {
     /// A convolution of `[n, c, h, w]`.
     pub(crate) fn conv(&mut self, name: &str, x: ValueId, conv: Conv) -> Made {
+        Ok(self.shared_conv(name, &[x], conv, Activation::None)?[0])
+    }
+
+    /// One convolution, with its activation, of several images of the same channels.
+    pub(crate) fn shared_conv(
+        &mut self,
+        name: &str,
+        images: &[ValueId],
+        conv: Conv,
+        activation: Activation,
+    ) -> Made<Vec<ValueId>> {
         self.within(name, |net| {
+            let Some(&x) = images.first() else { return Ok(Vec::new()) };
             let per_group = net.size(x, 1)? / conv.groups.max(1);
             let [height, width] = conv.kernel;
             let shape = [conv.out, per_group, height, width];
             let w = net.weights(&shape, per_group * height * width)?;
             let padding = conv.kernel.map(|k| {
-                let around = conv.padding.unwrap_or((k - 1) / 2 * conv.dilation) as i64;
+                let around = conv.padding.unwrap_or((k - 1) / 2) as i64;
                 (around, around)
             });
             let dims = ConvolutionDims {
                 strides: vec![conv.stride; 2],
                 padding: padding.to_vec(),
-                dilation: vec![conv.dilation; 2],
+                dilation: vec![1; 2],
                 input_dilation: vec![1; 2],
                 groups: conv.groups,
             };
-            let y = net.b.prim(Prim::Convolution(dims, net.dtype), &[x, w])?;
-            if !conv.bias {
-                return Ok(y);
+            let bias = if conv.bias {
+                let bias = net.shift(&[conv.out])?;
+                Some(net.b.unsqueeze(bias, &[1, 2])?)
+            } else {
+                None
+            };
+            let mut results = Vec::with_capacity(images.len());
+            for &x in images {
+                let mut y = net.b.prim(Prim::Convolution(dims.clone(), net.dtype), &[x, w])?;
+                if let Some(bias) = bias {
+                    y = net.b.add(y, bias)?;
+                }
+                results.push(net.activate(y, activation)?);
             }
-            let bias = net.shift(&[conv.out])?;
-            let bias = net.b.unsqueeze(bias, &[1, 2])?;
-            net.b.add(y, bias)
+            Ok(results)
         })
     }
 

@@ -21,12 +21,17 @@ mod weights;
 mod bert;
 mod convnext;
 mod densenet;
+mod dlrm;
 mod efficientnet;
 mod gpt;
 mod llama;
+mod lstm;
 mod mobilenet;
 mod resnet;
+mod retinanet;
+mod swin;
 mod t5;
+mod unet;
 mod vgg;
 mod vision_transformer;
 
@@ -54,10 +59,15 @@ const FAMILIES: &[&[Row]] = &[
     vision_transformer::ROWS,
     vgg::ROWS,
     densenet::ROWS,
+    swin::ROWS,
+    retinanet::ROWS,
     bert::ROWS,
     gpt::ROWS,
     t5::ROWS,
     llama::ROWS,
+    unet::ROWS,
+    dlrm::ROWS,
+    lstm::ROWS,
 ];
 
 /// A model that was built.

@@ -25,6 +25,8 @@ pub(crate) struct Net {
     pub(crate) dtype: DType,
     /// What batch normalization adds to the variance.
     pub(crate) norm_epsilon: f32,
+    /// Batch norms are not trained any more: what they have is no parameter.
+    pub(crate) frozen_norms: bool,
     seed: u64,
     drawn: u64,
     parameters: u64,
@@ -38,6 +40,7 @@ impl Net {
             b: Builder::new(name),
             dtype,
             norm_epsilon: 1e-5,
+            frozen_norms: false,
             seed,
             drawn: 0,
             parameters: 0,
@@ -197,7 +200,11 @@ impl Net {
     pub(crate) fn batch_norm(&mut self, name: &str, x: ValueId) -> Made {
         self.within(name, |net| {
             let channels = [net.size(x, 1)?];
+            let before = net.parameters;
             let (scale, bias) = (net.gain(&channels)?, net.shift(&channels)?);
+            if net.frozen_norms {
+                net.parameters = before;
+            }
             let mean = net.statistics(&channels, -0.1, 0.1)?;
             let variance = net.statistics(&channels, 0.9, 1.1)?;
             let epsilon = net.norm_epsilon;
