@@ -64,7 +64,7 @@ pub(crate) const ROWS: &[Row] = &[
 impl Gpt {
     pub(crate) fn build(&self, net: &mut Net, settings: &mut Settings) -> Made<Outputs> {
         let mut run = Run::new(settings, self.positions);
-        let tokens = run.tokens(net);
+        let tokens = run.inputs(net, self.layers, self.heads, self.width / self.heads);
         let table = net.table(self.vocabulary, self.width)?;
         let mut x = net.look_up("embed", table, tokens)?;
         let mut rotary = None;

@@ -17,6 +17,8 @@ pub(crate) struct Run {
     pub(crate) sequence: Dim,
     /// How many are kept from before.
     pub(crate) context: Dim,
+    /// Keys and values kept from before, layer by layer.
+    past: Vec<[ValueId; 2]>,
     kept: Outputs,
 }
 
@@ -36,12 +38,29 @@ impl Run {
                 (Dim::Fixed(1), settings.dim("context", USUAL_CONTEXT.min(longest.saturating_sub(1).max(1))))
             }
         };
-        Run { phase, sequence, context, kept: Vec::new() }
+        Run { phase, sequence, context, past: Vec::new(), kept: Vec::new() }
     }
 
-    /// The tokens that come in, `i64[batch, sequence]`.
-    pub(crate) fn tokens(&self, net: &mut Net) -> ValueId {
-        net.indices("input_ids", std::slice::from_ref(&self.sequence))
+    /// The inputs: the tokens, `i64[batch, sequence]`, which it returns; and what is kept in `layers` layers of so many
+    /// heads for keys of such a width, `[batch, heads, context, width]`.
+    pub(crate) fn inputs(
+        &mut self,
+        net: &mut Net,
+        layers: usize,
+        key_heads: usize,
+        head_width: usize,
+    ) -> ValueId {
+        let tokens = net.indices("input_ids", std::slice::from_ref(&self.sequence));
+        if self.phase == Phase::Decode {
+            let dims = [Dim::sym(BATCH), key_heads.into(), self.context.clone(), head_width.into()];
+            let ty = TensorType::new(net.dtype, dims);
+            for layer in 0..layers {
+                self.past.push(["key", "value"].map(|part| {
+                    net.b.input(&format!("past.{layer}.{part}"), ty.clone())
+                }));
+            }
+        }
+        tokens
     }
 
     /// Attention of layer `layer` to all positions up to each one's own, of at most `window` of them. Keys and values have
@@ -61,28 +80,19 @@ impl Run {
                 self.kept.push((format!("present.{layer}.value").into(), v));
             }
         }
-        if self.phase == Phase::Decode {
-            let mut past = [k, v];
-            for (value, part) in past.iter_mut().zip(["key", "value"]) {
-                *value = self.past(net, &format!("past.{layer}.{part}"), *value)?;
-                if let Some(window) = window.filter(|&w| self.context.fixed().is_none_or(|c| c >= w)) {
-                    let first = Dim::from_i64(1 - window as i64);
+        if let Some(&[mut past_k, mut past_v]) = self.past.get(layer) {
+            if let Some(window) = window.filter(|&w| self.context.fixed().is_none_or(|c| c >= w)) {
+                // With the new position they fill the window.
+                let first = Dim::from_i64(1 - window as i64);
+                for value in [&mut past_k, &mut past_v] {
                     *value = net.b.slice(*value, 2, &first, &Dim::from_i64(i64::MAX))?;
                 }
             }
-            return net.attend_kept(q, past, [k, v], scale);
+            return net.attend_kept(q, [past_k, past_v], [k, v], scale);
         }
         let hides = window.filter(|&w| self.sequence.fixed().is_none_or(|s| s > w));
         let mask = hides.map(|window| self.window_mask(net, q, window)).transpose()?;
         net.attend([q, k, v], scale, true, mask)
-    }
-
-    /// An input like `new`, of as many positions as are kept.
-    fn past(&self, net: &mut Net, name: &str, new: ValueId) -> Made {
-        let mut dims = net.b.dims(new);
-        dims[0] = Dim::sym(BATCH);
-        dims[2] = self.context.clone();
-        Ok(net.b.input(name, TensorType::new(net.b.dtype(new), dims)))
     }
 
     /// `[s, s]`: −∞ where key `j` is `window` or more positions before query `i`, else 0.

@@ -211,7 +211,7 @@ const fn mixtral(sizes: [usize; 6], longest: usize) -> Llama {
 impl Llama {
     pub(crate) fn build(&self, net: &mut Net, settings: &mut Settings) -> Made<Outputs> {
         let mut run = Run::new(settings, self.longest);
-        let tokens = run.tokens(net);
+        let tokens = run.inputs(net, self.layers, self.key_heads, self.head_width);
         let table = net.table(self.vocabulary, self.width)?;
         let mut x = net.look_up("embed", table, tokens)?;
         let rotary = net.within("rotary", |net| {

@@ -145,9 +145,17 @@ impl T5 {
         })
     }
 
-    /// What each head adds to the score of a key at some distance, `[1, heads, s, s]`. Near distances have a class each, farther ones
-    /// share classes evenly spaced in the logarithm, and in the encoder both directions have half of the classes.
+    /// What each head adds to the score of a key at some distance, `[1, heads, s, s]`.
     fn distances(&self, net: &mut Net, length: &Dim, decoder: bool) -> Made {
+        let class = self.classes(net, length, decoder)?;
+        let bias = net.embedding("bias", class, self.buckets, self.heads)?;
+        let bias = net.b.transpose(bias, &[2, 0, 1])?;
+        net.b.unsqueeze(bias, &[0])
+    }
+
+    /// The class of each distance from a query to a key, `i64[s, s]`. Near distances have a class each, farther ones share
+    /// classes evenly spaced in the logarithm, and in the encoder both directions have half of the classes.
+    fn classes(&self, net: &mut Net, length: &Dim, decoder: bool) -> Made {
         let b = &mut net.b;
         let order = b.iota(length)?;
         let rows = b.unsqueeze(order, &[1])?;
@@ -177,10 +185,7 @@ impl T5 {
         let last = b.scalar(DType::I64, (classes - 1) as f64)?;
         let class = b.min(class, last)?;
         let class = b.select(near, distance, class)?;
-        let class = b.add(class, base)?;
-        let bias = net.embedding("bias", class, self.buckets, self.heads)?;
-        let bias = net.b.transpose(bias, &[2, 0, 1])?;
-        net.b.unsqueeze(bias, &[0])
+        b.add(class, base)
     }
 }
 
@@ -213,4 +218,46 @@ pub(crate) fn read(config: &Config<'_>) -> Result<Plan, ConfigError> {
         tied: config.flag_or("tie_word_embeddings", true)?,
     };
     Ok(Box::new(move |net, settings| model.build(net, settings)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A plain reading of section 2.1 of the paper, distance by distance.
+    fn class(after: i64, decoder: bool) -> i64 {
+        let (count, base, distance) = if decoder {
+            (32, 0, (-after).max(0))
+        } else {
+            (16, if after > 0 { 16 } else { 0 }, after.abs())
+        };
+        let exact = count / 2;
+        if distance < exact {
+            return base + distance;
+        }
+        let ratio = (distance as f64 / exact as f64).ln() / (128.0 / exact as f64).ln();
+        base + (exact + (ratio * (count - exact) as f64) as i64).min(count - 1)
+    }
+
+    #[test]
+    fn distances_have_the_classes_of_the_paper() {
+        for decoder in [false, true] {
+            let mut net = Net::new("distances", DType::F32, 0);
+            let length = 150;
+            let classes =
+                t5(8, 1, 1, 8, 8).classes(&mut net, &Dim::Fixed(length), decoder).unwrap();
+            let (graph, _) = net.finish(&vec![("classes".into(), classes)]);
+            let found = anychip_ir::evaluate(&graph, &[]).unwrap()[0].to_i64();
+            for (at, &found) in found.iter().enumerate() {
+                let after = (at % length) as i64 - (at / length) as i64;
+                // At the edge of a class single precision may fall on either side.
+                let near = [after - 1, after, after + 1].map(|d| class(d, decoder));
+                let edge = class(after, decoder) != near[0] || class(after, decoder) != near[2];
+                assert!(
+                    found == class(after, decoder) || (edge && near.contains(&found)),
+                    "{after} after: {found}"
+                );
+            }
+        }
+    }
 }

@@ -44,9 +44,9 @@ pub(crate) const ROWS: &[Row] = &[
         name: "sd-1.5-unet",
         aliases: &["stable-diffusion-1.5-unet", "sd15-unet", "unet-sd15"],
         parameters: Published::Exact(859_520_964),
-        macs: Published::Rounded(339e9),
+        macs: Published::Unknown,
         macs_at: "",
-        source: "Hugging Face hub, parameter count of the weights; multiply-accumulates: BK-SDM, arXiv:2305.15798, table 1",
+        source: "Hugging Face hub, parameter count of the weights",
         dtype: DType::F16,
         build: |n, s| {
             UNet {

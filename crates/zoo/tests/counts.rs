@@ -1,6 +1,6 @@
 //! Every named model has as many parameters and multiply-accumulates as its publishers say.
 
-use anychip_ir::{Graph, graph_work, specialize};
+use anychip_ir::{Graph, graph_work, node_works, specialize};
 
 /// The graph with one inference in a batch and the usual size of every other dim.
 fn sized(architecture: &anychip_zoo::Architecture) -> Graph {
@@ -45,4 +45,25 @@ fn multiply_accumulates_are_as_published() {
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// BK-SDM (arXiv:2305.15798, table 1) gives 339 G for one step of Stable Diffusion's U-Net, without the products inside
+/// attention, which have no weights.
+#[test]
+fn a_step_of_diffusion_multiplies_as_published() {
+    let graph = sized(&anychip_zoo::build("sd-1.5-unet").unwrap());
+    let works = node_works(&graph).unwrap();
+    let outside = graph.nodes().iter().zip(&works).filter(|(node, _)| node.op.name() != "attention");
+    let macs: f64 = outside.map(|(_, work)| work.macs).sum();
+    assert!((macs / 339e9 - 1.0).abs() < 0.01, "{macs:e}");
+}
+
+/// A token passes two of Mixtral's eight experts: the 12.9 billion parameters that arXiv:2401.04088 calls active.
+#[test]
+fn a_mixture_multiplies_by_the_experts_that_are_chosen() {
+    let built = anychip_zoo::build("mixtral-8x7b,phase=decode,context=1").unwrap();
+    let macs = graph_work(&sized(&built)).unwrap().macs;
+    // The table of the embedding is looked up, not multiplied.
+    let expected = 12.9e9 - 32_000.0 * 4096.0;
+    assert!((macs / expected - 1.0).abs() < 0.01, "{macs:e}");
 }
