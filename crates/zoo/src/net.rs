@@ -87,7 +87,8 @@ impl Net {
     /// Trained numbers, spread evenly from `low` to `high`.
     pub(crate) fn parameter(&mut self, shape: &[usize], low: f32, high: f32) -> Made {
         let tensor = self.draw(shape, low, high)?;
-        self.parameters += shape.iter().map(|&n| n as u64).product::<u64>();
+        let count = tensor.len() as u64;
+        self.parameters = self.parameters.saturating_add(count);
         Ok(self.b.constant(tensor))
     }
 
@@ -122,11 +123,12 @@ impl Net {
     /// The size of a dim that is a number by construction: channels, widths.
     pub(crate) fn size(&self, x: ValueId, axis: usize) -> Made<usize> {
         let ty = self.b.ty(x);
-        ty.shape.get(axis).and_then(Dim::fixed).ok_or_else(|| IrError::Shapes {
-            op: "zoo",
-            reason: "the size of a dim must be a number here",
-            types: vec![ty.clone()],
-        })
+        let wrong = |reason| IrError::Shapes { op: "zoo", reason, types: vec![ty.clone()] };
+        match ty.shape.get(axis).and_then(Dim::fixed) {
+            Some(0) => Err(wrong("nothing is left of the image: it is too small")),
+            Some(size) => Ok(size),
+            None => Err(wrong("the size of a dim must be a number here")),
+        }
     }
 
     /// The last dim of a value.

@@ -37,6 +37,9 @@ pub const KEYS: &[(&str, &str)] = &[
 /// The most that a size may be: absurd numbers are a mistake, and products of a few must not overflow.
 pub(crate) const LARGEST: usize = 1 << 24;
 
+/// The most pixels along a side.
+const LARGEST_IMAGE: usize = 1 << 16;
+
 /// What was said after the name, and which of it has been asked for.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Settings {
@@ -85,8 +88,9 @@ impl Settings {
             "seed" => self.seed = value.parse().map_err(|_| "a seed is a whole number")?,
             "context" | "sequence" | "target" | "image" | "classes" => {
                 let number: usize = value.parse().map_err(|_| "expected a whole number")?;
-                if !(1..=LARGEST).contains(&number) {
-                    return Err(format!("expected a number from 1 to {LARGEST}"));
+                let most = if key == "image" { LARGEST_IMAGE } else { LARGEST };
+                if !(1..=most).contains(&number) {
+                    return Err(format!("expected a number from 1 to {most}"));
                 }
                 self.numbers.insert(key.to_string(), number);
             }

@@ -15,7 +15,7 @@ const EPSILON: f32 = 1e-5;
 const WINDOW: usize = 7;
 
 /// What is added to the score of two positions that the shift brought into one window.
-const APART: f32 = -100.0;
+const APART: f64 = -100.0;
 
 pub(crate) const ROWS: &[Row] = &[
     torchvision("swin-t", 28_288_354, 4.491e9, |n, s| build(n, s, 96, [2, 2, 6, 2], 3)),
@@ -171,27 +171,29 @@ fn score_bias(net: &mut Net, heads: usize, sizes: [usize; 2], by: [usize; 2]) ->
     let all = if by == [0, 0] {
         net.b.broadcast(bias, &whole)?
     } else {
-        // Rows and columns before the cut, and after it: a position's region is the pair.
-        let part = |at: usize, axis: usize| match (sizes[axis] - at, by[axis]) {
-            (_, 0) => 0,
-            (left, by) if left <= by => 2,
-            (left, _) if left <= WINDOW => 1,
-            _ => 0,
-        };
-        let region = |window: usize, i: usize| {
-            let [y, x] = [window / columns * WINDOW + i / WINDOW, window % columns * WINDOW + i % WINDOW];
-            3 * part(y, 0) + part(x, 1)
-        };
-        let mut apart = Vec::with_capacity(windows * inside * inside);
-        for window in 0..windows {
-            let regions: Vec<usize> = (0..inside).map(|i| region(window, i)).collect();
-            for a in &regions {
-                apart.extend(regions.iter().map(|b| if a == b { 0.0 } else { APART }));
-            }
+        // Rows and columns before the cut, and after it: a position's region is the pair. Only the parts along each side
+        // are constants, so that a large image makes no large ones.
+        let mut parts = [bias; 2];
+        for (axis, part) in parts.iter_mut().enumerate() {
+            let region = |left: usize| match by[axis] {
+                0 => 0,
+                by if left <= by => 2,
+                _ => i64::from(left <= WINDOW),
+            };
+            let regions: Vec<i64> = (0..sizes[axis]).map(|at| region(sizes[axis] - at)).collect();
+            let regions = net.b.integers(&regions);
+            let split = if axis == 0 { [rows, 1, WINDOW, 1] } else { [1, columns, 1, WINDOW] };
+            *part = net.b.reshape(regions, &split.map(Dim::Fixed))?;
         }
-        let apart = net.b.constant(Tensor::from_vec([1, windows, 1, inside, inside], apart)?);
-        let apart = net.b.cast(apart, net.dtype)?;
-        net.b.add(bias, apart)?
+        let b = &mut net.b;
+        let first = b.scale(parts[0], 3.0)?;
+        let regions = b.add(first, parts[1])?;
+        let of_queries = b.reshape(regions, &[1, windows, 1, inside, 1].map(Dim::Fixed))?;
+        let of_keys = b.reshape(regions, &[1, windows, 1, 1, inside].map(Dim::Fixed))?;
+        let together = b.eq(of_queries, of_keys)?;
+        let (zero, apart) = (b.scalar_like(bias, 0.0)?, b.scalar_like(bias, APART)?);
+        let apart = b.select(together, zero, apart)?;
+        b.add(bias, apart)?
     };
     net.b.reshape(all, &flat)
 }

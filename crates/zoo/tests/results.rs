@@ -208,7 +208,7 @@ fn image_networks_run_and_the_passes_keep_their_results() {
         "vit-ti-16,image=32",
         "squeezenet1-1,image=32",
         "densenet121,image=32",
-        "swin-t,image=36",
+        "swin-t,image=60",
     ] {
         let built = build(&format!("{name},classes=10")).unwrap();
         let graph = sized(&built, &[]);
