@@ -36,7 +36,9 @@ pub use anychip_passes::{PassReport, node_count};
 pub use anychip_record::Record;
 pub use anychip_target::CompileOptions;
 pub use anychip_tensor::Tensor;
-pub use anychip_zoo::{KEYS as ARCHITECTURE_SETTINGS, Published, Row as ArchitectureRow, rows as architectures};
+pub use anychip_zoo::{
+    KEYS as ARCHITECTURE_SETTINGS, Published, Row as ArchitectureRow, rows as architectures,
+};
 pub use compare::{CompareOptions, compare, estimate, select_chips};
 pub use doctor::{Finding, doctor};
 pub use engine::Engine;

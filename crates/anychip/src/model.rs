@@ -24,7 +24,10 @@ pub struct Model {
 enum Source {
     Onnx(Box<anychip_onnx::Model>),
     /// With what it is told from others by: its name, or the configuration and the settings.
-    Zoo { architecture: Box<Architecture>, identity: String },
+    Zoo {
+        architecture: Box<Architecture>,
+        identity: String,
+    },
 }
 
 /// What names of built-in architectures begin with.
@@ -194,8 +197,8 @@ fn without_file(path: &Path) -> Result<Option<(Architecture, String)>, Error> {
         None => return Ok(None),
     };
     let path = Path::new(file);
-    let contents = read_limited(path)
-        .map_err(|source| Error::File { path: path.to_path_buf(), source })?;
+    let contents =
+        read_limited(path).map_err(|source| Error::File { path: path.to_path_buf(), source })?;
     let name = path.with_extension("");
     let parts: Vec<String> =
         name.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();

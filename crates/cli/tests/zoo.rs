@@ -36,7 +36,8 @@ struct Config(PathBuf);
 
 impl Config {
     fn new(name: &str, contents: &str) -> Config {
-        let folder = std::env::temp_dir().join(format!("anychip-zoo-{name}-{}", std::process::id()));
+        let folder =
+            std::env::temp_dir().join(format!("anychip-zoo-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a temporary folder");
         std::fs::write(folder.join("config.json"), contents).expect("a temporary file");
         Config(folder)
@@ -76,7 +77,9 @@ fn the_list_has_every_name() {
         assert!(list.contains(name), "{name}\n{list}");
     }
     let lines = succeeds(&["inspect", "zoo:", "--json"]);
-    assert!(lines.lines().all(|line| json(line)["name"].is_string()) && lines.lines().count() > 100);
+    assert!(
+        lines.lines().all(|line| json(line)["name"].is_string()) && lines.lines().count() > 100
+    );
 }
 
 #[test]
@@ -97,7 +100,9 @@ fn small_architectures_run() {
 fn a_large_architecture_is_estimated_in_little_memory() {
     for phase in ["prefill", "decode"] {
         let binary = env!("CARGO_BIN_EXE_anychip");
-        let command = format!("ulimit -v 500000; '{binary}' compare --estimate zoo:llama-2-7b,phase={phase} --json");
+        let command = format!(
+            "ulimit -v 500000; '{binary}' compare --estimate zoo:llama-2-7b,phase={phase} --json"
+        );
         let output = Command::new("sh").args(["-c", &command]).output().expect("a shell");
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{errors}");
@@ -137,12 +142,36 @@ fn what_is_wrong_with_a_configuration_is_named() {
         )
     };
     for (name, contents, parts) in [
-        ("unknown", r#"{"model_type": "hyena"}"#.to_string(), ["config.json", "`hyena` is not known", "known are bert"]),
-        ("missing", r#"{"model_type": "gpt2"}"#.to_string(), ["config.json", "`n_embd` is missing", ""]),
-        ("text", llama(r#""head_dim": "wide""#), ["config.json", "`head_dim` is \"wide\"", "whole number"]),
-        ("negative", llama(r#""rope_theta": -1"#), ["config.json", "`rope_theta` is -1", "positive"]),
-        ("heads", llama(r#""num_key_value_heads": 3"#), ["config.json", "num_key_value_heads", "divisor"]),
-        ("deep", llama(r#""num_hidden_layers": 999999999"#), ["config.json", "num_hidden_layers", "1024"]),
+        (
+            "unknown",
+            r#"{"model_type": "hyena"}"#.to_string(),
+            ["config.json", "`hyena` is not known", "known are bert"],
+        ),
+        (
+            "missing",
+            r#"{"model_type": "gpt2"}"#.to_string(),
+            ["config.json", "`n_embd` is missing", ""],
+        ),
+        (
+            "text",
+            llama(r#""head_dim": "wide""#),
+            ["config.json", "`head_dim` is \"wide\"", "whole number"],
+        ),
+        (
+            "negative",
+            llama(r#""rope_theta": -1"#),
+            ["config.json", "`rope_theta` is -1", "positive"],
+        ),
+        (
+            "heads",
+            llama(r#""num_key_value_heads": 3"#),
+            ["config.json", "num_key_value_heads", "divisor"],
+        ),
+        (
+            "deep",
+            llama(r#""num_hidden_layers": 999999999"#),
+            ["config.json", "num_hidden_layers", "1024"],
+        ),
         ("wide", llama(r#""hidden_size": 1e30"#), ["config.json", "hidden_size", "whole number"]),
         ("broken", "{\"model_type\"".to_string(), ["config.json", "is no configuration", ""]),
         ("binary", "\u{0}\u{1}".to_string(), ["config.json", "is no configuration", ""]),

@@ -47,10 +47,22 @@ const fn bert(layers: usize, width: usize) -> Bert {
 
 const fn roberta(layers: usize, width: usize) -> Bert {
     let base = bert(layers, width);
-    Bert { vocabulary: 50_265, positions: 514, segments: 1, epsilon: 1e-5, first_position: 2, ..base }
+    Bert {
+        vocabulary: 50_265,
+        positions: 514,
+        segments: 1,
+        epsilon: 1e-5,
+        first_position: 2,
+        ..base
+    }
 }
 
-const fn row(name: &'static str, aliases: &'static [&'static str], parameters: u64, build: crate::row::Recipe) -> Row {
+const fn row(
+    name: &'static str,
+    aliases: &'static [&'static str],
+    parameters: u64,
+    build: crate::row::Recipe,
+) -> Row {
     hub(name, aliases, parameters, DType::F32, build)
 }
 
@@ -105,8 +117,12 @@ impl Bert {
         } else {
             // What is not seen has the row before the first, as has padding in the trained model.
             let b = &mut net.b;
-            let running =
-                Prim::Cumulative { kind: ReduceKind::Sum, axis: 1, exclusive: false, reverse: false };
+            let running = Prim::Cumulative {
+                kind: ReduceKind::Sum,
+                axis: 1,
+                exclusive: false,
+                reverse: false,
+            };
             let count = b.prim(running, &[mask])?;
             let seen = b.mul(count, mask)?;
             b.offset(seen, self.first_position as f64 - 1.0)?
@@ -139,7 +155,8 @@ pub(crate) fn read(config: &Config<'_>) -> Result<Plan, ConfigError> {
     }
     let positions = config.size_or(&["max_position_embeddings"], 512)?;
     if positions <= offset {
-        return Err(config.misfit("max_position_embeddings", "more than the 2 rows before the first position"));
+        return Err(config
+            .misfit("max_position_embeddings", "more than the 2 rows before the first position"));
     }
     let epsilon = if kind == "roberta" { 1e-5 } else { 1e-12 };
     let model = Bert {

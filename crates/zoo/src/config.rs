@@ -80,7 +80,8 @@ pub fn build_config(name: &str, json: &str, settings: &str) -> Result<Architectu
         return Err(ConfigError::Json("expected an object".to_string()));
     };
     let config = Config { fields };
-    let kind = config.text("model_type")?.ok_or_else(|| ConfigError::Missing("model_type".to_string()))?;
+    let kind =
+        config.text("model_type")?.ok_or_else(|| ConfigError::Missing("model_type".to_string()))?;
     let reader = READERS.iter().find(|(known, _)| *known == kind).ok_or_else(|| {
         ConfigError::UnknownModel {
             found: cut(kind),
@@ -101,12 +102,19 @@ impl Config<'_> {
     /// The first of the fields that is there and not null.
     fn first(&self, names: &[&str]) -> Option<(String, &Value)> {
         names.iter().find_map(|&name| {
-            self.fields.get(name).filter(|value| !value.is_null()).map(|value| (name.to_string(), value))
+            self.fields
+                .get(name)
+                .filter(|value| !value.is_null())
+                .map(|value| (name.to_string(), value))
         })
     }
 
     /// A size from 1 to `most`, under the first of its names that is there.
-    pub(crate) fn size_up_to(&self, names: &[&str], most: usize) -> Result<Option<usize>, ConfigError> {
+    pub(crate) fn size_up_to(
+        &self,
+        names: &[&str],
+        most: usize,
+    ) -> Result<Option<usize>, ConfigError> {
         let Some((field, value)) = self.first(names) else { return Ok(None) };
         match value.as_u64().and_then(|n| usize::try_from(n).ok()) {
             Some(size) if (1..=most).contains(&size) => Ok(Some(size)),
@@ -126,7 +134,8 @@ impl Config<'_> {
 
     /// A number of layers.
     pub(crate) fn layers(&self, names: &[&str]) -> Result<usize, ConfigError> {
-        self.size_up_to(names, MOST_LAYERS)?.ok_or_else(|| ConfigError::Missing(names[0].to_string()))
+        self.size_up_to(names, MOST_LAYERS)?
+            .ok_or_else(|| ConfigError::Missing(names[0].to_string()))
     }
 
     /// Sizes in a list.
@@ -180,7 +189,9 @@ impl Config<'_> {
 
     /// The type of the weights; `f32` when nothing is said.
     fn dtype(&self) -> Result<DType, ConfigError> {
-        let Some((field, value)) = self.first(&["torch_dtype", "dtype"]) else { return Ok(DType::F32) };
+        let Some((field, value)) = self.first(&["torch_dtype", "dtype"]) else {
+            return Ok(DType::F32);
+        };
         Ok(match value.as_str() {
             Some("float32") => DType::F32,
             Some("float16") => DType::F16,
@@ -212,7 +223,10 @@ mod tests {
             ("{}", "`model_type` is missing"),
             (r#"{"model_type": 3}"#, "`model_type` is 3, expected text"),
             (r#"{"model_type": "mamba9"}"#, "`mamba9` is not known\n  help: known are bert, deit"),
-            (r#"{"model_type": "resnet", "depths": [3, -4, 6, 3]}"#, "`depths` is [3,-4,6,3], expected a list"),
+            (
+                r#"{"model_type": "resnet", "depths": [3, -4, 6, 3]}"#,
+                "`depths` is [3,-4,6,3], expected a list",
+            ),
             (r#"{"model_type": "resnet", "torch_dtype": "int8"}"#, "`torch_dtype` is \"int8\""),
         ] {
             let error = build_config("c", json, "").unwrap_err().to_string();

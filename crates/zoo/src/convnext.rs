@@ -17,7 +17,12 @@ pub(crate) const ROWS: &[Row] = &[
     torchvision("convnext-large", 197_767_336, 34.361e9, |n, s| build(n, s, 192, [3, 3, 27, 3])),
 ];
 
-fn build(net: &mut Net, settings: &mut Settings, width: usize, blocks: [usize; 4]) -> Made<Outputs> {
+fn build(
+    net: &mut Net,
+    settings: &mut Settings,
+    width: usize,
+    blocks: [usize; 4],
+) -> Made<Outputs> {
     let image = settings.image(224);
     let x = net.input("image", &[3, image, image]);
     let x = net.conv("stem", x, Conv::new(width, 4).stride(4).padding(0).bias())?;

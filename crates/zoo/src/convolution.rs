@@ -19,14 +19,7 @@ pub(crate) struct Conv {
 
 impl Conv {
     pub(crate) const fn new(out: usize, kernel: usize) -> Conv {
-        Conv {
-            out,
-            kernel: [kernel, kernel],
-            stride: 1,
-            padding: None,
-            groups: 1,
-            bias: false,
-        }
+        Conv { out, kernel: [kernel, kernel], stride: 1, padding: None, groups: 1, bias: false }
     }
 
     pub(crate) const fn stride(self, stride: usize) -> Conv {
@@ -111,7 +104,13 @@ impl Net {
     }
 
     /// The largest of each window.
-    pub(crate) fn max_pool(&mut self, x: ValueId, size: usize, stride: usize, padding: i64) -> Made {
+    pub(crate) fn max_pool(
+        &mut self,
+        x: ValueId,
+        size: usize,
+        stride: usize,
+        padding: i64,
+    ) -> Made {
         self.max_pool_uneven(x, size, stride, (padding, padding))
     }
 

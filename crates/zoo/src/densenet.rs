@@ -30,7 +30,8 @@ fn build(
     for (i, layers) in blocks.into_iter().enumerate() {
         let mut parts = vec![x];
         for layer in 0..layers {
-            let new = net.within(format!("blocks.{i}.{layer}"), |net| dense(net, &parts, growth))?;
+            let new =
+                net.within(format!("blocks.{i}.{layer}"), |net| dense(net, &parts, growth))?;
             parts.push(new);
         }
         x = net.b.concat(&parts, 1)?;

@@ -79,7 +79,13 @@ pub(crate) const ROWS: &[Row] = &[
 ];
 
 /// B0 with so many times the channels and the blocks, at its usual size of the image.
-fn v1(net: &mut Net, settings: &mut Settings, width: f64, depth: f64, image: usize) -> Made<Outputs> {
+fn v1(
+    net: &mut Net,
+    settings: &mut Settings,
+    width: f64,
+    depth: f64,
+    image: usize,
+) -> Made<Outputs> {
     net.norm_epsilon = if width >= 1.6 { 1e-3 } else { 1e-5 };
     let stages = B0.map(|stage| Stage {
         out: eighths(stage.out as f64 * width),

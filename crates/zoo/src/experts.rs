@@ -23,12 +23,7 @@ pub(crate) struct Experts {
 
 impl Net {
     /// `down(activation(gate(x)) · up(x))`, the gated feed-forward network of Llama (arXiv:2002.05202).
-    pub(crate) fn gated(
-        &mut self,
-        x: ValueId,
-        inner: usize,
-        activation: Activation,
-    ) -> Made {
+    pub(crate) fn gated(&mut self, x: ValueId, inner: usize, activation: Activation) -> Made {
         let width = self.width(x)?;
         let gate = self.linear("gate", x, inner, false)?;
         let gate = self.activate(gate, activation)?;

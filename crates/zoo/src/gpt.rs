@@ -42,13 +42,8 @@ const fn gpt2(layers: usize, width: usize) -> Gpt {
     }
 }
 
-const GPT_J: Gpt = Gpt {
-    vocabulary: 50_400,
-    positions: 2048,
-    heads: 16,
-    rotary: Some(64),
-    ..gpt2(28, 4096)
-};
+const GPT_J: Gpt =
+    Gpt { vocabulary: 50_400, positions: 2048, heads: 16, rotary: Some(64), ..gpt2(28, 4096) };
 
 pub(crate) const ROWS: &[Row] = &[
     hub("distilgpt2", &[], 81_912_576, DType::F32, |n, s| gpt2(6, 768).build(n, s)),

@@ -34,9 +34,10 @@ impl Run {
             Phase::Forward | Phase::Prefill => {
                 (settings.dim("sequence", USUAL_SEQUENCE.min(longest)), Dim::Fixed(0))
             }
-            Phase::Decode => {
-                (Dim::Fixed(1), settings.dim("context", USUAL_CONTEXT.min(longest.saturating_sub(1).max(1))))
-            }
+            Phase::Decode => (
+                Dim::Fixed(1),
+                settings.dim("context", USUAL_CONTEXT.min(longest.saturating_sub(1).max(1))),
+            ),
         };
         Run { phase, sequence, context, past: Vec::new(), kept: Vec::new() }
     }
@@ -55,9 +56,10 @@ impl Run {
             let dims = [Dim::sym(BATCH), key_heads.into(), self.context.clone(), head_width.into()];
             let ty = TensorType::new(net.dtype, dims);
             for layer in 0..layers {
-                self.past.push(["key", "value"].map(|part| {
-                    net.b.input(&format!("past.{layer}.{part}"), ty.clone())
-                }));
+                self.past.push(
+                    ["key", "value"]
+                        .map(|part| net.b.input(&format!("past.{layer}.{part}"), ty.clone())),
+                );
             }
         }
         tokens

@@ -162,7 +162,8 @@ fn near(name: &str) -> Vec<&'static str> {
 /// Letters to add, drop or change to get from one word to the other (Levenshtein 1966). Long words are cut: nothing is
 /// like a name of more than 64 letters.
 fn edits(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().take(64).collect());
+    let (a, b): (Vec<char>, Vec<char>) =
+        (a.chars().take(64).collect(), b.chars().take(64).collect());
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.iter().enumerate() {
         let mut diagonal = row[0];

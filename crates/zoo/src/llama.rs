@@ -192,7 +192,8 @@ pub(crate) const ROWS: &[Row] = &[
         Llama { experts: Some(experts), ..qwen3([2048, 48, 32, 4, 6144], false) }.build(n, s)
     }),
     row("qwen3-235b-a22b", &[], 235_093_634_560, BF16, |n, s| {
-        let experts = Experts { count: 128, chosen: 8, inner: 1536, normalized: true, shared: None };
+        let experts =
+            Experts { count: 128, chosen: 8, inner: 1536, normalized: true, shared: None };
         Llama { experts: Some(experts), ..qwen3([4096, 94, 64, 4, 12_288], false) }.build(n, s)
     }),
     row("qwen1.5-moe-a2.7b", &[], 14_315_784_192, BF16, |n, s| {
@@ -322,7 +323,8 @@ fn experts(config: &Config<'_>, kind: &str) -> Result<Option<Experts>, ConfigErr
     }
     const MOST: usize = 4096;
     let names = ["num_local_experts", "num_experts"];
-    let missing = || ConfigError::Missing(if kind == "mixtral" { names[0] } else { names[1] }.to_string());
+    let missing =
+        || ConfigError::Missing(if kind == "mixtral" { names[0] } else { names[1] }.to_string());
     let count = config.size_up_to(&names, MOST)?.ok_or_else(missing)?;
     let chosen = config.size(&["num_experts_per_tok"])?;
     if chosen > count {

@@ -174,7 +174,13 @@ impl Net {
     }
 
     /// A table of its own and the rows of it that `ids` names.
-    pub(crate) fn embedding(&mut self, name: &str, ids: ValueId, rows: usize, width: usize) -> Made {
+    pub(crate) fn embedding(
+        &mut self,
+        name: &str,
+        ids: ValueId,
+        rows: usize,
+        width: usize,
+    ) -> Made {
         self.within(name, |net| {
             let table = net.table(rows, width)?;
             net.b.prim(Prim::Take { axis: 0 }, &[table, ids])

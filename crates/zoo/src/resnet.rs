@@ -111,7 +111,10 @@ pub(crate) fn read(config: &Config<'_>) -> Result<Plan, ConfigError> {
     };
     let first = if bottleneck { 256 } else { 64 };
     if widths != [first, 2 * first, 4 * first, 8 * first] {
-        return Err(config.misfit("hidden_sizes", "the widths of a ResNet: 64 (256 with bottlenecks), doubling three times"));
+        return Err(config.misfit(
+            "hidden_sizes",
+            "the widths of a ResNet: 64 (256 with bottlenecks), doubling three times",
+        ));
     }
     let Ok(blocks) = <[usize; 4]>::try_from(blocks) else {
         return Err(config.misfit("depths", "four numbers of blocks"));

@@ -24,10 +24,19 @@ impl Phase {
 
 /// The keys, with what they mean: help and checks read them here.
 pub const KEYS: &[(&str, &str)] = &[
-    ("phase", "of a language model: prefill (the default), decode, or forward (scores for every position)"),
-    ("context", "decode: how many positions are kept; may be left open and given with --dim context=N"),
+    (
+        "phase",
+        "of a language model: prefill (the default), decode, or forward (scores for every position)",
+    ),
+    (
+        "context",
+        "decode: how many positions are kept; may be left open and given with --dim context=N",
+    ),
     ("sequence", "how many positions come in; may be left open and given with --dim sequence=N"),
-    ("target", "of an encoder with a decoder: how many positions the decoder takes in; --dim target=N"),
+    (
+        "target",
+        "of an encoder with a decoder: how many positions the decoder takes in; --dim target=N",
+    ),
     ("image", "height and width of the image"),
     ("classes", "how many classes a classifier tells apart"),
     ("dtype", "f32, f16 or bf16 instead of the type of the published weights"),
@@ -63,10 +72,9 @@ impl Settings {
                     reason: "expected KEY=VALUE".to_string(),
                 });
             };
-            settings.set(key.trim(), value.trim()).map_err(|reason| ZooError::Setting {
-                setting: part.to_string(),
-                reason,
-            })?;
+            settings
+                .set(key.trim(), value.trim())
+                .map_err(|reason| ZooError::Setting { setting: part.to_string(), reason })?;
         }
         Ok(settings)
     }
@@ -167,7 +175,10 @@ mod tests {
     fn settings_are_read_in_any_order() {
         let settings = Settings::parse("sequence=64, phase=decode").unwrap();
         assert_eq!(settings.canonical(), ",phase=decode,sequence=64");
-        assert_eq!(settings.canonical(), Settings::parse("phase=decode,sequence=64").unwrap().canonical());
+        assert_eq!(
+            settings.canonical(),
+            Settings::parse("phase=decode,sequence=64").unwrap().canonical()
+        );
     }
 
     #[test]
@@ -190,6 +201,9 @@ mod tests {
         let mut settings = Settings::parse("image=64,phase=decode").unwrap();
         assert_eq!(settings.image(224), 64);
         let error = settings.check_used("resnet50").unwrap_err().to_string();
-        assert!(error.contains("`resnet50` has no such setting") && error.contains("phase=decode"), "{error}");
+        assert!(
+            error.contains("`resnet50` has no such setting") && error.contains("phase=decode"),
+            "{error}"
+        );
     }
 }

@@ -44,7 +44,8 @@ fn build(
             let shifted = block % 2 == 1;
             x = net.within(format!("stages.{stage}.{block}"), |net| {
                 let normal = net.layer_norm("attention_norm", x, EPSILON)?;
-                let y = net.within("attention", |net| attention(net, normal, heads << stage, shifted))?;
+                let y =
+                    net.within("attention", |net| attention(net, normal, heads << stage, shifted))?;
                 let x = net.b.add(x, y)?;
                 let channels = net.width(x)?;
                 let normal = net.layer_norm("feed_forward_norm", x, EPSILON)?;

@@ -131,7 +131,11 @@ impl UNet {
             }
             if level > 0 {
                 x = double(net, x)?;
-                x = net.conv(&format!("up.{level}.double"), x, Conv::new(self.widths[level], 3).bias())?;
+                x = net.conv(
+                    &format!("up.{level}.double"),
+                    x,
+                    Conv::new(self.widths[level], 3).bias(),
+                )?;
             }
         }
         let y = group_norm(net, "norm_out", x, 1e-5)?;

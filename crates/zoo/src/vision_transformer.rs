@@ -56,15 +56,26 @@ const fn timm(
 }
 
 pub(crate) const ROWS: &[Row] = &[
-    timm("vit-ti-16", &["vit-tiny", "deit-ti", "deit-tiny"], 5_717_416, Published::Unknown, |n, s| {
-        vit(16, 192, 12, 3).build(n, s)
-    }),
-    timm("vit-s-16", &["vit-small", "deit-s", "deit-small"], 22_050_664, Published::Unknown, |n, s| {
-        vit(16, 384, 12, 6).build(n, s)
-    }),
+    timm(
+        "vit-ti-16",
+        &["vit-tiny", "deit-ti", "deit-tiny"],
+        5_717_416,
+        Published::Unknown,
+        |n, s| vit(16, 192, 12, 3).build(n, s),
+    ),
+    timm(
+        "vit-s-16",
+        &["vit-small", "deit-s", "deit-small"],
+        22_050_664,
+        Published::Unknown,
+        |n, s| vit(16, 384, 12, 6).build(n, s),
+    ),
     timm("vit-s-32", &[], 22_878_952, Published::Unknown, |n, s| vit(32, 384, 12, 6).build(n, s)),
-    torchvision("vit-b-16", 86_567_656, 17.564e9, |n, s| vit(16, 768, 12, 12).build(n, s))
-        .also(&["vit-base", "deit-b", "deit-base"]),
+    torchvision("vit-b-16", 86_567_656, 17.564e9, |n, s| vit(16, 768, 12, 12).build(n, s)).also(&[
+        "vit-base",
+        "deit-b",
+        "deit-base",
+    ]),
     torchvision("vit-b-32", 88_224_232, 4.409e9, |n, s| vit(32, 768, 12, 12).build(n, s)),
     timm("vit-b-8", &[], 86_576_872, Published::Unknown, |n, s| vit(8, 768, 12, 12).build(n, s)),
     torchvision("vit-l-16", 304_326_632, 61.555e9, |n, s| vit(16, 1024, 24, 16).build(n, s))

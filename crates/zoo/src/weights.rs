@@ -36,8 +36,12 @@ pub(crate) fn uniform(
             low + (high - low) * ((half >> 8) as f32 / (1u32 << 24) as f32)
         };
         let made = match dtype {
-            DType::F16 => Tensor::from_vec([count], (0..count).map(|i| f16::from_f32(draw(i))).collect()),
-            DType::BF16 => Tensor::from_vec([count], (0..count).map(|i| bf16::from_f32(draw(i))).collect()),
+            DType::F16 => {
+                Tensor::from_vec([count], (0..count).map(|i| f16::from_f32(draw(i))).collect())
+            }
+            DType::BF16 => {
+                Tensor::from_vec([count], (0..count).map(|i| bf16::from_f32(draw(i))).collect())
+            }
             _ => Tensor::from_vec([count], (0..count).map(draw).collect::<Vec<f32>>()),
         };
         made.expect("as many elements as were counted").bytes().clone()

@@ -18,7 +18,10 @@ fn parameters_are_as_published() {
         match anychip_zoo::build(row.name) {
             Ok(built) => {
                 if row.parameters.agrees(built.parameters as f64) == Some(false) {
-                    faults.push(format!("{}: {} of {:?}", row.name, built.parameters, row.parameters));
+                    faults.push(format!(
+                        "{}: {} of {:?}",
+                        row.name, built.parameters, row.parameters
+                    ));
                 }
             }
             Err(error) => faults.push(format!("{}: {error}", row.name)),
@@ -53,7 +56,8 @@ fn multiply_accumulates_are_as_published() {
 fn a_step_of_diffusion_multiplies_as_published() {
     let graph = sized(&anychip_zoo::build("sd-1.5-unet").unwrap());
     let works = node_works(&graph).unwrap();
-    let outside = graph.nodes().iter().zip(&works).filter(|(node, _)| node.op.name() != "attention");
+    let outside =
+        graph.nodes().iter().zip(&works).filter(|(node, _)| node.op.name() != "attention");
     let macs: f64 = outside.map(|(_, work)| work.macs).sum();
     assert!((macs / 339e9 - 1.0).abs() < 0.01, "{macs:e}");
 }

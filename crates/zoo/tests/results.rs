@@ -116,7 +116,8 @@ fn decoding_after_a_prompt_equals_the_whole_text_at_once() {
         for at in prompt..TEXT.len() {
             let decode = sized(&make("phase=decode"), &[("context", at)]);
             let mut arrays = vec![("input_ids".to_string(), tokens(&TEXT[at..=at]))];
-            arrays.extend(kept.iter().map(|(name, t)| (name.replace("present", "past"), t.clone())));
+            arrays
+                .extend(kept.iter().map(|(name, t)| (name.replace("present", "past"), t.clone())));
             let borrowed: Vec<(&str, Tensor)> =
                 arrays.iter().map(|(name, t)| (name.as_str(), t.clone())).collect();
             let results = run(&decode, &borrowed);
@@ -130,7 +131,9 @@ fn decoding_after_a_prompt_equals_the_whole_text_at_once() {
 
 /// `[1, heads, t, d]` with one more position.
 fn append(cache: &Tensor, new: &Tensor) -> Tensor {
-    let [_, heads, length, width] = cache.shape()[..] else { unreachable!("caches have four dims") };
+    let [_, heads, length, width] = cache.shape()[..] else {
+        unreachable!("caches have four dims")
+    };
     let (old, more) = (cache.to_f64(), new.to_f64());
     let mut data = Vec::new();
     for head in 0..heads {
@@ -232,7 +235,8 @@ fn equal_seeds_give_equal_models() {
     let json = DECODERS[0].1;
     let scores = |settings: &str| {
         let built = build_config("tiny", json, settings).unwrap();
-        run(&sized(&built, &[("sequence", 4)]), &[("input_ids", tokens(&TEXT[..4]))])["logits"].clone()
+        run(&sized(&built, &[("sequence", 4)]), &[("input_ids", tokens(&TEXT[..4]))])["logits"]
+            .clone()
     };
     assert_eq!(scores("seed=7"), scores("seed=7"));
     assert_eq!(scores(""), scores("seed=0"));

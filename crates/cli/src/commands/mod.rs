@@ -74,7 +74,8 @@ pub(crate) fn prepare(args: &ModelArguments) -> Result<Prepared> {
             note(&format!("no input of the model has a size called `{name}`"));
         }
     }
-    let sizes = anychip::choose_sizes(model.graph(), &given, model.usual_sizes(), args.batch as usize)?;
+    let sizes =
+        anychip::choose_sizes(model.graph(), &given, model.usual_sizes(), args.batch as usize)?;
     for (name, size) in &sizes.assumed {
         note(&format!("assuming {name} = {size}; give it with --dim {name}=SIZE"));
     }

@@ -21,7 +21,8 @@ pub(crate) fn list(json: bool) -> Result<()> {
     }
     text += &format!("{:<24} {:>20} {:>20}  also\n", "zoo:", "parameters", "MACs");
     for row in anychip::architectures() {
-        let at = if row.macs_at.is_empty() { String::new() } else { format!(" at {}", row.macs_at) };
+        let at =
+            if row.macs_at.is_empty() { String::new() } else { format!(" at {}", row.macs_at) };
         let names = row.aliases.join(", ");
         text += &format!(
             "{:<24} {:>20} {:>20}  {names}\n",
