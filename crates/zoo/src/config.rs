@@ -206,7 +206,7 @@ fn wrong(field: String, found: &Value, expected: &str) -> ConfigError {
 }
 
 /// At most so much of somebody's text as fits a line.
-fn cut(text: &str) -> String {
+pub(crate) fn cut(text: &str) -> String {
     let short: String = text.chars().take(60).collect();
     if short.len() < text.len() { format!("{short}…") } else { short }
 }

@@ -114,10 +114,10 @@ fn near_text(near: &[&str]) -> String {
 /// Builds `NAME` or `NAME,key=value,…` (see [`KEYS`]).
 pub fn build(text: &str) -> Result<Architecture, ZooError> {
     let (name, rest) = text.split_once(',').unwrap_or((text, ""));
-    let name = normal(name);
+    let wanted = normal(name);
     let row = rows()
-        .find(|row| row.name == name || row.aliases.iter().any(|alias| normal(alias) == name))
-        .ok_or_else(|| ZooError::Unknown { near: near(&name), name: name.clone() })?;
+        .find(|row| names(row).any(|name| normal(name) == wanted))
+        .ok_or_else(|| ZooError::Unknown { near: near(&wanted), name: config::cut(name) })?;
     let settings = Settings::parse(rest)?;
     construct(row.name, row.dtype, settings, row.build)
 }
@@ -141,17 +141,23 @@ fn construct(
     })
 }
 
-/// Names are written with dashes, in lower case; underscores and case do not matter.
+/// All names of a row.
+fn names(row: &Row) -> impl Iterator<Item = &'static str> + use<> {
+    std::iter::once(row.name).chain(row.aliases.iter().copied())
+}
+
+/// A name without what does not matter: case, dashes and underscores.
 fn normal(name: &str) -> String {
-    name.trim().to_lowercase().replace('_', "-")
+    name.trim().to_lowercase().replace(['_', '-'], "")
 }
 
 /// The names that are most like one that is none: few edits away, or with it as a part.
 fn near(name: &str) -> Vec<&'static str> {
     let mut scored: Vec<(usize, &'static str)> = rows()
         .map(|row| {
-            let part = name.len() >= 3 && (row.name.contains(name) || name.contains(row.name));
-            (if part { 1 } else { edits(name, row.name) }, row.name)
+            let known = normal(row.name);
+            let part = name.len() >= 3 && (known.contains(name) || name.contains(&known));
+            (if part { 1 } else { edits(name, &known) }, row.name)
         })
         .filter(|&(distance, _)| distance <= 3.max(name.len() / 3))
         .collect();
@@ -183,14 +189,12 @@ mod tests {
 
     #[test]
     fn names_are_one_of_a_kind() {
-        let mut names: Vec<String> = rows()
-            .flat_map(|row| std::iter::once(row.name).chain(row.aliases.iter().copied()))
-            .map(normal)
-            .collect();
+        let mut names: Vec<String> = rows().flat_map(super::names).map(normal).collect();
         let count = names.len();
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), count);
+        assert_eq!(build("ResNet_50").unwrap().name, "resnet50");
     }
 
     #[test]

@@ -16,6 +16,10 @@ use crate::settings::Settings;
 
 /// The sizes that tell one from another.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a habit of some models, independent of the others"
+)]
 pub(crate) struct Llama {
     pub(crate) vocabulary: usize,
     pub(crate) width: usize,
@@ -317,15 +321,17 @@ pub(crate) fn read(config: &Config<'_>) -> Result<Plan, ConfigError> {
     Ok(Box::new(move |net, settings| model.build(net, settings)))
 }
 
+/// The most experts of a layer: more are a mistake.
+const MOST_EXPERTS: usize = 4096;
+
 fn experts(config: &Config<'_>, kind: &str) -> Result<Option<Experts>, ConfigError> {
     if !matches!(kind, "mixtral" | "qwen2_moe" | "qwen3_moe") {
         return Ok(None);
     }
-    const MOST: usize = 4096;
     let names = ["num_local_experts", "num_experts"];
     let missing =
         || ConfigError::Missing(if kind == "mixtral" { names[0] } else { names[1] }.to_string());
-    let count = config.size_up_to(&names, MOST)?.ok_or_else(missing)?;
+    let count = config.size_up_to(&names, MOST_EXPERTS)?.ok_or_else(missing)?;
     let chosen = config.size(&["num_experts_per_tok"])?;
     if chosen > count {
         return Err(config.misfit("num_experts_per_tok", "at most as many as there are experts"));

@@ -66,26 +66,28 @@ pub(crate) const ROWS: &[Row] = &[
         .with_macs(56.5e6, "", "torchvision 0.21, `num_params`; multiply-adds: arXiv:1905.02244, table 3 (56 M), and torchvision's 0.057 G"),
 ];
 
+/// Channels and stride of each block: table 1 of arXiv:1704.04861.
+const V1: [(usize, usize); 13] = [
+    (64, 1),
+    (128, 2),
+    (128, 1),
+    (256, 2),
+    (256, 1),
+    (512, 2),
+    (512, 1),
+    (512, 1),
+    (512, 1),
+    (512, 1),
+    (512, 1),
+    (1024, 2),
+    (1024, 1),
+];
+
 fn v1(net: &mut Net, settings: &mut Settings) -> Made<Outputs> {
     let image = settings.image(224);
     let x = net.input("image", &[3, image, image]);
     let mut x = net.conv_norm("stem", x, Conv::new(32, 3).stride(2), Relu)?;
-    const BLOCKS: [(usize, usize); 13] = [
-        (64, 1),
-        (128, 2),
-        (128, 1),
-        (256, 2),
-        (256, 1),
-        (512, 2),
-        (512, 1),
-        (512, 1),
-        (512, 1),
-        (512, 1),
-        (512, 1),
-        (1024, 2),
-        (1024, 1),
-    ];
-    for (i, (out, stride)) in BLOCKS.into_iter().enumerate() {
+    for (i, (out, stride)) in V1.into_iter().enumerate() {
         x = net.within(format!("blocks.{i}"), |net| {
             let channels = net.size(x, 1)?;
             let depthwise = Conv::new(channels, 3).stride(stride).groups(channels);
@@ -96,21 +98,22 @@ fn v1(net: &mut Net, settings: &mut Settings) -> Made<Outputs> {
     classify(net, settings, x)
 }
 
+/// Expansion, channels, blocks and the first one's stride: table 2 of arXiv:1801.04381.
+const V2: [[usize; 4]; 7] = [
+    [1, 16, 1, 1],
+    [6, 24, 2, 2],
+    [6, 32, 3, 2],
+    [6, 64, 4, 2],
+    [6, 96, 3, 1],
+    [6, 160, 3, 2],
+    [6, 320, 1, 1],
+];
+
 fn v2(net: &mut Net, settings: &mut Settings) -> Made<Outputs> {
     let image = settings.image(224);
     let x = net.input("image", &[3, image, image]);
     let mut x = net.conv_norm("stem", x, Conv::new(32, 3).stride(2), Relu6)?;
-    // Expansion, channels, blocks, stride of the first.
-    const STAGES: [[usize; 4]; 7] = [
-        [1, 16, 1, 1],
-        [6, 24, 2, 2],
-        [6, 32, 3, 2],
-        [6, 64, 4, 2],
-        [6, 96, 3, 1],
-        [6, 160, 3, 2],
-        [6, 320, 1, 1],
-    ];
-    for (stage, [factor, out, blocks, first]) in STAGES.into_iter().enumerate() {
+    for (stage, [factor, out, blocks, first]) in V2.into_iter().enumerate() {
         for block in 0..blocks {
             let inverted = Inverted {
                 kernel: 3,

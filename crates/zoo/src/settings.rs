@@ -163,7 +163,10 @@ impl Settings {
 
     /// What was said, in one order: equal texts build equal graphs.
     pub(crate) fn canonical(&self) -> String {
-        self.given.iter().map(|(key, value)| format!(",{key}={value}")).collect()
+        self.given.iter().fold(String::new(), |mut text, (key, value)| {
+            text += &format!(",{key}={value}");
+            text
+        })
     }
 }
 

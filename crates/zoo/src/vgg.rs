@@ -93,14 +93,16 @@ fn fire(net: &mut Net, name: &str, x: ValueId, squeezed: usize, out: usize) -> M
     })
 }
 
+/// Channels of each squeeze and after each expansion: table 1 of arXiv:1602.07360.
+const FIRES: [(usize, usize); 8] =
+    [(16, 128), (16, 128), (32, 256), (32, 256), (48, 384), (48, 384), (64, 512), (64, 512)];
+
 fn squeezenet(net: &mut Net, settings: &mut Settings, smaller: bool) -> Made<Outputs> {
     let image = settings.image(224);
     let x = net.input("image", &[3, image, image]);
     let stem = if smaller { Conv::new(64, 3) } else { Conv::new(96, 7) };
     let mut x = convolve(net, "stem", x, stem.stride(2).padding(0))?;
     let halves: &[usize] = if smaller { &[0, 2, 4] } else { &[0, 3, 7] };
-    const FIRES: [(usize, usize); 8] =
-        [(16, 128), (16, 128), (32, 256), (32, 256), (48, 384), (48, 384), (64, 512), (64, 512)];
     for (i, (squeezed, out)) in FIRES.into_iter().enumerate() {
         if halves.contains(&i) {
             x = ceiling_pool(net, x)?;

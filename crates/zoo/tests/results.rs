@@ -1,4 +1,5 @@
 //! Small models of every family are run: what they give has the properties that the architecture promises.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use std::collections::BTreeMap;
 
