@@ -51,6 +51,16 @@ pub enum Error {
         /// Each node with the reason.
         refusals: Vec<Refusal>,
     },
+    /// Weights that would have to be made and do not fit.
+    #[error(
+        "the weights take {:.1} GB here and the machine has {:.1} GB\n  help: `anychip compare MODEL --estimate` counts them without making them", .needed / 1e9, .memory / 1e9
+    )]
+    TooLarge {
+        /// Bytes of the weights and of what kernels read.
+        needed: f64,
+        /// Bytes of memory.
+        memory: f64,
+    },
     /// The target cannot compile it.
     #[error(transparent)]
     Compile(#[from] CompileError),

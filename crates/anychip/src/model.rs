@@ -193,7 +193,7 @@ fn without_file(path: &Path) -> Result<Option<(Architecture, String)>, Error> {
     // A comma after the ending begins settings.
     let (file, settings) = match text.find(".json,") {
         Some(at) => (&text[..at + ".json".len()], &text[at + ".json,".len()..]),
-        None if text.ends_with(".json") => (text, ""),
+        None if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("json")) => (text, ""),
         None => return Ok(None),
     };
     let path = Path::new(file);

@@ -118,6 +118,7 @@ fn what_is_no_name_or_no_setting_is_answered() {
     fails(&["bench", "zoo:resnet50,phase=decode"], &["phase=decode", "no such setting"]);
     fails(&["inspect", "zoo:resnet50,image=0"], &["image=0", "from 1 to"]);
     fails(&["inspect", "zoo:vgg16,image=8"], &["cannot be built", "too small"]);
+    fails(&["bench", "zoo:llama-3.1-405b,phase=decode"], &["weights take", "--estimate"]);
     fails(&["compare", "zoo:", "--estimate"], &["inspect zoo:"]);
 }
 
