@@ -149,6 +149,12 @@ impl Config<'_> {
         sizes.map(Some).ok_or_else(|| wrong(field, value, &expected))
     }
 
+    /// Whether a list is missing or has nothing in it.
+    pub(crate) fn is_empty(&self, name: &str) -> Result<bool, ConfigError> {
+        let Some((field, value)) = self.first(&[name]) else { return Ok(true) };
+        value.as_array().map(Vec::is_empty).ok_or_else(|| wrong(field, value, "a list"))
+    }
+
     /// A positive number that has a default.
     pub(crate) fn number_or(&self, names: &[&str], default: f64) -> Result<f64, ConfigError> {
         let Some((field, value)) = self.first(names) else { return Ok(default) };
@@ -231,6 +237,66 @@ mod tests {
         ] {
             let error = build_config("c", json, "").unwrap_err().to_string();
             assert!(error.contains(part), "{json}: {error}");
+        }
+    }
+
+    /// Configurations as they lie on the hub, with all that they say besides: they have the published parameters.
+    #[test]
+    fn configurations_of_the_hub_have_the_published_parameters() {
+        for (json, parameters) in [
+            (
+                r#"{"architectures": ["LlamaForCausalLM"], "attention_bias": false, "attention_dropout": 0.0,
+                "bos_token_id": 128000, "eos_token_id": [128001, 128008, 128009], "head_dim": 64, "hidden_act": "silu",
+                "hidden_size": 2048, "initializer_range": 0.02, "intermediate_size": 8192,
+                "max_position_embeddings": 131072, "mlp_bias": false, "model_type": "llama", "num_attention_heads": 32,
+                "num_hidden_layers": 16, "num_key_value_heads": 8, "pretraining_tp": 1, "rms_norm_eps": 1e-05,
+                "rope_scaling": {"factor": 32.0, "rope_type": "llama3"}, "rope_theta": 500000.0,
+                "tie_word_embeddings": true, "torch_dtype": "bfloat16", "use_cache": true, "vocab_size": 128256}"#,
+                1_235_814_400,
+            ),
+            (
+                r#"{"hidden_act": "silu", "hidden_size": 2048, "intermediate_size": 5632, "max_window_layers": 21,
+                "decoder_sparse_step": 1, "mlp_only_layers": [], "model_type": "qwen2_moe", "moe_intermediate_size": 1408,
+                "shared_expert_intermediate_size": 5632, "num_experts_per_tok": 4, "num_experts": 60,
+                "norm_topk_prob": false, "num_attention_heads": 16, "num_hidden_layers": 24, "num_key_value_heads": 16,
+                "rope_theta": 1000000.0, "sliding_window": 32768, "use_sliding_window": false,
+                "torch_dtype": "bfloat16", "vocab_size": 151936}"#,
+                14_315_784_192,
+            ),
+            (
+                r#"{"activation_function": "gelu_new", "layer_norm_epsilon": 1e-05, "model_type": "gpt2", "n_ctx": 1024,
+                "n_embd": 768, "n_head": 12, "n_inner": null, "n_layer": 12, "n_positions": 1024, "vocab_size": 50257}"#,
+                124_439_808,
+            ),
+            (
+                r#"{"activation": "gelu", "dim": 768, "hidden_dim": 3072, "max_position_embeddings": 512,
+                "model_type": "distilbert", "n_heads": 12, "n_layers": 6, "tie_weights_": true, "vocab_size": 30522}"#,
+                66_362_880,
+            ),
+            (
+                r#"{"d_ff": 2048, "d_kv": 64, "d_model": 512, "decoder_start_token_id": 0, "model_type": "t5",
+                "num_heads": 8, "num_layers": 6, "relative_attention_num_buckets": 32, "vocab_size": 32128}"#,
+                60_506_624,
+            ),
+            (
+                r#"{"hidden_act": "gelu", "hidden_size": 768, "image_size": 224, "intermediate_size": 3072,
+                "model_type": "vit", "num_attention_heads": 12, "num_channels": 3, "num_hidden_layers": 12,
+                "patch_size": 16, "qkv_bias": true}"#,
+                86_567_656,
+            ),
+        ] {
+            assert_eq!(build_config("c", json, "").unwrap().parameters, parameters, "{json}");
+        }
+    }
+
+    #[test]
+    fn the_largest_sizes_that_are_allowed_do_no_harm() {
+        let json = r#"{"model_type": "mixtral", "vocab_size": 16777216, "hidden_size": 16777216,
+            "num_hidden_layers": 2, "num_attention_heads": 16777216, "head_dim": 65536, "intermediate_size": 16777216,
+            "num_local_experts": 4096, "num_experts_per_tok": 4096}"#;
+        // Either there is such a graph, or an error that says what is too large; nothing overflows and nothing is made.
+        if let Err(error) = build_config("c", json, "") {
+            assert!(error.to_string().contains("too many elements"), "{error}");
         }
     }
 

@@ -53,7 +53,7 @@ pub(crate) const ROWS: &[Row] = &[
     hub("gpt2-xl", &[], 1_557_611_200, DType::F32, |n, s| {
         Gpt { heads: 25, ..gpt2(48, 1600) }.build(n, s)
     }),
-    hub("gpt-j-6b", &["gptj-6b"], 6_050_882_784, DType::F16, |n, s| GPT_J.build(n, s)),
+    hub("gpt-j-6b", &[], 6_050_882_784, DType::F16, |n, s| GPT_J.build(n, s)),
 ];
 
 impl Gpt {

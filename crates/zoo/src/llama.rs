@@ -106,19 +106,19 @@ const fn row(
 }
 
 pub(crate) const ROWS: &[Row] = &[
-    row("llama-2-7b", &["llama2-7b"], 6_738_415_616, F16, |n, s| {
+    row("llama-2-7b", &[], 6_738_415_616, F16, |n, s| {
         llama2([4096, 32, 32, 32, 11_008]).build(n, s)
     }),
-    row("llama-2-13b", &["llama2-13b"], 13_015_864_320, F16, |n, s| {
+    row("llama-2-13b", &[], 13_015_864_320, F16, |n, s| {
         llama2([5120, 40, 40, 40, 13_824]).build(n, s)
     }),
-    row("llama-2-70b", &["llama2-70b"], 68_976_648_192, F16, |n, s| {
+    row("llama-2-70b", &[], 68_976_648_192, F16, |n, s| {
         llama2([8192, 80, 64, 8, 28_672]).build(n, s)
     }),
-    row("llama-3-8b", &["llama3-8b"], 8_030_261_248, BF16, |n, s| {
+    row("llama-3-8b", &[], 8_030_261_248, BF16, |n, s| {
         llama3([4096, 32, 32, 8, 14_336], 8192).build(n, s)
     }),
-    row("llama-3-70b", &["llama3-70b"], 70_553_706_496, BF16, |n, s| {
+    row("llama-3-70b", &[], 70_553_706_496, BF16, |n, s| {
         llama3([8192, 80, 64, 8, 28_672], 8192).build(n, s)
     }),
     row("llama-3.1-8b", &[], 8_030_261_248, BF16, |n, s| {
@@ -336,10 +336,11 @@ fn experts(config: &Config<'_>, kind: &str) -> Result<Option<Experts>, ConfigErr
     if chosen > count {
         return Err(config.misfit("num_experts_per_tok", "at most as many as there are experts"));
     }
-    for field in ["decoder_sparse_step"] {
-        if config.size_or(&[field], 1)? != 1 {
-            return Err(config.misfit(field, "1: experts in every layer are what is known here"));
-        }
+    if config.size_or(&["decoder_sparse_step"], 1)? != 1 {
+        return Err(config.misfit("decoder_sparse_step", "1: experts in every layer"));
+    }
+    if !config.is_empty("mlp_only_layers")? {
+        return Err(config.misfit("mlp_only_layers", "an empty list: experts in every layer"));
     }
     Ok(Some(Experts {
         count,
