@@ -34,6 +34,11 @@ HERE = Path(__file__).parent
 TOLERATED = 1e-2
 TIMEOUT = 900.0
 MIB = 2**20
+# How runtimes are held to less than the machine has: the others take what they find.
+WITHOUT_AVX512 = {
+    "openvino": {"ONEDNN_MAX_CPU_ISA": "AVX2"},
+    "pytorch": {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
+}
 
 
 class Subject:
@@ -89,20 +94,23 @@ class Bench:
         self.missing = dict(pair.split("=", 1) for pair in arguments.missing)
         self.versions = crate_versions()
 
-    def environment(self, threads):
+    def environment(self, threads, name):
         count = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RTEN_NUM_THREADS"), str(threads))
         # What torch.compile has compiled is kept: a fresh process then only loads it.
         cache = {"TORCHINDUCTOR_CACHE_DIR": str(self.arguments.scratch / "inductor")}
-        return {**os.environ, **count, **cache, "PYTHONDONTWRITEBYTECODE": "1"}
+        masks = WITHOUT_AVX512.get(name, {}) if self.arguments.isa == "avx2" else {}
+        return {**os.environ, **count, **cache, **masks, "PYTHONDONTWRITEBYTECODE": "1"}
 
-    def measured(self, command, threads, **options):
-        return measure.run(command, environment=self.environment(threads), timeout=TIMEOUT, **options)
+    def measured(self, name, command, threads, **options):
+        return measure.run(command, environment=self.environment(threads, name), timeout=TIMEOUT, **options)
 
     def peer(self, name, subject, threads):
         if name in self.missing:
             raise measure.Failed(self.missing[name])
         if name == "tract" and threads > 1:
             raise measure.Failed("runs on one thread only")
+        if self.arguments.isa == "avx2" and name not in WITHOUT_AVX512:
+            raise measure.Failed("cannot be held to AVX2")
         model = subject.model
         if name.startswith("pytorch"):
             model = subject.module
@@ -115,7 +123,7 @@ class Bench:
             program += [str(HERE / "peer_worker.py"), name]
         seconds = self.arguments.seconds
         command = [*program, *map(str, (model, subject.inputs, subject.outputs, threads, seconds))]
-        watched, printed = self.measured(command, threads, watch_last=seconds)
+        watched, printed = self.measured(name, command, threads, watch_last=seconds)
         figures = json.loads(printed.splitlines()[-1])
         if version := figures.pop("version", None):
             self.versions[name] = version
@@ -131,16 +139,18 @@ class Bench:
 
     def ours(self, subject, threads):
         binary, given = self.workers[summary.US], ["--input", str(subject.inputs), "--threads", str(threads)]
+        if self.arguments.isa:
+            given += ["--isa", self.arguments.isa]
         with tempfile.TemporaryDirectory() as folder:
             outputs = Path(folder, "outputs.npz")
             command = [binary, "run", str(subject.model), *given, "--output", str(outputs)]
-            start, _ = self.measured(command, threads)
+            start, _ = self.measured(summary.US, command, threads)
             found = dict(np.load(outputs))
         expected = dict(np.load(subject.outputs))
         error = worst_error([found[name] for name in expected], expected)
         seconds = self.arguments.seconds
         command = [binary, "bench", str(subject.model), *given, "--batch", str(subject.batch), "--json"]
-        _, printed = self.measured([*command, "--seconds", str(seconds)], threads)
+        _, printed = self.measured(summary.US, [*command, "--seconds", str(seconds)], threads)
         record = json.loads(printed.splitlines()[-1])
         return {
             "error": error,
@@ -281,6 +291,7 @@ def main():
     parser.add_argument("--rounds", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--threads", type=int, action="append", required=True)
+    parser.add_argument("--isa", help="ours runs with this; with avx2, peers are held to it where they can be")
     parser.add_argument("models", nargs="+", metavar="MODEL[@BATCH]")
     arguments = parser.parse_args()
     bench = Bench(arguments)
@@ -299,6 +310,7 @@ def main():
         "versions": {name: versions.get(name) for name in runtimes},
         "rounds": arguments.rounds,
         "seconds": arguments.seconds,
+        "isa": arguments.isa,
         "runs": runs,
     }
     arguments.out.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")

@@ -18,6 +18,7 @@ Examples:
   cargo xtask peers cpu
   cargo xtask peers cpu --threads 1 --rounds 1 --seconds 1 resnet50 mobilenet-v2
   cargo xtask peers cpu --peers onnxruntime,openvino --threads 2 resnet50@8
+  cargo xtask peers cpu --peers openvino --isa avx2
 
 One thread: the median of rounds; more: the best round. Only ratios mean something, and
 only from one run: what else the machine does slows all runtimes down, but not evenly.";
@@ -52,6 +53,9 @@ struct Cpu {
     /// Runtimes to compare with [default: all]
     #[arg(long, value_delimiter = ',')]
     peers: Vec<Peer>,
+    /// Instruction set of ours, as `anychip bench --isa` has it; with avx2, peers run without AVX-512 too where they can be made to
+    #[arg(long, value_name = "NAME")]
+    isa: Option<String>,
     /// Where to write the figures [default: measurements/peers-cpu.json for all models and peers, else a file in
     /// target/peers]
     #[arg(long, value_name = "FILE.json")]
@@ -103,7 +107,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     std::fs::create_dir_all(scratch.join("torch"))?;
     let (folder, models) = models(&cpu.models)?;
     let peers = if cpu.peers.is_empty() { Peer::value_variants() } else { &cpu.peers };
-    let complete = cpu.models.is_empty() && peers.len() == Peer::value_variants().len();
+    let complete =
+        cpu.isa.is_none() && cpu.models.is_empty() && peers.len() == Peer::value_variants().len();
     let out = match &cpu.out {
         Some(given) => std::path::absolute(given)?,
         None if complete => workspace::path("measurements/peers-cpu.json"),
@@ -114,6 +119,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     command.args(["--rounds", &cpu.rounds.to_string(), "--seconds", &cpu.seconds.to_string()]);
     for threads in &cpu.threads {
         command.args(["--threads", &threads.to_string()]);
+    }
+    if let Some(isa) = &cpu.isa {
+        command.args(["--isa", isa]);
     }
     let ours = cpu.binary.path()?;
     command.arg("--worker").arg(format!("anychip={}", ours.display()));

@@ -7,6 +7,8 @@ use anychip_record::Record;
 
 use crate::inputs::made_up;
 use crate::machine::{THIS_CPU, check_memory, this_cpu, with_peaks};
+use anychip_target::CompileOptions;
+
 use crate::measure::{MeasureOptions, Subject, add_chip_facts, measure};
 use crate::{Error, Model};
 
@@ -69,7 +71,7 @@ pub fn compare(
         let record = if here && fits && !options.estimate_only && asked_for_this {
             let inputs = made_up(graph)?;
             let measuring = MeasureOptions {
-                threads: options.threads,
+                compile: CompileOptions { threads: options.threads, ..CompileOptions::default() },
                 duration: std::time::Duration::from_millis(800),
                 ..MeasureOptions::default()
             };

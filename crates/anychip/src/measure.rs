@@ -16,35 +16,23 @@ use crate::{Engine, Error};
 /// How long and how to measure.
 #[derive(Debug, Clone)]
 pub struct MeasureOptions {
-    /// Threads; all of the machine's when absent.
-    pub threads: Option<usize>,
+    /// How the model is compiled; with layers, each is timed too, in runs of their own.
+    pub compile: CompileOptions,
     /// Least time to spend on timed runs.
     pub duration: Duration,
     /// Least number of timed runs.
     pub runs: usize,
     /// Runs that are not counted, first.
     pub warmup: usize,
-    /// Whether to time each layer too, in runs of their own.
-    pub layers: bool,
-    /// As in [`CompileOptions::relaxed`].
-    pub relaxed: bool,
-}
-
-impl MeasureOptions {
-    fn compile(&self, layers: bool) -> CompileOptions {
-        CompileOptions { threads: self.threads, layers, relaxed: self.relaxed }
-    }
 }
 
 impl Default for MeasureOptions {
     fn default() -> MeasureOptions {
         MeasureOptions {
-            threads: None,
+            compile: CompileOptions::default(),
             duration: Duration::from_secs(2),
             runs: 10,
             warmup: 2,
-            layers: false,
-            relaxed: false,
         }
     }
 }
@@ -89,7 +77,7 @@ pub fn measure(
     // The counter must exist before the session's threads do, or it does not see them.
     let mut instructions = Instructions::find();
     let mut energy = PackageEnergy::find();
-    let compile = options.compile(false);
+    let compile = CompileOptions { layers: false, ..options.compile.clone() };
     let mut engine = Engine::new(subject.graph, chip, &compile)?;
     if matches!(engine.place(), Place::Simulator { .. }) {
         return Err(Error::NotHere { chip: chip.id.clone() });
@@ -115,7 +103,7 @@ pub fn measure(
     let seconds = start.elapsed().as_secs_f64();
 
     let mut record = Record::new(key(subject, chip, "anychip", Some(engine.target())));
-    record.threads = options.threads.and_then(|n| u32::try_from(n).ok());
+    record.threads = options.compile.threads.and_then(|n| u32::try_from(n).ok());
     let source = format!("clock, {} runs", latencies.len());
     if let Some(found) = percentiles(&latencies, &source) {
         record.set_percentiles(found?)?;
@@ -136,11 +124,11 @@ pub fn measure(
         (None, None) => None,
     };
     drop(engine);
-    if options.layers {
+    if options.compile.layers {
         record.layers = layers(subject, chip, inputs, options)?;
     }
     // The machine's peaks come last: nothing waits for them, and their buffers are no memory of the model's.
-    let chip = with_peaks(chip, options.threads);
+    let chip = with_peaks(chip, options.compile.threads);
     let total = graph_work(subject.graph)?;
     let per_inference = total.all_operations() / subject.batch.max(1) as f64;
     let precision = anychip_predict::model_precision(subject.graph);
@@ -185,8 +173,7 @@ fn layers(
     inputs: &[Tensor],
     options: &MeasureOptions,
 ) -> Result<Vec<Layer>, Error> {
-    let compile = options.compile(true);
-    let mut engine = Engine::new(subject.graph, chip, &compile)?;
+    let mut engine = Engine::new(subject.graph, chip, &options.compile)?;
     engine.run(inputs)?;
     let mut layers = engine.run_with_layers(inputs)?.layers;
     let mut times: Vec<Vec<f64>> = layers.iter().map(|layer| vec![layer.seconds]).collect();

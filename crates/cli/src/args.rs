@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anychip::CompileOptions;
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
@@ -104,6 +105,31 @@ pub(crate) struct Compare {
     pub(crate) json: bool,
 }
 
+/// How a model is run on a chip that is here.
+#[derive(Debug, Args)]
+pub(crate) struct Execution {
+    /// Threads; all when absent
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) threads: Option<u32>,
+    /// The instruction set; the widest vectors when absent. On a CPU: scalar, neon, avx2, avx512, or amx for its matrix unit
+    #[arg(long, value_name = "NAME")]
+    pub(crate) isa: Option<String>,
+    /// Let each layer round by up to 1e-5 of its largest result where that is faster
+    #[arg(long)]
+    pub(crate) relaxed: bool,
+}
+
+impl Execution {
+    pub(crate) fn compile_options(&self) -> CompileOptions {
+        CompileOptions {
+            threads: self.threads.map(|n| n as usize),
+            relaxed: self.relaxed,
+            isa: self.isa.clone(),
+            ..CompileOptions::default()
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 #[command(
     after_help = "The archive's keys are the model's input names; `anychip inspect MODEL` lists them. An array called
@@ -131,12 +157,8 @@ pub(crate) struct Run {
     /// The key of the labels in the archive
     #[arg(long, default_value = "labels", value_name = "KEY")]
     pub(crate) labels: String,
-    /// Threads; all when absent
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
-    pub(crate) threads: Option<u32>,
-    /// Let each layer round by up to 1e-5 of its largest result where that is faster
-    #[arg(long)]
-    pub(crate) relaxed: bool,
+    #[command(flatten)]
+    pub(crate) execution: Execution,
     /// Run the graph as imported, without any pass
     #[arg(long)]
     pub(crate) no_optimize: bool,
@@ -155,9 +177,8 @@ pub(crate) struct Bench {
     /// The chip to run on
     #[arg(long, default_value = "cpu", value_name = "CHIP")]
     pub(crate) on: String,
-    /// Threads; all when absent
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
-    pub(crate) threads: Option<u32>,
+    #[command(flatten)]
+    pub(crate) execution: Execution,
     /// Inputs to use instead of made-up ones: a NumPy archive
     #[arg(long, short, value_name = "IN.npz", value_hint = ValueHint::FilePath)]
     pub(crate) input: Option<PathBuf>,
@@ -167,9 +188,6 @@ pub(crate) struct Bench {
     /// How queries arrive
     #[arg(long, value_enum, default_value_t = Scenario::SingleStream)]
     pub(crate) scenario: Scenario,
-    /// Let each layer round by up to 1e-5 of its largest result where that is faster
-    #[arg(long)]
-    pub(crate) relaxed: bool,
     /// Time each layer too: where the time goes, and how near each comes to the machine's peaks
     #[arg(long)]
     pub(crate) layers: bool,

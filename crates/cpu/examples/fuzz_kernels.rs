@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anychip_chips::Catalog;
 use anychip_conformance::{OPERATORS, Outcome, expected, random_case, run_expecting};
 use anychip_cpu::CpuTarget;
-use anychip_cpu::detect::Simd;
+use anychip_cpu::kernel::split::Engine;
 use anychip_target::CompileOptions;
 
 fn argument(name: &str) -> Option<String> {
@@ -41,7 +41,12 @@ fn main() -> ExitCode {
     let catalog = Catalog::builtin().expect("the catalog is checked by its own tests");
     // The target compiles for the processor it runs on, whatever the chip.
     let chip = catalog.chips().next().expect("the catalog has rows");
-    let simds = Simd::available();
+    let mut targets = CpuTarget::available();
+    // Its kernels at sizes that the unit would not be used for.
+    targets.retain(|(name, _)| *name != "amx");
+    if let Some(engine) = Engine::detect() {
+        targets.push(("amx", CpuTarget::new().with_engine(engine, true)));
+    }
     let end = Instant::now() + Duration::from_secs(seconds);
     let mut counts = vec![0u64; chosen.len()];
     let (mut runs, mut findings) = (0u64, 0u64);
@@ -53,20 +58,19 @@ fn main() -> ExitCode {
             println!("{operator} {seed}: {}", case.name);
         }
         let wanted = expected(&case);
-        for (i, &simd) in simds.iter().enumerate() {
+        for (i, (name, target)) in targets.iter().enumerate() {
             // Every instruction set meets every number of threads.
             let threads = 1 + (seed as usize + i) % 3;
             let options = CompileOptions { threads: Some(threads), ..CompileOptions::default() };
-            let target = CpuTarget::with_simd(simd);
             let outcome = match &wanted {
-                Ok(wanted) => run_expecting(&target, chip, &options, &case, wanted),
+                Ok(wanted) => run_expecting(target, chip, &options, &case, wanted),
                 Err(why) => Outcome::Failed(why.clone()),
             };
             runs += 1;
             if let Outcome::Refused(why) | Outcome::Failed(why) = outcome {
                 findings += 1;
                 println!("--operator {operator} --seed {seed} --seconds 0: {}", case.name);
-                println!("    {}, {threads} threads: {why}", simd.name());
+                println!("    {name}, {threads} threads: {why}");
             }
         }
         counts[row] += 1;
@@ -77,7 +81,7 @@ fn main() -> ExitCode {
     for (operator, count) in chosen.iter().zip(&counts) {
         println!("{operator:<18}{count:>8} cases");
     }
-    let sets: Vec<&str> = simds.iter().map(|s| s.name()).collect();
+    let sets: Vec<&str> = targets.iter().map(|(name, _)| *name).collect();
     println!(
         "seed {first}: {} cases, {runs} runs at {} with 1 to 3 threads, {findings} findings",
         counts.iter().sum::<u64>(),

@@ -102,6 +102,16 @@ impl Simd {
         }
     }
 
+    /// The name that options give it.
+    pub fn option(self) -> &'static str {
+        match self {
+            Self::Avx512 => "avx512",
+            Self::Avx2 => "avx2",
+            Self::Neon => "neon",
+            Self::Scalar => "scalar",
+        }
+    }
+
     /// The usual name.
     pub fn name(self) -> &'static str {
         match self {

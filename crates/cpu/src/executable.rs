@@ -10,6 +10,7 @@ use anychip_tensor::{Dim, Tensor, TensorView};
 
 use crate::buffer::{Buffer, Raw};
 use crate::detect::Simd;
+use crate::kernel::split::Matrix;
 use crate::lower::Weights;
 use crate::plan::Plan;
 use crate::pool::Pool;
@@ -21,6 +22,8 @@ const PLANS_KEPT: usize = 8;
 /// What all graphs of one program share.
 pub(crate) struct Shared {
     pub(crate) simd: Simd,
+    /// The matrix unit, if there is one to use.
+    pub(crate) matrix: Option<Matrix>,
     pub(crate) pool: Pool,
     pub(crate) weights: Weights,
     /// Bytes a run may hold; a plan that needs more is an error, not an abort.

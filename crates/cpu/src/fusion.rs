@@ -8,6 +8,7 @@ use crate::blocked::BlockedConvolution;
 use crate::kernel::activation::Activation;
 use crate::kernel::broadcast::MAX_OPERANDS;
 use crate::lower::Cx;
+use crate::lower::blocked::expands;
 use crate::lower::elementwise::{LONGEST_CHAIN, activation, is_step};
 
 /// Operators that run as one kernel, at the place of the last of them.
@@ -16,6 +17,8 @@ pub(crate) enum Group<'a> {
     Chain(Vec<&'a Node>),
     /// A product or convolution and what is done to each element as it is written.
     Tail(Tail<'a>),
+    /// A convolution and the depthwise one that alone reads its result.
+    Expanded(Tail<'a>, Tail<'a>),
     /// An attention with the transposes around it.
     Heads(Heads<'a>),
 }
@@ -61,6 +64,11 @@ impl<'a> Tail<'a> {
             residual: None,
             activation: Activation::None,
         }
+    }
+
+    /// In the order they would run.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &'a Node> {
+        std::iter::once(self.anchor).chain(self.absorbed.iter().copied())
     }
 
     /// What was absorbed, for `explain`.
@@ -117,9 +125,18 @@ impl<'a> Groups<'a> {
                 node.op.prim(),
                 Some(Prim::Convolution(_, DType::F32) | Prim::DotGeneral(_, DType::F32))
             ) || node.op.composite::<BlockedConvolution>().is_some();
-            if is_anchor && cx.is_sized(node) {
+            if is_anchor && cx.is_sized(node) && all.group_of[id.index()].is_none() {
                 let (tail, ids) = follow(cx, &uses, &all, node);
-                if let Some(&last) = ids.last() {
+                let result = tail.nodes().last().unwrap_or(node).outputs[0];
+                if let Some((next_id, next)) = uses.only(result)
+                    && next.inputs.first() == Some(&result)
+                    && expands(cx, &tail, next)
+                {
+                    let (second, more) = follow(cx, &uses, &all, next);
+                    let last = more.last().copied().unwrap_or(next_id);
+                    let own = [id].into_iter().chain(ids).chain([next_id]).chain(more);
+                    all.add(Group::Expanded(tail, second), own, last);
+                } else if let Some(&last) = ids.last() {
                     all.add(
                         Group::Tail(tail),
                         std::iter::once(id).chain(ids.iter().copied()),
@@ -404,23 +421,36 @@ fn match_clamp(cx: &Cx<'_>, uses: &Uses<'_>, v: ValueId, id: NodeId) -> Option<F
     Some((Activation::Clip { low: f32::NEG_INFINITY, high }, vec![id], result))
 }
 
-/// `min(max(alpha·v + beta, 0), 1)` from `id` on, the clamp in either order.
+/// `min(max(alpha·v + beta, 0), 1)` from `id` on, the clamp in either order; or all of it times a number, which makes it so.
 fn match_gate(
     cx: &Cx<'_>,
     uses: &Uses<'_>,
     v: ValueId,
     id: NodeId,
 ) -> Option<(f32, f32, Vec<NodeId>, ValueId)> {
-    let scaled = uses.graph.node(id);
-    let alpha = with_number(cx, scaled, Binary::Mul, v)?;
-    let (moved_id, moved) = uses.only(scaled.outputs[0])?;
-    let beta = with_number(cx, moved, Binary::Add, scaled.outputs[0])?;
+    let first = uses.graph.node(id);
+    let mut nodes = vec![id];
+    let (alpha, moved) = match with_number(cx, first, Binary::Mul, v) {
+        Some(alpha) => {
+            let (moved_id, moved) = uses.only(first.outputs[0])?;
+            nodes.push(moved_id);
+            (alpha, moved)
+        }
+        None => (1.0, first),
+    };
+    let of = if nodes.len() == 1 { v } else { first.outputs[0] };
+    let beta = with_number(cx, moved, Binary::Add, of)?;
     let (clamp_id, _) = uses.only(moved.outputs[0])?;
-    match match_clamp(cx, uses, moved.outputs[0], clamp_id)? {
-        (Activation::Clip { low: 0.0, high: 1.0 }, clamp, result) => {
-            let mut nodes = vec![id, moved_id];
-            nodes.extend(clamp);
-            Some((alpha, beta, nodes, result))
+    let (found, clamp, result) = match_clamp(cx, uses, moved.outputs[0], clamp_id)?;
+    nodes.extend(clamp);
+    match found {
+        Activation::Clip { low: 0.0, high: 1.0 } => Some((alpha, beta, nodes, result)),
+        Activation::Clip { low: 0.0, high } => {
+            let (factor_id, scaled) = uses.only(result)?;
+            let factor = with_number(cx, scaled, Binary::Mul, result)?;
+            nodes.push(factor_id);
+            let is_one = (factor * high - 1.0).abs() < 1e-6;
+            is_one.then(|| (factor * alpha, factor * beta, nodes, scaled.outputs[0]))
         }
         _ => None,
     }

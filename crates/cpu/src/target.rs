@@ -13,6 +13,7 @@ use anychip_tensor::TensorView;
 use crate::blocked;
 use crate::detect::Simd;
 use crate::executable::{Done, Executable, Shared};
+use crate::kernel::split::{Engine, Matrix, Parts};
 use crate::lower::{self, Weights};
 use crate::pool::Pool;
 use crate::specialize::fold_constants;
@@ -24,6 +25,9 @@ const CHIP: &str = "cpu";
 #[derive(Clone, Debug)]
 pub struct CpuTarget {
     simd: Simd,
+    /// Only for those who ask: where the system saves power it slows the unit far more than the vectors (here by 3.3 for
+    /// seconds at a time), and what is chosen cannot change without results changing.
+    matrix: Option<Matrix>,
 }
 
 impl Default for CpuTarget {
@@ -33,16 +37,48 @@ impl Default for CpuTarget {
 }
 
 impl CpuTarget {
-    /// For the widest instruction set that this processor has.
+    /// For the widest vectors that this processor has.
     pub fn new() -> CpuTarget {
-        CpuTarget { simd: Simd::detect() }
+        CpuTarget::with_simd(Simd::detect())
     }
 
-    /// For a given instruction set, or the widest there is where this processor lacks it.
+    /// For the vectors of a given instruction set, or the widest there are where this processor lacks it.
     pub fn with_simd(simd: Simd) -> CpuTarget {
-        CpuTarget { simd: simd.at_most() }
+        CpuTarget { simd: simd.at_most(), matrix: None }
+    }
+
+    /// The same with something that multiplies matrices; `always` where it can, even if that takes longer.
+    #[must_use]
+    pub fn with_engine(self, engine: Engine, always: bool) -> CpuTarget {
+        CpuTarget { matrix: Some(Matrix { engine, parts: Parts::Three, always }), ..self }
+    }
+
+    /// The names of the instruction sets that this processor has, narrowest first, and a target for each.
+    pub fn available() -> Vec<(&'static str, CpuTarget)> {
+        let vectors = Simd::available().into_iter();
+        let mut all: Vec<_> = vectors.map(|s| (s.option(), CpuTarget::with_simd(s))).collect();
+        if let Some(engine) = Engine::detect() {
+            all.push((AMX, CpuTarget::new().with_engine(engine, false)));
+        }
+        all
+    }
+
+    /// What options ask for.
+    fn chosen(&self, options: &CompileOptions) -> Result<CpuTarget, CompileError> {
+        let Some(asked) = &options.isa else { return Ok(self.clone()) };
+        let mut all = CpuTarget::available();
+        match all.iter().position(|(name, _)| name.eq_ignore_ascii_case(asked)) {
+            Some(found) => Ok(all.swap_remove(found).1),
+            None => Err(CompileError::InstructionSet {
+                asked: asked.clone(),
+                available: all.into_iter().map(|(name, _)| name).collect(),
+            }),
+        }
     }
 }
+
+/// The name of the matrix unit.
+const AMX: &str = "amx";
 
 impl Target for CpuTarget {
     fn id(&self) -> &'static str {
@@ -65,9 +101,12 @@ impl Target for CpuTarget {
     ) -> Result<Box<dyn Program>, CompileError> {
         let graph = blocked::lay_out(&fold_constants(graph.graph())?)?;
         let threads = options.threads.unwrap_or_else(crate::machine::threads);
+        let chosen = self.chosen(options)?;
+        let parts = if options.relaxed { Parts::Two } else { Parts::Three };
         Ok(Box::new(CpuProgram {
             graph,
-            simd: self.simd,
+            simd: chosen.simd,
+            matrix: chosen.matrix.map(|matrix| Matrix { parts, ..matrix }),
             threads: threads.max(1),
             layers: options.layers,
             relaxed: options.relaxed,
@@ -83,6 +122,7 @@ impl Target for CpuTarget {
 struct CpuProgram {
     graph: Graph,
     simd: Simd,
+    matrix: Option<Matrix>,
     threads: usize,
     layers: bool,
     relaxed: bool,
@@ -95,6 +135,7 @@ impl CpuProgram {
         self.opened.get_or_init(|| {
             let shared = Shared {
                 simd: self.simd,
+                matrix: self.matrix,
                 pool: Pool::new(self.threads),
                 weights: Weights::default(),
                 memory_limit: crate::machine::memory_limit(),

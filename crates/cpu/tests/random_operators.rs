@@ -2,8 +2,17 @@
 
 use anychip_conformance::{OPERATORS, Outcome, expected, random_case, run_expecting};
 use anychip_cpu::CpuTarget;
-use anychip_cpu::detect::Simd;
+use anychip_cpu::kernel::split::Engine;
 use anychip_target::CompileOptions;
+
+/// Each instruction set, and the matrix unit's kernels at sizes it would not be used for.
+fn targets() -> Vec<(&'static str, CpuTarget)> {
+    let mut all = CpuTarget::available();
+    all.retain(|(name, _)| *name != "amx");
+    let engine = Engine::detect().unwrap_or(Engine::Portable);
+    all.push(("matrix unit", CpuTarget::new().with_engine(engine, true)));
+    all
+}
 
 /// Cases of each operator.
 const CASES: u64 = 12;
@@ -22,16 +31,14 @@ fn odd_sizes_give_what_the_reference_gives() {
     for (operator, seed) in first.chain(FOUND.iter().copied()) {
         let case = random_case(operator, seed).expect("it is one of the list");
         let wanted = expected(&case).expect("the reference evaluates what the builder builds");
-        for (i, simd) in Simd::available().into_iter().enumerate() {
+        for (i, (name, target)) in targets().into_iter().enumerate() {
             let threads = 1 + (seed as usize + i) % 3;
             let options = CompileOptions { threads: Some(threads), ..CompileOptions::default() };
-            let target = CpuTarget::with_simd(simd);
             let outcome = run_expecting(&target, chip, &options, &case, &wanted);
             if let Outcome::Refused(why) | Outcome::Failed(why) = outcome {
                 findings.push(format!(
-                    "{} (seed {seed}) at {}, {threads} threads: {why}",
-                    case.name,
-                    simd.name()
+                    "{} (seed {seed}) at {name}, {threads} threads: {why}",
+                    case.name
                 ));
             }
         }

@@ -85,6 +85,8 @@ pub struct CompileOptions {
     pub layers: bool,
     /// Each layer may round by up to 1e-5 of its largest result where that is faster; else about as much as plain sums do.
     pub relaxed: bool,
+    /// The instruction set to use, by the target's name for it; the target's choice when absent.
+    pub isa: Option<String>,
 }
 
 /// Where a program can run: it decides the basis of its figures.
@@ -150,6 +152,14 @@ pub enum CompileError {
         needed: u64,
         /// Bytes there are.
         available: u64,
+    },
+    /// This machine lacks what the options ask for.
+    #[error("no instruction set `{asked}` here; there are {}", .available.join(", "))]
+    InstructionSet {
+        /// What was asked for.
+        asked: String,
+        /// What there is.
+        available: Vec<&'static str>,
     },
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anychip::{MeasureOptions, Subject};
+use anychip::{CompileOptions, MeasureOptions, Subject};
 use anychip_record::Field;
 use anyhow::Result;
 
@@ -25,10 +25,8 @@ pub(crate) fn execute(args: &Bench) -> Result<()> {
         batch: args.model.batch,
     };
     let options = MeasureOptions {
-        threads: args.threads.map(|n| n as usize),
+        compile: CompileOptions { layers: args.layers, ..args.execution.compile_options() },
         duration: Duration::from_secs_f64(args.seconds),
-        layers: args.layers,
-        relaxed: args.relaxed,
         ..MeasureOptions::default()
     };
     let progress = Progress::start(100, &format!("timing {}", prepared.model.name()));

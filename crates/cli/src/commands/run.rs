@@ -1,6 +1,6 @@
 //! `anychip run`: real inputs in, results out.
 
-use anychip::{CompileOptions, Engine, Model, Tensor};
+use anychip::{Engine, Model, Tensor};
 use anyhow::Result;
 
 use crate::args::Run;
@@ -20,12 +20,7 @@ pub(crate) fn execute(args: &Run) -> Result<()> {
     }
     let graph = if args.no_optimize { model.graph().clone() } else { model.optimized()?.0 };
     let chip = anychip::local_chip(&args.on)?;
-    let options = CompileOptions {
-        threads: args.threads.map(|n| n as usize),
-        relaxed: args.relaxed,
-        ..CompileOptions::default()
-    };
-    let mut engine = Engine::new(&graph, &chip, &options)?;
+    let mut engine = Engine::new(&graph, &chip, &args.execution.compile_options())?;
     let (outputs, _) = engine.run(&inputs)?;
     let named: Vec<(&str, &Tensor)> =
         engine.output_names().iter().map(String::as_str).zip(&outputs).collect();

@@ -206,8 +206,7 @@ fn apply_clamp<V: Vector>(x: V, low: f32, high: f32) -> V {
 
 #[inline(always)]
 fn silu<V: Vector>(x: V) -> V {
-    let one = V::splat(1.0);
-    x.mul(one.add(math::exp(V::zero().sub(x))).reciprocal())
+    math::divided_by_one_plus_exp(x, x.clamp(V::splat(-87.0), V::splat(87.0)))
 }
 
 #[inline(always)]

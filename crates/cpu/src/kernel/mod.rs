@@ -36,6 +36,7 @@ pub mod recurrent;
 pub mod reduce;
 pub mod resize;
 pub mod softmax;
+pub mod split;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -97,6 +98,9 @@ unsafe impl<T> Send for SharedMut<T> {}
 impl<T> SharedMut<T> {
     pub(crate) fn new(slice: &mut [T]) -> Self {
         Self(slice.as_mut_ptr())
+    }
+    pub(crate) fn of(start: *mut T) -> Self {
+        Self(start)
     }
     pub(crate) fn get(&self) -> *mut T {
         self.0

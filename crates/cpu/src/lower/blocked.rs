@@ -1,74 +1,168 @@
 //! Operators on images in blocks: convolutions, pooling, and the ways in and out of blocks.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use anychip_ir::{IrError, Node};
+use anychip_ir::{IrError, Node, ValueId};
+use anychip_tensor::Tensor;
 
 use super::convolution::shape;
 use super::tail::Written;
 use super::{Cx, Lowered};
 use crate::blocked::{BlockedConvolution, BlockedPool, FromBlocked};
+use crate::detect::Simd;
 use crate::fusion::Tail;
 use crate::kernel::blocked::{
-    BLOCK, Dense, DenseWeights, Depthwise, Pooled, Winograd, WinogradWeights, depthwise_weights,
-    from_blocked, to_blocked,
+    BLOCK, Dense, DenseWeights, Depthwise, Expanded, Pooled, Winograd, WinogradWeights, blocks,
+    depthwise_weights, from_blocked, to_blocked,
 };
 use crate::kernel::conv::ConvShape;
 use crate::kernel::gemm::Epilogue;
+use crate::kernel::split::{Split, Strides};
+use crate::pool::Pool;
 use crate::step::{Io, Kernel};
 
 pub(super) fn lower(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
     lower_tail(cx, &Tail::alone(node))
 }
 
+/// A convolution on blocks with constant weights.
+struct Anchor<'a> {
+    x: ValueId,
+    weights: &'a Tensor,
+    /// One number an image and channel, which the image is to be multiplied by.
+    scale: &'a [ValueId],
+    shape: ConvShape,
+    rows: bool,
+}
+
+impl<'a> Anchor<'a> {
+    fn of(cx: &Cx<'a>, node: &'a Node) -> Option<Anchor<'a>> {
+        let settings = node.op.composite::<BlockedConvolution>()?;
+        let &[x, w, ref scale @ ..] = node.inputs.as_slice() else { return None };
+        let weights = cx.constant(w)?;
+        let x_shape = cx.shape(x);
+        let channels = weights.shape()[1] * settings.groups;
+        let rows = settings.rows;
+        let image = if rows {
+            x_shape.to_vec()
+        } else {
+            vec![x_shape[0], channels, x_shape[2], x_shape[3]]
+        };
+        let shape = shape(&settings.dims(), &image, weights.shape())?;
+        let fits = scale.is_empty() || !(rows || settings.groups > 1);
+        fits.then_some(Anchor { x, weights, scale, shape, rows })
+    }
+
+    /// Some of the weights, as they lie in the file.
+    fn read(&self, run: Range<usize>, out: &mut [f32]) {
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(out);
+        bytes.copy_from_slice(&self.weights.bytes()[run.start * 4..run.end * 4]);
+    }
+
+    fn key(&self) -> [usize; 5] {
+        let s = &self.shape;
+        [s.filters, s.channels, s.groups, s.taps(), usize::from(self.rows)]
+    }
+
+    fn dense(&self, cx: &Cx<'_>) -> Arc<DenseWeights> {
+        cx.shared.weights.packed(self.weights, "blocked convolution", &self.key(), || {
+            let read = |run: Range<usize>, out: &mut [f32]| self.read(run, out);
+            DenseWeights::new(cx.shared.simd, &self.shape, self.rows, &read)
+        })
+    }
+
+    fn depthwise(&self, cx: &Cx<'_>) -> Arc<Vec<f32>> {
+        cx.shared.weights.packed(self.weights, "blocked depthwise", &self.key(), || {
+            let mut plain = vec![0.0; self.shape.weights_len()];
+            self.read(0..plain.len(), &mut plain);
+            depthwise_weights(self.shape.channels, self.shape.taps(), &plain)
+        })
+    }
+}
+
+/// Whether a convolution and the depthwise one that alone reads its result run as one.
+pub(crate) fn expands(cx: &Cx<'_>, first: &Tail<'_>, second: &Node) -> bool {
+    let both = Anchor::of(cx, first.anchor).zip(Anchor::of(cx, second));
+    both.is_some_and(|(a, b)| {
+        // The matrix unit is faster at the first than what is saved.
+        cx.shared.matrix.is_none()
+            && first.residual.is_none()
+            && !a.rows
+            && a.scale.is_empty()
+            && Expanded::pays(&a.shape, &b.shape)
+    })
+}
+
+/// Two convolutions that [`expands`].
+pub(super) fn lower_expanded(cx: &Cx<'_>, first: &Tail<'_>, second: &Tail<'_>) -> Option<Lowered> {
+    let (a, b) = (Anchor::of(cx, first.anchor)?, Anchor::of(cx, second.anchor)?);
+    let conv = Expanded::new(cx.shared.simd, cx.threads(), &a.shape, &b.shape);
+    let mut operands = vec![a.x];
+    let written = [first, second].map(|tail| Written::new(tail, &mut operands));
+    let detail = format!(
+        "{}, {}{}, depthwise{}",
+        cx.shared.simd.name(),
+        conv.describe(),
+        first.names(),
+        second.names()
+    );
+    let scratch = conv.scratch_len() * 4;
+    let kernel = ExpandedKernel { conv, weights: a.dense(cx), depthwise: b.depthwise(cx), written };
+    Some(Lowered {
+        scratch,
+        detail,
+        ..Lowered::new("two convolutions on blocks", kernel, &operands)
+    })
+}
+
+struct ExpandedKernel {
+    conv: Expanded,
+    weights: Arc<DenseWeights>,
+    depthwise: Arc<Vec<f32>>,
+    written: [Written; 2],
+}
+
+impl Kernel for ExpandedKernel {
+    fn run(&self, io: &Io<'_>) -> Result<(), IrError> {
+        let [before, after] = &self.written;
+        let before = Epilogue { column_bias: before.bias(io), ..before.epilogue(io) };
+        let after = Epilogue { column_bias: after.bias(io), ..after.epilogue(io) };
+        let (x, y) = (io.operand(0), io.result(0));
+        let weights = (&*self.weights, self.depthwise.as_slice());
+        self.conv.run(weights, x, y, (&before, &after), io.scratch(), io.pool);
+        Ok(())
+    }
+}
+
 /// A convolution and what is done to its result as it is written.
 pub(super) fn lower_tail(cx: &Cx<'_>, tail: &Tail<'_>) -> Option<Lowered> {
-    let node = tail.anchor;
-    let settings = node.op.composite::<BlockedConvolution>()?;
-    let &[x, w, ref scale @ ..] = node.inputs.as_slice() else { return None };
-    let weights = cx.constant(w)?;
-    let x_shape = cx.shape(x);
-    let channels = weights.shape()[1] * settings.groups;
-    let rows = settings.rows;
-    if !scale.is_empty() && (rows || settings.groups > 1) {
-        return None;
-    }
-    let image =
-        if rows { x_shape.to_vec() } else { vec![x_shape[0], channels, x_shape[2], x_shape[3]] };
-    let shape = shape(&settings.dims(), &image, weights.shape())?;
+    let anchor = Anchor::of(cx, tail.anchor)?;
+    let Anchor { x, weights, scale, shape, rows } = anchor;
     let (simd, threads) = (cx.shared.simd, cx.threads());
-    let read = |run: std::ops::Range<usize>, out: &mut [f32]| {
-        let bytes: &mut [u8] = bytemuck::cast_slice_mut(out);
-        bytes.copy_from_slice(&weights.bytes()[run.start * 4..run.end * 4]);
-    };
-    let key = [shape.filters, shape.channels, shape.groups, shape.taps(), usize::from(rows)];
     let mut operands = vec![x];
     operands.extend(scale);
     let written = Written::new(tail, &mut operands);
-    if settings.groups > 1 {
-        let packed = cx.shared.weights.packed(weights, "blocked depthwise", &key, || {
-            let mut plain = vec![0.0; shape.weights_len()];
-            read(0..plain.len(), &mut plain);
-            depthwise_weights(shape.channels, shape.taps(), &plain)
-        });
-        let kernel =
-            DepthwiseKernel { conv: Depthwise::new(simd, &shape), weights: packed, written };
+    if shape.groups > 1 {
+        let weights = anchor.depthwise(cx);
+        let kernel = DepthwiseKernel { conv: Depthwise::new(simd, &shape), weights, written };
         return Some(Lowered {
             detail: format!("depthwise, {}{}", simd.name(), tail.names()),
             ..Lowered::new("convolution on blocks", kernel, &operands)
         });
     }
-    let size = if rows || !scale.is_empty() {
+    let split = split(cx, &shape, rows, !scale.is_empty());
+    let size = if rows || !scale.is_empty() || split.is_some() {
         None
     } else {
         Winograd::size(simd, &shape, cx.shared.relaxed)
     };
     if let Some(size) = size {
         let key = [shape.filters, shape.channels, size.outputs()];
-        let packed = cx
-            .shared
-            .weights
-            .packed(weights, "winograd", &key, || WinogradWeights::new(simd, &shape, size, &read));
+        let packed = cx.shared.weights.packed(weights, "winograd", &key, || {
+            let read = |run: Range<usize>, out: &mut [f32]| anchor.read(run, out);
+            WinogradWeights::new(simd, &shape, size, &read)
+        });
         let conv = Winograd::new(simd, threads, &shape, size);
         return Some(Lowered {
             scratch: conv.scratch_len() * 4,
@@ -83,15 +177,13 @@ pub(super) fn lower_tail(cx: &Cx<'_>, tail: &Tail<'_>) -> Option<Lowered> {
     if !Dense::does(&shape, rows) {
         return None;
     }
-    let packed = cx.shared.weights.packed(weights, "blocked convolution", &key, || {
-        DenseWeights::new(simd, &shape, rows, &read)
-    });
+    let packed = anchor.dense(cx);
     if !scale.is_empty() {
         let image = ConvShape { batch: 1, ..shape };
-        let conv = Dense::new(simd, threads, &image, rows);
+        let conv = DenseOrSplit { plain: Dense::new(simd, threads, &image, rows), split };
         return Some(Lowered {
             scratch: (conv.scratch_len() + packed.elements().next_multiple_of(BLOCK)) * 4,
-            detail: format!("{}, {}, scaled{}", simd.name(), conv.describe(), tail.names()),
+            detail: format!("{}, scaled{}", conv.describe(simd), tail.names()),
             ..Lowered::new(
                 "convolution on blocks",
                 ScaledKernel { conv, images: shape.batch, weights: packed, written },
@@ -99,10 +191,10 @@ pub(super) fn lower_tail(cx: &Cx<'_>, tail: &Tail<'_>) -> Option<Lowered> {
             )
         });
     }
-    let conv = Dense::new(simd, threads, &shape, rows);
+    let conv = DenseOrSplit { plain: Dense::new(simd, threads, &shape, rows), split };
     Some(Lowered {
         scratch: conv.scratch_len() * 4,
-        detail: format!("{}, {}{}", simd.name(), conv.describe(), tail.names()),
+        detail: format!("{}{}", conv.describe(simd), tail.names()),
         ..Lowered::new(
             "convolution on blocks",
             DenseKernel { conv, weights: packed, written },
@@ -111,8 +203,59 @@ pub(super) fn lower_tail(cx: &Cx<'_>, tail: &Tail<'_>) -> Option<Lowered> {
     })
 }
 
+/// The convolution on the matrix unit, where there is one and it takes less time.
+fn split(cx: &Cx<'_>, shape: &ConvShape, rows: bool, one_by_one: bool) -> Option<Split> {
+    let matrix = cx.shared.matrix.filter(|_| !rows)?;
+    let strides = |channels: usize, pixels: usize| Strides {
+        pixel: BLOCK,
+        block: pixels * BLOCK,
+        image: blocks(channels) * pixels * BLOCK,
+        padded: true,
+    };
+    let input = strides(shape.channels, shape.input_pixels());
+    let output = strides(shape.filters, shape.output_pixels());
+    let shape = ConvShape { batch: if one_by_one { 1 } else { shape.batch }, ..*shape };
+    Split::new(matrix, cx.shared.simd, cx.threads(), &shape, (input, output))
+}
+
+/// A convolution on the matrix unit if that pays, with the plain one for numbers that are not finite; else the plain one.
+struct DenseOrSplit {
+    plain: Dense,
+    split: Option<Split>,
+}
+
+impl DenseOrSplit {
+    fn scratch_len(&self) -> usize {
+        self.plain.scratch_len().max(self.split.as_ref().map_or(0, Split::scratch_len))
+    }
+
+    fn describe(&self, simd: Simd) -> String {
+        match &self.split {
+            Some(split) => split.describe(),
+            None => format!("{}, {}", simd.name(), self.plain.describe()),
+        }
+    }
+
+    fn run(
+        &self,
+        (weights, packed): (&DenseWeights, &[f32]),
+        x: &[f32],
+        y: &mut [f32],
+        epilogue: &Epilogue<'_>,
+        scratch: &mut [f32],
+        pool: &Pool,
+    ) {
+        if let Some(split) = &self.split
+            && split.run(packed, x, y, epilogue, scratch, pool)
+        {
+            return;
+        }
+        self.plain.run_packed(weights, packed, x, y, epilogue, scratch, pool);
+    }
+}
+
 struct DenseKernel {
-    conv: Dense,
+    conv: DenseOrSplit,
     weights: Arc<DenseWeights>,
     written: Written,
 }
@@ -121,14 +264,15 @@ impl Kernel for DenseKernel {
     fn run(&self, io: &Io<'_>) -> Result<(), IrError> {
         let epilogue = Epilogue { column_bias: self.written.bias(io), ..self.written.epilogue(io) };
         let (x, y) = (io.operand(0), io.result(0));
-        self.conv.run(&self.weights, x, y, &epilogue, io.scratch(), io.pool);
+        let packed = self.weights.as_slice();
+        self.conv.run((&self.weights, packed), x, y, &epilogue, io.scratch(), io.pool);
         Ok(())
     }
 }
 
 /// A convolution of an image times one number a channel: the weights are multiplied instead.
 struct ScaledKernel {
-    conv: Dense,
+    conv: DenseOrSplit,
     images: usize,
     weights: Arc<DenseWeights>,
     written: Written,
@@ -147,7 +291,7 @@ impl Kernel for ScaledKernel {
             let epilogue =
                 Epilogue { residual: epilogue.residual.map(|r| &r[i * result..]), ..epilogue };
             let (x, y) = (&x[i * image..], &mut y[i * result..]);
-            self.conv.run_packed(&self.weights, packed, x, y, &epilogue, scratch, io.pool);
+            self.conv.run((&self.weights, packed), x, y, &epilogue, scratch, io.pool);
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use super::tail::Written;
 use super::{Cx, Lowered, runs};
 use crate::fusion::Tail;
 use crate::kernel::gemm::{A, B, Epilogue, Gemm, GemmShape, Matrix, Offsets, PackedA, PackedB};
+use crate::kernel::split::Split;
 use crate::step::{Io, Kernel};
 
 pub(crate) fn lower(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
@@ -173,6 +174,8 @@ impl Layout {
 
 struct Product {
     gemm: Gemm,
+    /// On the matrix unit, where that takes less time; `gemm` is for numbers that are not finite then.
+    split: Option<Split>,
     written: Written,
     a: (usize, usize),
     b: (usize, usize),
@@ -214,6 +217,11 @@ fn product(cx: &Cx<'_>, layout: &Layout, lhs: ValueId, rhs: ValueId, tail: &Tail
     });
     let shape = GemmShape { m, n, k, a_packed: packed_a.is_some(), b_packed: packed_b.is_some() };
     let gemm = Gemm::batched(simd, cx.threads(), shape, layout.batch.clone());
+    let one = packed_a.is_none() && packed_b.is_some() && layout.a.1 == 1;
+    let matrix = cx.shared.matrix.filter(|_| one && layout.batch == [Offsets::default()]);
+    let split = matrix.and_then(|matrix| {
+        Split::product(matrix, simd, cx.threads(), (m, n, k), (layout.a.0, layout.c_stride))
+    });
     let mut operands = Vec::new();
     if packed_a.is_none() {
         operands.push(left);
@@ -224,7 +232,7 @@ fn product(cx: &Cx<'_>, layout: &Layout, lhs: ValueId, rhs: ValueId, tail: &Tail
     let detail = format!(
         "{} × {m}×{n}×{k}, {}{}{}",
         layout.batch.len(),
-        simd.name(),
+        split.as_ref().map_or_else(|| simd.name().to_string(), Split::describe),
         match (packed_a.is_some(), packed_b.is_some()) {
             (false, false) => "",
             (true, false) => ", left packed",
@@ -233,10 +241,11 @@ fn product(cx: &Cx<'_>, layout: &Layout, lhs: ValueId, rhs: ValueId, tail: &Tail
         },
         tail.names()
     );
-    let scratch = gemm.scratch_len() * 4;
+    let scratch = gemm.scratch_len().max(split.as_ref().map_or(0, Split::scratch_len)) * 4;
     let written = Written::new(tail, &mut operands);
     let kernel = Product {
         gemm,
+        split,
         written,
         a: layout.a,
         b: layout.b,
@@ -263,6 +272,12 @@ impl Kernel for Product {
             None => B::Matrix(matrix(self.b)),
         };
         let epilogue = Epilogue { column_bias: self.written.bias(io), ..self.written.epilogue(io) };
+        if let (Some(split), A::Matrix(left), B::Packed(packed)) = (&self.split, a, b) {
+            let weights = packed.panels.as_slice();
+            if split.run(weights, left.data, io.result(0), &epilogue, io.scratch(), io.pool) {
+                return Ok(());
+            }
+        }
         self.gemm.run(a, b, io.result(0), self.c_stride, &epilogue, io.scratch(), io.pool);
         Ok(())
     }

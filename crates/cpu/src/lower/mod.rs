@@ -16,7 +16,7 @@ use crate::fusion::Group;
 use crate::step::{Barrier, Kernel};
 
 mod attention;
-mod blocked;
+pub(crate) mod blocked;
 mod convolution;
 mod dot_general;
 pub(crate) mod elementwise;
@@ -133,6 +133,7 @@ pub(crate) fn lower_group(cx: &Cx<'_>, group: &Group<'_>) -> Option<Lowered> {
     match group {
         Group::Chain(nodes) => elementwise::lower_chain(cx, nodes),
         Group::Heads(heads) => attention::lower_heads(cx, heads),
+        Group::Expanded(first, second) => blocked::lower_expanded(cx, first, second),
         Group::Tail(tail) => match tail.anchor.op.prim() {
             None => blocked::lower_tail(cx, tail),
             Some(Prim::Convolution(..)) => convolution::lower_tail(cx, tail),

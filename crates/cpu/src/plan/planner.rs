@@ -184,9 +184,8 @@ impl<'a> Planner<'a> {
     fn add_group(&mut self, group: &Group<'a>, shared: &Arc<Shared>) -> Result<(), RunError> {
         let nodes: Vec<&'a Node> = match group {
             Group::Chain(nodes) => nodes.clone(),
-            Group::Tail(tail) => {
-                std::iter::once(tail.anchor).chain(tail.absorbed.iter().copied()).collect()
-            }
+            Group::Tail(tail) => tail.nodes().collect(),
+            Group::Expanded(first, second) => first.nodes().chain(second.nodes()).collect(),
             Group::Heads(heads) => {
                 heads.split.iter().copied().chain([heads.attention]).chain(heads.joined).collect()
             }
@@ -197,7 +196,7 @@ impl<'a> Planner<'a> {
         let last = nodes[nodes.len() - 1];
         let named = match group {
             Group::Chain(_) => last,
-            Group::Tail(tail) => tail.anchor,
+            Group::Tail(tail) | Group::Expanded(tail, _) => tail.anchor,
             Group::Heads(heads) => heads.attention,
         };
         self.line(named, lowered.name, &lowered.detail);

@@ -118,6 +118,11 @@ pub(crate) trait Vector: Copy {
     fn reciprocal(self) -> Self {
         Self::splat(1.0).div(self)
     }
+    /// `self / by` for lanes of `by` from 1 to 1e38, within 2 ulp.
+    #[inline(always)]
+    fn divided(self, by: Self) -> Self {
+        self.div(by)
+    }
     /// Splits positive normal lanes into `(m, e)` with `self = m · 2^e`, `1 ≤ m < 2`.
     fn split_exponent(self) -> (Self, Self);
     /// The even and the odd elements of `self` followed by `next`.

@@ -6,12 +6,13 @@
 
 use super::{BLOCK, blocks};
 use crate::detect::Simd;
-use crate::kernel::activation::activate_rows;
+use crate::kernel::activation::{Activation, activate_rows};
 use crate::kernel::conv::ConvShape;
 use crate::kernel::gemm::Epilogue;
 use crate::kernel::{SharedMut, split_evenly};
 use crate::pool::Pool;
 use crate::simd::{Task, Vector, dispatch};
+use std::ops::Range;
 
 /// `channels × kernel` weights as the kernel reads them: for each block and tap, the channels' weights, 0 beyond the last.
 pub fn depthwise_weights(channels: usize, taps: usize, weights: &[f32]) -> Vec<f32> {
@@ -86,52 +87,87 @@ impl Depthwise {
         // A task of some hundred thousand multiply-adds is some ten microseconds.
         let parts = (lines * width * s.taps() * BLOCK / 200_000).clamp(1, 4 * pool.threads());
         let unit = split_evenly(lines, parts, 1);
-        // An activation in a pass of its own finds its lines in the first level.
-        let together = match epilogue.activation.as_clamp() {
-            Some(_) => height,
-            None => (FEW_ELEMENTS / (width * BLOCK).max(1)).max(1),
-        };
         pool.parallel_for(lines.div_ceil(unit), |task, _| {
             let mut line = task * unit;
             let end = ((task + 1) * unit).min(lines);
             while line < end {
                 let (plane, first) = (line / height, line % height);
-                let until = (first + end - line).min(height).min(first + together);
+                let until = (first + end - line).min(height);
                 let block = plane % per_image;
-                let rows = Lines {
-                    shape: s,
-                    lines: first..until,
-                    width,
+                let plane = Plane {
                     x: &input[plane * image..][..image],
                     weights: &weights[block * s.taps() * BLOCK..][..s.taps() * BLOCK],
                     // SAFETY: the plane is within the output (checked above); a task writes its own lines.
                     y: unsafe { out.get().add(plane * result) },
                     residual: epilogue.residual.map(|r| &r[plane * result..][..result]),
                     bias: epilogue.column_bias.map(|b| &b[block * BLOCK..][..BLOCK]),
-                    clamp: epilogue
-                        .activation
-                        .as_clamp()
-                        .unwrap_or((f32::NEG_INFINITY, f32::INFINITY)),
+                    activation: epilogue.activation,
+                    width,
                 };
-                dispatch(self.simd, rows);
-                if epilogue.activation.as_clamp().is_none() {
-                    // SAFETY: the lines just written, still ours.
-                    unsafe {
-                        let start = out.get().add(plane * result + first * width * BLOCK);
-                        let n = (until - first) * width * BLOCK;
-                        activate_rows(self.simd, epilogue.activation, start, 1, n, 0);
-                    }
-                }
+                // SAFETY: as above.
+                unsafe { plane.lines(self.simd, s, first..until) };
                 line += until - first;
             }
         });
     }
 }
 
+/// One block of channels of one image.
+pub(super) struct Plane<'a> {
+    pub(super) x: &'a [f32],
+    /// Of the block.
+    pub(super) weights: &'a [f32],
+    pub(super) y: *mut f32,
+    pub(super) residual: Option<&'a [f32]>,
+    /// Of the block.
+    pub(super) bias: Option<&'a [f32]>,
+    pub(super) activation: Activation,
+    /// Of an output line.
+    pub(super) width: usize,
+}
+
+impl Plane<'_> {
+    /// Computes some output lines of a convolution that [`Depthwise::does`].
+    ///
+    /// # Safety
+    /// The input and the residual are as the shape says, the result is writable at these lines and nobody else's, and the
+    /// processor has the instruction set.
+    pub(super) unsafe fn lines(&self, simd: Simd, shape: &ConvShape, lines: Range<usize>) {
+        let width = self.width;
+        let clamp = self.activation.as_clamp();
+        // An activation in a pass of its own finds its lines in the first level.
+        let together = match clamp {
+            Some(_) => lines.len(),
+            None => (FEW_ELEMENTS / (width * BLOCK).max(1)).max(1),
+        };
+        for first in lines.clone().step_by(together.max(1)) {
+            let until = lines.end.min(first + together);
+            let rows = Lines {
+                shape,
+                lines: first..until,
+                width,
+                x: self.x,
+                weights: self.weights,
+                y: self.y,
+                residual: self.residual,
+                bias: self.bias,
+                clamp: clamp.unwrap_or((f32::NEG_INFINITY, f32::INFINITY)),
+            };
+            dispatch(simd, rows);
+            if clamp.is_none() {
+                // The lines just written, still ours.
+                let start = self.y.add(first * width * BLOCK);
+                let n = (until - first) * width * BLOCK;
+                activate_rows(simd, self.activation, start, 1, n, 0);
+            }
+        }
+    }
+}
+
 /// Some output lines of one block of channels of one image.
 struct Lines<'a> {
     shape: &'a ConvShape,
-    lines: std::ops::Range<usize>,
+    lines: Range<usize>,
     width: usize,
     x: &'a [f32],
     weights: &'a [f32],
@@ -249,7 +285,6 @@ impl Lines<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::activation::Activation;
     use crate::kernel::blocked::{from_blocked, to_blocked};
     use crate::kernel::conv::reference;
     use crate::kernel::testing::{Random, assert_close};

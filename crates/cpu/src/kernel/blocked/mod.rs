@@ -6,6 +6,7 @@
 
 mod dense;
 mod depthwise;
+mod expanded;
 mod layout;
 mod pool;
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod winograd;
 
 pub use dense::{Dense, DenseWeights};
 pub use depthwise::{Depthwise, depthwise_weights};
+pub use expanded::Expanded;
 pub use layout::{blocks, from_blocked, to_blocked};
 pub use pool::Pooled;
 pub use winograd::{Size, Winograd, WinogradWeights};

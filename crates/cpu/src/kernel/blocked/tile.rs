@@ -60,6 +60,11 @@ pub(super) struct Target {
 }
 
 impl Target {
+    /// All there is goes to `y`, without bias, residual and activation.
+    pub(super) fn blocks(y: *mut f32, y_block: usize, simd: Simd) -> Target {
+        Target { raw: false, y_block, ..Target::sums(y, simd, (std::ptr::null(), 0)) }
+    }
+
     /// The bare sums go to `y`: for each pixel all filters of the tile.
     pub(super) fn sums(y: *mut f32, simd: Simd, soon: (*const f32, usize)) -> Target {
         Target {

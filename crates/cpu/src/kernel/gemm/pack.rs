@@ -37,6 +37,10 @@ impl Aligned {
     pub(crate) fn len(&self) -> usize {
         self.buffer.len() / 4
     }
+    pub(crate) fn as_slice(&self) -> &[f32] {
+        // SAFETY: all of the buffer, which begins as zeros.
+        unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len()) }
+    }
 }
 
 /// A constant B (`k × n`) in panels; made once, read by every run.

@@ -189,10 +189,7 @@ impl Dense {
         scratch: &mut [f32],
         pool: &Pool,
     ) {
-        // SAFETY: all of the packed weights, initialized.
-        let packed =
-            unsafe { std::slice::from_raw_parts(weights.data.as_ptr(), weights.data.len()) };
-        self.run_packed(weights, packed, input, output, epilogue, scratch, pool);
+        self.run_packed(weights, weights.as_slice(), input, output, epilogue, scratch, pool);
     }
 
     /// [`Dense::run`] with other numbers in the place of the weights, packed alike.
@@ -212,10 +209,7 @@ impl Dense {
         assert!(packed.len() >= weights.data.len(), "weights shorter than their shape");
         let s = &self.shape;
         let block = self.block();
-        let same = (weights.simd, weights.block) == (self.simd, block)
-            && (weights.filters, weights.channels, weights.taps)
-                == (s.filters, s.channels, s.taps());
-        assert!(same, "weights of another convolution");
+        assert!(weights.are_for(self.simd, block, s), "weights of another convolution");
         let channels = if self.rows { s.channels } else { blocks(s.channels) * BLOCK };
         let (image, result) =
             (channels * s.input_pixels(), blocks(s.filters) * BLOCK * self.pixels);
@@ -379,20 +373,14 @@ impl Work<'_> {
                 let first = tile * table.blocks;
                 let count = table.blocks.min(blocks(s.filters) - first);
                 let mut target = Target {
-                    raw: false,
-                    y: self.y,
-                    y_block: c.pixels * BLOCK,
                     accumulate: chunk > 0,
                     finish: until == input_blocks,
                     bias: self
                         .epilogue
                         .column_bias
                         .map_or(std::ptr::null(), |b| b[first * BLOCK..].as_ptr()),
-                    residual: std::ptr::null(),
                     activation: self.epilogue.activation,
-                    simd: c.simd,
-                    soon: std::ptr::null(),
-                    soon_step: 0,
+                    ..Target::blocks(self.y, c.pixels * BLOCK, c.simd)
                 };
                 let w_block = taps_total * block * count * BLOCK;
                 let w = self.weights.as_ptr().add(first * BLOCK * depth + chunk * w_block);

@@ -80,8 +80,7 @@ impl DenseWeights {
         assert!(self.taps == 1 && self.block == BLOCK, "scales are for the channels of one tap");
         let depth = self.depth();
         let to = &mut to[..self.data.len()];
-        // SAFETY: all of the packed weights, initialized.
-        let from = unsafe { std::slice::from_raw_parts(self.data.as_ptr(), self.data.len()) };
+        let from = self.data.as_slice();
         let most = Tiles::of(self.simd).blocks * BLOCK;
         for (to, from) in to.chunks_mut(most * depth).zip(from.chunks(most * depth)) {
             // The last tile may have fewer filters.
@@ -91,6 +90,23 @@ impl DenseWeights {
                 to.iter_mut().zip(from).for_each(|(to, from)| *to = from * scale);
             }
         }
+    }
+
+    /// Whether they are packed for a convolution, its channels in blocks of `block`.
+    pub(in crate::kernel::blocked) fn are_for(
+        &self,
+        simd: Simd,
+        block: usize,
+        shape: &ConvShape,
+    ) -> bool {
+        (self.simd, self.block) == (simd, block)
+            && (self.filters, self.channels, self.taps)
+                == (shape.filters, shape.channels, shape.taps())
+    }
+
+    /// All elements, in their order.
+    pub fn as_slice(&self) -> &[f32] {
+        self.data.as_slice()
     }
 
     /// Elements held.

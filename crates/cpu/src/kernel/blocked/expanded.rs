@@ -1,0 +1,231 @@
+//! A convolution of one tap and the depthwise one that alone reads its result: what lies between is never whole.
+//!
+//! A task computes the first for a tile of filters and the lines that its output lines see, in the scratch of its thread, where
+//! the second reads them from the second-level cache. Lines that two tasks see are computed twice.
+
+#![allow(unsafe_op_in_unsafe_fn, reason = "the memory contract is stated at `Work::strip`")]
+
+use super::depthwise::Plane;
+use super::tile::{Reach, Target, Tiles};
+use super::{BLOCK, Dense, DenseWeights, Depthwise, blocks};
+use crate::detect::{Caches, Simd};
+use crate::kernel::conv::ConvShape;
+use crate::kernel::gemm::Epilogue;
+use crate::kernel::{Scratch, SharedMut};
+use crate::pool::Pool;
+use std::ops::Range;
+
+/// Two prepared convolutions.
+#[derive(Clone, Debug)]
+pub struct Expanded {
+    first: ConvShape,
+    second: ConvShape,
+    simd: Simd,
+    threads: usize,
+    /// Output lines of a task.
+    strip: usize,
+    /// Lines of the first that they see at the most.
+    seen: usize,
+}
+
+impl Expanded {
+    /// Whether two convolutions can run here.
+    pub fn does(first: &ConvShape, second: &ConvShape) -> bool {
+        Dense::does(first, false)
+            && first.taps() == 1
+            && first.stride[1..] == [1, 1]
+            && !first.is_padded()
+            && Depthwise::does(second)
+            && second.channels == first.filters
+            && second.batch == first.batch
+            && second.input == first.output()
+    }
+
+    /// Whether that takes less time than one after the other: what lies between has to be more than the cache keeps, and
+    /// the first convolution so small that its weights and pixels are little beside it.
+    pub fn pays(first: &ConvShape, second: &ConvShape) -> bool {
+        let (_, l2) = Caches::detect_once().for_blocking();
+        let between = blocks(first.filters) * BLOCK * first.output_pixels() * 4;
+        Self::does(first, second) && between > l2 / 4 && first.channels * 2 <= first.filters
+    }
+
+    /// Prepares them for pools of up to `threads` threads.
+    ///
+    /// # Panics
+    /// When they are none that [`Expanded::does`].
+    pub fn new(simd: Simd, threads: usize, first: &ConvShape, second: &ConvShape) -> Expanded {
+        assert!(Self::does(first, second), "convolutions for other kernels");
+        let simd = simd.at_most();
+        let [_, height, _] = second.output();
+        let (_, l2) = Caches::detect_once().for_blocking();
+        let line = Tiles::of(simd).blocks * BLOCK * first.output()[2] * 4;
+        let lines = |strip: usize| {
+            ((strip - 1) * second.stride[1] + second.window(1)).min(first.output()[1])
+        };
+        let mut strip = height.max(1);
+        while strip > 1 && lines(strip) * line > l2 / 4 {
+            strip -= 1;
+        }
+        // As even as they can be.
+        strip = height.max(1).div_ceil(height.max(1).div_ceil(strip));
+        let seen = lines(strip);
+        let (first, second) = (*first, *second);
+        Expanded { first, second, simd, threads: threads.max(1), strip, seen }
+    }
+
+    fn per_thread(&self) -> usize {
+        self.seen * self.first.output()[2] * Tiles::of(self.simd).blocks * BLOCK
+    }
+
+    /// Scratch elements a run needs.
+    pub fn scratch_len(&self) -> usize {
+        Scratch::len(self.per_thread(), self.threads)
+    }
+
+    /// What was chosen, for `explain`.
+    pub fn describe(&self) -> String {
+        format!("{} lines a task", self.strip)
+    }
+
+    /// Computes both. The epilogues' `column_bias` is one value a channel, padded to whole blocks; the first's `residual` is not
+    /// used, the second's is laid out as the output.
+    ///
+    /// # Panics
+    /// When a slice is shorter than the shapes say, the weights are another convolution's, or the pool has more threads than
+    /// prepared for.
+    pub fn run(
+        &self,
+        (weights, depthwise): (&DenseWeights, &[f32]),
+        input: &[f32],
+        output: &mut [f32],
+        (before, after): (&Epilogue<'_>, &Epilogue<'_>),
+        scratch: &mut [f32],
+        pool: &Pool,
+    ) {
+        let (f, s) = (&self.first, &self.second);
+        assert!(weights.are_for(self.simd, BLOCK, f), "weights of another convolution");
+        let per_image = blocks(s.channels);
+        assert!(
+            depthwise.len() >= per_image * s.taps() * BLOCK,
+            "weights shorter than their shape"
+        );
+        let image = blocks(f.channels) * BLOCK * f.input_pixels();
+        let result = per_image * BLOCK * s.output_pixels();
+        assert!(input.len() >= s.batch * image, "input shorter than its shape");
+        assert!(output.len() >= s.batch * result, "output shorter than its shape");
+        for epilogue in [before, after] {
+            assert!(
+                epilogue.column_bias.is_none_or(|b| b.len() >= per_image * BLOCK),
+                "bias shorter than the blocks of channels"
+            );
+        }
+        assert!(
+            after.residual.is_none_or(|r| r.len() >= s.batch * result),
+            "residual shorter than the output"
+        );
+        assert!(pool.threads() <= self.threads, "prepared for {} threads", self.threads);
+        let [_, height, _] = s.output();
+        if result == 0 || s.batch == 0 {
+            return;
+        }
+        let scratch = Scratch::split(scratch, self.per_thread(), self.threads);
+        let out = SharedMut::new(output);
+        let strips = height.div_ceil(self.strip);
+        let tiles = per_image.div_ceil(Tiles::of(self.simd).blocks);
+        pool.parallel_for(s.batch * strips * tiles, |task, thread| {
+            let (index, strip, tile) =
+                (task / (strips * tiles), task / tiles % strips, task % tiles);
+            let work = Work {
+                of: self,
+                weights: weights.as_slice(),
+                depthwise,
+                x: &input[index * image..][..image],
+                // SAFETY: images are within the slice (checked above); a task writes its own lines and channels.
+                y: unsafe { out.get().add(index * result) },
+                before,
+                after: &Epilogue {
+                    residual: after.residual.map(|r| &r[index * result..][..result]),
+                    ..*after
+                },
+                between: scratch.part(thread),
+            };
+            let lines = strip * self.strip..((strip + 1) * self.strip).min(height);
+            // SAFETY: slices were checked above, and the scratch part is this thread's.
+            unsafe { work.strip(lines, tile) };
+        });
+    }
+}
+
+/// One task.
+struct Work<'a> {
+    of: &'a Expanded,
+    weights: &'a [f32],
+    depthwise: &'a [f32],
+    x: &'a [f32],
+    y: *mut f32,
+    before: &'a Epilogue<'a>,
+    after: &'a Epilogue<'a>,
+    between: *mut f32,
+}
+
+impl Work<'_> {
+    /// Output lines `lines` of the channels of `tile`.
+    ///
+    /// # Safety
+    /// The result holds an image, `between` what [`Expanded::scratch_len`] asks for, and nobody else writes either's part.
+    unsafe fn strip(&self, lines: Range<usize>, tile: usize) {
+        let (f, s) = (&self.of.first, &self.of.second);
+        let table = Tiles::of(self.of.simd);
+        let [_, height, width] = f.output();
+        // The lines between that these see.
+        let first = (lines.start * s.stride[1]) as isize - s.pads_begin[1];
+        let end = ((lines.end - 1) * s.stride[1] + s.window(1)) as isize - s.pads_begin[1];
+        let seen = first.clamp(0, height as isize) as usize..end.clamp(0, height as isize) as usize;
+        let pixels = seen.len() * width;
+        let block = tile * table.blocks;
+        let count = table.blocks.min(blocks(f.filters) - block);
+        let input_blocks = blocks(f.channels);
+        let reach = Reach {
+            blocks: input_blocks,
+            last: f.channels - (input_blocks - 1) * BLOCK,
+            block: BLOCK,
+            x_block: f.input_pixels() * BLOCK,
+            w_block: BLOCK * count * BLOCK,
+            taps: &[(0, 0)],
+        };
+        let w = self.weights.as_ptr().add(block * BLOCK * input_blocks * BLOCK);
+        let x = self.x.as_ptr().add(seen.start * width * BLOCK);
+        let bias =
+            self.before.column_bias.map_or(std::ptr::null(), |b| b[block * BLOCK..].as_ptr());
+        let mut pixel = 0;
+        for n in table.split(pixels) {
+            let target = Target {
+                finish: true,
+                bias,
+                activation: self.before.activation,
+                ..Target::blocks(self.between.add(pixel * BLOCK), pixels * BLOCK, self.of.simd)
+            };
+            table.get(BLOCK, n, count)(&reach, x.add(pixel * BLOCK), w, &target);
+            pixel += n;
+        }
+        // The second convolution's image is these lines: its padding begins where they do.
+        let mut part = *s;
+        part.input[1] = seen.len();
+        part.pads_begin[1] += seen.start as isize;
+        let (own, result) = (s.taps() * BLOCK, s.output_pixels() * BLOCK);
+        for i in 0..count {
+            let between = self.between.add(i * pixels * BLOCK).cast_const();
+            let block = block + i;
+            let plane = Plane {
+                x: std::slice::from_raw_parts(between, pixels * BLOCK),
+                weights: &self.depthwise[block * own..][..own],
+                y: self.y.add(block * result),
+                residual: self.after.residual.map(|r| &r[block * result..][..result]),
+                bias: self.after.column_bias.map(|b| &b[block * BLOCK..][..BLOCK]),
+                activation: self.after.activation,
+                width: s.output()[2],
+            };
+            plane.lines(self.of.simd, &part, lines.clone());
+        }
+    }
+}
