@@ -5,7 +5,7 @@ pub(crate) const LAYERS: &[&[&str]] = &[
     &["units", "tensor"],
     &["ir", "chips", "record"],
     &["ops", "passes"],
-    &["onnx", "target", "predict"],
+    &["onnx", "zoo", "target", "predict"],
     &["cpu", "null", "conformance"],
     &["anychip"],
     &["report", "cli"],

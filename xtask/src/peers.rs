@@ -107,7 +107,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     std::fs::create_dir_all(scratch.join("torch"))?;
     let (folder, models) = models(&cpu.models)?;
     let peers = if cpu.peers.is_empty() { Peer::value_variants() } else { &cpu.peers };
-    let complete = cpu.isa.is_none() && cpu.models.is_empty() && peers.len() == Peer::value_variants().len();
+    let complete =
+        cpu.isa.is_none() && cpu.models.is_empty() && peers.len() == Peer::value_variants().len();
     let out = match &cpu.out {
         Some(given) => std::path::absolute(given)?,
         None if complete => workspace::path("measurements/peers-cpu.json"),

@@ -130,7 +130,7 @@ fn endure(options: &Options) -> Result<bool, String> {
     let (target, place) = find_place(&chip.id).ok_or("this machine's CPU is no place to run")?;
     let model = Model::load(&options.model).map_err(|e| text(&e))?;
     let (graph, _) = model.optimized().map_err(|e| text(&e))?;
-    let sizes = choose_sizes(&graph, &BTreeMap::default(), 1).map_err(|e| text(&e))?;
+    let sizes = choose_sizes(&graph, &BTreeMap::default(), &[], 1).map_err(|e| text(&e))?;
     let graph = with_sizes(&graph, &sizes).map_err(|e| text(&e))?;
     let legal = legalize(target.as_ref(), &graph)
         .map_err(|refusals| format!("{} operators are refused", refusals.len()))?;

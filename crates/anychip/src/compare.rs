@@ -6,7 +6,7 @@ use anychip_predict::{PredictError, Request, predict};
 use anychip_record::Record;
 
 use crate::inputs::made_up;
-use crate::machine::{THIS_CPU, this_cpu, with_peaks};
+use crate::machine::{THIS_CPU, check_memory, this_cpu, with_peaks};
 use anychip_target::CompileOptions;
 
 use crate::measure::{MeasureOptions, Subject, add_chip_facts, measure};
@@ -66,7 +66,9 @@ pub fn compare(
         let here = crate::targets::find_place(&chip.id).is_some();
         // A run is in the model's own format by anychip's own stack; anything else asked for is an estimate.
         let asked_for_this = own_format && options.stack.as_ref().is_none_or(|s| s == "anychip");
-        let record = if here && !options.estimate_only && asked_for_this {
+        // What does not fit here can still be estimated.
+        let fits = check_memory(graph).is_ok();
+        let record = if here && fits && !options.estimate_only && asked_for_this {
             let inputs = made_up(graph)?;
             let measuring = MeasureOptions {
                 compile: CompileOptions { threads: options.threads, ..CompileOptions::default() },

@@ -6,6 +6,7 @@ use anychip_target::{CompileOptions, Counters, Place, Program, Run, Session, leg
 use anychip_tensor::{Tensor, TensorView};
 
 use crate::Error;
+use crate::machine::check_memory;
 use crate::targets::find_place;
 
 /// A graph compiled for a chip of this machine, ready to run.
@@ -20,6 +21,7 @@ pub struct Engine {
 impl Engine {
     /// Compiles an optimized graph for `chip` and opens it where the chip is.
     pub fn new(graph: &Graph, chip: &Chip, options: &CompileOptions) -> Result<Engine, Error> {
+        check_memory(graph)?;
         let (target, place) =
             find_place(&chip.id).ok_or_else(|| Error::NotHere { chip: chip.id.clone() })?;
         let legal = legalize(target.as_ref(), graph)

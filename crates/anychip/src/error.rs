@@ -6,6 +6,7 @@ use anychip_ir::IrError;
 use anychip_onnx::Diagnostics;
 use anychip_target::{CompileError, OpenError, Refusal, RunError};
 use anychip_units::FigureError;
+use anychip_zoo::{ConfigError, ZooError};
 
 use crate::NpzError;
 
@@ -21,6 +22,17 @@ pub enum Error {
         path: PathBuf,
         /// The problems.
         problems: Diagnostics,
+    },
+    /// No built-in architecture is like this.
+    #[error(transparent)]
+    Zoo(#[from] ZooError),
+    /// A configuration that no model can be built from.
+    #[error("{path}: {source}")]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ConfigError,
     },
     /// A pass or an analysis met a fault of the graph.
     #[error("{0}")]
@@ -38,6 +50,16 @@ pub enum Error {
         target: &'static str,
         /// Each node with the reason.
         refusals: Vec<Refusal>,
+    },
+    /// Weights that would have to be made and do not fit.
+    #[error(
+        "the weights take {:.1} GB here and the machine has {:.1} GB\n  help: `anychip compare MODEL --estimate` counts them without making them", .needed / 1e9, .memory / 1e9
+    )]
+    TooLarge {
+        /// Bytes of the weights and of what kernels read.
+        needed: f64,
+        /// Bytes of memory.
+        memory: f64,
     },
     /// The target cannot compile it.
     #[error(transparent)]
@@ -72,7 +94,7 @@ pub enum Error {
     /// A figure that broke its own rules: a fault of ours or of a catalogue file.
     #[error("a figure could not be made: {0}")]
     Figure(#[from] FigureError),
-    /// The file cannot be written.
+    /// The file cannot be read or written.
     #[error("{path}: {source}")]
     File {
         /// The file.

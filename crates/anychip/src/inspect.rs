@@ -10,13 +10,13 @@ use crate::{Error, Model};
 /// What `anychip inspect` tells.
 #[derive(Debug, Clone)]
 pub struct Facts {
-    /// Producer and version of the standard.
+    /// Producer and version of the standard, or that it is an architecture without a file.
     pub origin: String,
     /// Name and type of each input.
     pub inputs: Vec<(String, String)>,
     /// Name and type of each output.
     pub outputs: Vec<(String, String)>,
-    /// Elements of constants with more than one element, as imported.
+    /// Trained numbers where the model says how many there are; else elements of constants with more than one.
     pub parameters: f64,
     /// Bytes of all constants, as imported.
     pub weight_bytes: f64,
@@ -40,13 +40,13 @@ pub struct Facts {
 pub fn inspect(model: &Model, optimized: &Graph) -> Result<Facts, Error> {
     let graph = model.graph();
     let work = cost(optimized, model_precision(optimized).bits())?;
-    let mut parameters = 0.0;
+    let mut counted = 0.0;
     let mut weight_bytes = 0.0;
     for tensor in graph.values().filter_map(|v| graph.constant(v)) {
-        weight_bytes += tensor.bytes().len() as f64;
+        weight_bytes += tensor.byte_len() as f64;
         // Scalars and shapes are settings, not parameters.
         if tensor.dtype().is_float() && tensor.len() > 1 {
-            parameters += tensor.len() as f64;
+            counted += tensor.len() as f64;
         }
     }
     let named = |values: &[anychip_ir::ValueId], names: Vec<String>| -> Vec<(String, String)> {
@@ -70,13 +70,13 @@ pub fn inspect(model: &Model, optimized: &Graph) -> Result<Facts, Error> {
         })
         .collect();
     Ok(Facts {
-        origin: format!("{}, opset {}", model.imported().producer, model.imported().opset),
+        origin: model.origin(),
         inputs: named(graph.inputs(), input_names.collect()),
         outputs: named(
             graph.outputs(),
             graph.output_names().iter().map(ToString::to_string).collect(),
         ),
-        parameters,
+        parameters: model.parameters().map_or(counted, |n| n as f64),
         weight_bytes,
         macs: work.groups.iter().map(|g| g.macs).sum(),
         operations: work.groups.iter().map(|g| g.operations).sum(),

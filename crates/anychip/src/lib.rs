@@ -36,6 +36,9 @@ pub use anychip_passes::{PassReport, node_count};
 pub use anychip_record::Record;
 pub use anychip_target::CompileOptions;
 pub use anychip_tensor::Tensor;
+pub use anychip_zoo::{
+    KEYS as ARCHITECTURE_SETTINGS, Published, Row as ArchitectureRow, rows as architectures,
+};
 pub use compare::{CompareOptions, compare, estimate, select_chips};
 pub use doctor::{Finding, doctor};
 pub use engine::Engine;
@@ -44,7 +47,7 @@ pub use inputs::{Arrays, arrange, made_up};
 pub use inspect::{Facts, inspect};
 pub use machine::{THIS_CPU, this_cpu};
 pub use measure::{MeasureOptions, Subject, measure};
-pub use model::{Model, Sizes, choose_sizes, describe, optimize, size_names, with_sizes};
+pub use model::{Model, Sizes, ZOO, choose_sizes, describe, optimize, size_names, with_sizes};
 pub use npz::{NpzError, read_npz, write_npz};
 pub use targets::{find_place, targets};
 

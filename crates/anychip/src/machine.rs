@@ -5,6 +5,9 @@ use std::borrow::Cow;
 use anychip_chips::{Body, Chip, Compute, Family, Memory, Peak, Precision, Spec};
 use anychip_cpu::detect::{Cpu, Peaks};
 use anychip_cpu::pool::Pool;
+use anychip_ir::Graph;
+
+use crate::Error;
 
 /// The catalogue name of this machine's CPU.
 pub const THIS_CPU: &str = "cpu";
@@ -62,6 +65,22 @@ pub fn this_cpu(measure: bool, threads: Option<usize>) -> Chip {
     }
 }
 
+/// The share of this machine's memory that weights may take; the rest is for activations and for everybody else.
+const SHARE_OF_MEMORY: f64 = 0.8;
+
+/// An error where weights that are still to be made would not fit in this machine's memory. They are there twice
+/// once a program has been compiled: as they were made, and packed in single precision as its kernels read them.
+pub(crate) fn check_memory(graph: &Graph) -> Result<(), Error> {
+    let deferred = graph.values().filter_map(|v| graph.constant(v)).filter(|t| t.is_deferred());
+    let needed: f64 = deferred.map(|t| t.byte_len() as f64 + 4.0 * t.len() as f64).sum();
+    match Cpu::detect().memory.map(|bytes| bytes as f64) {
+        Some(memory) if needed > SHARE_OF_MEMORY * memory => {
+            Err(Error::TooLarge { needed, memory })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// `chip`, with its peaks measured now if it is this machine's CPU and they were not.
 pub(crate) fn with_peaks(chip: &Chip, threads: Option<usize>) -> Cow<'_, Chip> {
     let unmeasured = chip.compute().is_some_and(|compute| compute.peaks.is_empty());
@@ -69,5 +88,26 @@ pub(crate) fn with_peaks(chip: &Chip, threads: Option<usize>) -> Cow<'_, Chip> {
         Cow::Owned(this_cpu(true, threads))
     } else {
         Cow::Borrowed(chip)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anychip_ir::{Builder, TensorType};
+    use anychip_tensor::{DType, Tensor};
+
+    #[test]
+    fn weights_beyond_this_machine_are_refused_unmade() {
+        for (rows, fits) in [(1usize << 10, true), (1 << 40, false)] {
+            let weights =
+                Tensor::deferred(DType::F16, [rows, 8], || unreachable!("nobody reads it"));
+            let mut b = Builder::new("large");
+            let x = b.input("x", TensorType::new(DType::F16, [1usize, rows]));
+            let w = b.constant(weights.unwrap());
+            let y = b.matmul(x, w, DType::F16).unwrap();
+            let result = check_memory(&b.finish(&[y]));
+            assert_eq!(result.is_ok(), fits || Cpu::detect().memory.is_none());
+        }
     }
 }

@@ -52,7 +52,9 @@ pub(crate) enum Command {
 /// A model and the sizes it leaves open.
 #[derive(Debug, Args)]
 pub(crate) struct ModelArguments {
-    /// An ONNX file
+    /// An ONNX file; zoo:NAME, a built-in architecture with random weights (`anychip inspect zoo:` lists
+    /// them); or a Hugging Face config.json. Settings may follow the last two, as in
+    /// zoo:llama-2-7b,phase=decode,context=2048
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) model: PathBuf,
     /// Size of the first dim of every input that leaves it open
@@ -73,7 +75,9 @@ fn parse_dim(text: &str) -> Result<(String, usize), String> {
 #[command(after_help = "Examples:
   anychip compare models/digits-cnn.onnx
   anychip compare bert.onnx --chips cpu,nvidia-a100-sxm4-80gb,google-tpu-v4 --dim sequence=128
-  anychip compare resnet50.onnx --batch 8 --estimate --json > records.jsonl")]
+  anychip compare resnet50.onnx --batch 8 --estimate --json > records.jsonl
+  anychip compare zoo:mixtral-8x7b,phase=decode,context=2048 --estimate
+  anychip compare llama/config.json,phase=prefill,sequence=512 --estimate")]
 pub(crate) struct Compare {
     #[command(flatten)]
     pub(crate) model: ModelArguments,
@@ -138,7 +142,9 @@ Examples:
   anychip run model.onnx --input x.npz --output y.npz --threads 1"
 )]
 pub(crate) struct Run {
-    /// An ONNX file
+    /// An ONNX file; zoo:NAME, a built-in architecture with random weights (`anychip inspect zoo:` lists
+    /// them); or a Hugging Face config.json. Settings may follow the last two, as in
+    /// zoo:llama-2-7b,phase=decode,context=2048
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) model: PathBuf,
     /// Inputs: a NumPy archive
@@ -221,7 +227,9 @@ fn parse_seconds(text: &str) -> Result<f64, String> {
 #[command(after_help = "Examples:
   anychip optimize model.onnx -o faster.onnx")]
 pub(crate) struct Optimize {
-    /// An ONNX file
+    /// An ONNX file; zoo:NAME, a built-in architecture with random weights (`anychip inspect zoo:` lists
+    /// them); or a Hugging Face config.json. Settings may follow the last two, as in
+    /// zoo:llama-2-7b,phase=decode,context=2048
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) model: PathBuf,
     /// The file to write
@@ -235,7 +243,9 @@ pub(crate) struct Optimize {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   anychip inspect models/digits-cnn.onnx
-  anychip inspect bert.onnx --dim sequence=128 --layers")]
+  anychip inspect bert.onnx --dim sequence=128 --layers
+  anychip inspect zoo:
+  anychip inspect zoo:llama-3-8b,phase=decode --dim context=4096")]
 pub(crate) struct Inspect {
     #[command(flatten)]
     pub(crate) model: ModelArguments,

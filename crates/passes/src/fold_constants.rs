@@ -16,6 +16,9 @@ pass! {
 /// How many bytes a result may take beyond its operands.
 const EXTRA_BYTES: usize = 1 << 20;
 
+/// Operands of fewer bytes are read and worked out, even where they are still to be made.
+const LARGEST_AT_ONCE: usize = 1 << 16;
+
 /// Contractions of larger constants are left to the target, whose kernels are made for it.
 const LARGEST_CONTRACTION: usize = 1 << 20;
 
@@ -34,7 +37,7 @@ fn run(graph: &Graph) -> Result<Outcome, IrError> {
 /// The bytes of all constants, those in regions included.
 fn constant_bytes(graph: &Graph) -> usize {
     let of_node = |node: &Node| match &node.op {
-        Op::Prim(Prim::Constant(tensor)) => tensor.bytes().len(),
+        Op::Prim(Prim::Constant(tensor)) => tensor.byte_len(),
         Op::Prim(_) | Op::Composite(_) => node.regions.iter().map(constant_bytes).sum(),
     };
     graph.nodes().iter().map(of_node).sum()
@@ -48,9 +51,12 @@ fn rule(b: &mut Builder, site: &Site<'_>, left: &mut u64) -> Result<Verdict, IrE
     let operands: Option<Vec<Tensor>> =
         site.inputs.iter().map(|&v| b.graph().constant(v).cloned()).collect();
     let Some(operands) = operands else { return Ok(Verdict::Keep) };
-    let bytes: usize = operands.iter().map(|t| t.bytes().len()).sum();
+    let bytes: usize = operands.iter().map(Tensor::byte_len).sum();
     if stays(site, bytes) || draws(b, &site.node.op, site.inputs)? {
         return Ok(Verdict::Keep);
+    }
+    if let Some(tensor) = deferred(site, &operands, bytes) {
+        return Ok(Verdict::Replace(vec![b.constant(tensor)]));
     }
     let most = (OPERATIONS_OF_A_NODE + OPERATIONS_PER_BYTE * bytes as u64).min(*left);
     let mut limits =
@@ -59,11 +65,37 @@ fn rule(b: &mut Builder, site: &Site<'_>, left: &mut u64) -> Result<Verdict, IrE
     *left -= most - limits.operations;
     // What fails here fails the same way when the model runs, and says so then.
     let Ok(results) = results else { return Ok(Verdict::Keep) };
-    if results.iter().map(|t| t.bytes().len()).sum::<usize>() > limits.bytes {
+    if results.iter().map(Tensor::byte_len).sum::<usize>() > limits.bytes {
         return Ok(Verdict::Keep);
     }
     let values: Vec<ValueId> = results.into_iter().map(|tensor| b.constant(tensor)).collect();
     Ok(Verdict::Replace(values))
+}
+
+/// The result of a node whose operands are still to be made, itself to be made when it is read: elementwise and
+/// moving primitives, which cannot fail on operands of their types. Small ones are worked out at once.
+fn deferred(site: &Site<'_>, operands: &[Tensor], bytes: usize) -> Option<Tensor> {
+    let prim = site.node.op.prim()?;
+    let total = matches!(
+        prim,
+        Prim::Unary(_)
+            | Prim::Binary(_)
+            | Prim::Cast { .. }
+            | Prim::Reshape
+            | Prim::Transpose { .. }
+            | Prim::Concat { .. }
+    );
+    if !total || bytes <= LARGEST_AT_ONCE || !operands.iter().any(Tensor::is_deferred) {
+        return None;
+    }
+    let ty = site.graph.ty(site.node.outputs[0]);
+    let (op, operands) = (site.node.op.clone(), operands.to_vec());
+    let tensor = Tensor::deferred(ty.dtype, ty.fixed_shape()?, move || {
+        let results = evaluate_node_within(&op, &[], &operands, &mut Limits::default());
+        let result = results.ok().and_then(|tensors| tensors.into_iter().next());
+        result.expect("a primitive of well-typed constants has a result").bytes().clone()
+    });
+    tensor.ok().filter(|t| t.byte_len() <= bytes + EXTRA_BYTES)
 }
 
 /// Whether a node is better left as it is, though its operands are constant.
@@ -120,6 +152,35 @@ mod tests {
     use crate::recognize::tests::with_input;
     use anychip_ir::{Expand, ReduceKind, TensorType, Window, composite, operands};
     use anychip_tensor::DType;
+
+    /// Weights that nobody reads are not made, nor what is computed of them; once read they are what they should be.
+    #[test]
+    fn what_is_computed_of_deferred_weights_is_deferred() {
+        use std::sync::Arc;
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        let n = 1 << 15;
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&calls);
+        let weights = Tensor::deferred(DType::F32, [n], move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+            let ramp = (0..n).map(|i| i as f32).collect();
+            Tensor::from_vec([n], ramp).unwrap().bytes().clone()
+        })
+        .unwrap();
+        let g = with_input([n], |b, x| {
+            let weights = b.constant(weights);
+            let doubled = b.scale(weights, 2.0).unwrap();
+            let shifted = b.offset(doubled, 1.0).unwrap();
+            b.mul(x, shifted).unwrap()
+        });
+        let folded = crate::optimize(&g, &mut |_| {}).unwrap();
+        assert_eq!(crate::node_count(&folded), 1);
+        assert_eq!(calls.load(Ordering::Relaxed), 0);
+        let product = folded.producer(folded.outputs()[0]).unwrap();
+        let constant = product.inputs.iter().find_map(|&v| folded.constant(v)).unwrap();
+        assert_eq!(constant.elements::<f32>().unwrap()[..3], [1.0, 3.0, 5.0]);
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
+    }
 
     #[test]
     fn a_chain_of_constants_folds_at_once() {

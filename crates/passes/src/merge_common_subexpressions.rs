@@ -5,6 +5,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 
 use anychip_ir::{Builder, Graph, IrError, Op, Prim, ValueId};
+use anychip_tensor::Tensor;
 
 use crate::random::draws;
 use crate::rebuild::apply_to_regions;
@@ -53,11 +54,16 @@ fn same_node(b: &Builder, site: &Site<'_>, results: &[ValueId]) -> bool {
         (Op::Prim(Prim::Constant(old)), Op::Prim(Prim::Constant(new))) => {
             old.dtype() == new.dtype()
                 && old.shape() == new.shape()
-                && (old.bytes().as_ptr() == new.bytes().as_ptr()
-                    || (old.bytes().len() <= LARGEST_COMPARED && old == new))
+                && (old.storage_id() == new.storage_id()
+                    || (compares_contents(old) && compares_contents(new) && old == new))
         }
         (old, new) => old == new,
     }
+}
+
+/// Small constants are compared by contents, unless these are still to be made.
+fn compares_contents(tensor: &Tensor) -> bool {
+    tensor.byte_len() <= LARGEST_COMPARED && !tensor.is_deferred()
 }
 
 fn hash(site: &Site<'_>) -> u64 {
@@ -66,11 +72,11 @@ fn hash(site: &Site<'_>) -> u64 {
     site.inputs.hash(&mut hasher);
     if let Op::Prim(Prim::Constant(tensor)) = &site.node.op {
         tensor.shape().hash(&mut hasher);
-        if tensor.bytes().len() <= LARGEST_COMPARED {
+        if compares_contents(tensor) {
             // Its head will do to find candidates: contents are compared anyway.
             tensor.bytes()[..tensor.bytes().len().min(HASHED)].hash(&mut hasher);
         } else {
-            (tensor.bytes().as_ptr() as usize).hash(&mut hasher);
+            tensor.storage_id().hash(&mut hasher);
         }
     }
     hasher.finish()
@@ -80,7 +86,7 @@ fn hash(site: &Site<'_>) -> u64 {
 mod tests {
     use super::*;
     use anychip_ir::{Distribution, TensorType};
-    use anychip_tensor::{DType, Tensor};
+    use anychip_tensor::DType;
 
     #[test]
     fn equal_chains_and_constants_merge() {

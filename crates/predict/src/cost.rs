@@ -1,6 +1,7 @@
 //! What a model costs, group by group, apart from any chip.
 
 use anychip_ir::{Graph, IrError, Prim, ValueId, node_works};
+use anychip_ops::ExpertProduct;
 use anychip_tensor::DType;
 
 /// The work of one group of operators that run as one kernel.
@@ -46,7 +47,7 @@ pub fn cost(graph: &Graph, float_bits: u32) -> Result<ModelCost, IrError> {
     let mut model = ModelCost { float_bits, ..ModelCost::default() };
     for v in graph.values() {
         if let Some(tensor) = graph.constant(v) {
-            model.weight_bytes += tensor.bytes().len() as f64;
+            model.weight_bytes += tensor.byte_len() as f64;
         }
     }
     let works = node_works(graph)?;
@@ -83,6 +84,16 @@ pub fn cost(graph: &Graph, float_bits: u32) -> Result<ModelCost, IrError> {
         {
             let written: f64 = group.outputs.iter().map(|&v| value_bytes(graph, v)).sum();
             cost.float_bytes = cost.float_bytes.min(2.0 * written);
+        }
+        // A mixture reads the matrices of the experts that are chosen, at most one a row.
+        if root.op.composite::<ExpertProduct>().is_some()
+            && let (Some(&[rows, ..]), Some(&[experts, ..])) = (
+                graph.ty(root.inputs[0]).fixed_shape().as_deref(),
+                graph.ty(root.inputs[1]).fixed_shape().as_deref(),
+            )
+        {
+            let read = (rows as f64 / experts.max(1) as f64).min(1.0);
+            cost.float_bytes -= (1.0 - read) * value_bytes(graph, root.inputs[1]);
         }
         model.groups.push(cost);
     }
@@ -135,4 +146,27 @@ fn peak_activations(graph: &Graph) -> f64 {
         }
     }
     peak
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anychip_ir::{Builder, TensorType};
+    use anychip_tensor::Tensor;
+
+    #[test]
+    fn a_mixture_reads_the_experts_that_are_chosen() {
+        for (rows, read) in [(1usize, 1.0), (3, 3.0), (100, 8.0)] {
+            let mut b = Builder::new("mixture");
+            let x = b.input("x", TensorType::new(DType::F32, [rows, 16]));
+            let chosen = b.input("chosen", TensorType::new(DType::I64, [rows]));
+            let w = b.constant(Tensor::zeros(DType::F32, [8, 16, 32]).unwrap());
+            let y = b.composite(ExpertProduct {}, &[x, w, chosen]).unwrap();
+            let cost = cost(&b.finish(&[y]), 32).unwrap();
+            let rows = rows as f64;
+            let expected = 4.0 * (read * 16.0 * 32.0 + rows * 16.0 + rows * 32.0);
+            assert_eq!(cost.groups.iter().map(|g| g.float_bytes).sum::<f64>(), expected);
+            assert_eq!(cost.groups.iter().map(|g| g.macs).sum::<f64>(), rows * 16.0 * 32.0);
+        }
+    }
 }

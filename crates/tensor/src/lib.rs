@@ -1,9 +1,10 @@
 //! Element types, dimensions and host tensors: what every other crate passes around.
 //!
 //! A [`Tensor`] is immutable and cheap to clone: its bytes may be owned, shared, or a slice of a
-//! memory-mapped file. A [`Dim`] is a size known now ([`Dim::Fixed`]), a named size known when the
+//! memory-mapped file, or made when they are first read. A [`Dim`] is a size known now ([`Dim::Fixed`]), a named size known when the
 //! model runs ([`Dim::Sym`]), or a polynomial of such names ([`Dim::Expr`]).
 
+mod deferred;
 mod dim;
 mod dtype;
 mod mapped;

@@ -1,4 +1,4 @@
-//! Host tensors: immutable, cheap to clone, owned or memory-mapped.
+//! Host tensors: immutable, cheap to clone, owned, memory-mapped or made when they are first read.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,6 +6,7 @@ use std::fmt;
 use bytes::Bytes;
 use half::{bf16, f16};
 
+use crate::deferred::Storage;
 use crate::small_float::{decode_small_float, encode_small_float, round_to_odd};
 use crate::{DType, Element};
 
@@ -34,7 +35,7 @@ pub enum TensorError {
 pub struct Tensor {
     dtype: DType,
     shape: Vec<usize>,
-    data: Bytes,
+    data: Storage,
 }
 
 /// A borrowed tensor: what a session takes as input. Row-major.
@@ -56,6 +57,14 @@ fn element_count(shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))
 }
 
+/// Bytes of storage of such a tensor.
+fn storage_length(dtype: DType, shape: &[usize]) -> Result<usize, TensorError> {
+    element_count(shape)
+        .and_then(|n| dtype.bytes_for(n))
+        .filter(|&n| isize::try_from(n).is_ok())
+        .ok_or_else(|| TensorError::TooLarge(shape.to_vec()))
+}
+
 impl Tensor {
     /// A tensor over existing bytes, which are not copied.
     pub fn from_bytes(
@@ -63,10 +72,24 @@ impl Tensor {
         shape: impl Into<Vec<usize>>,
         data: Bytes,
     ) -> Result<Tensor, TensorError> {
+        Tensor::over(dtype, shape.into(), Storage::Ready(data))
+    }
+
+    /// A tensor whose bytes `make` makes when they are first read, so that one which is only counted takes no memory.
+    /// Every call of `make` must give the same bytes, as many as the type and shape take: it runs at most once for this tensor and all
+    /// clones, reshapes and bit casts of it, in the thread that reads first.
+    pub fn deferred(
+        dtype: DType,
+        shape: impl Into<Vec<usize>>,
+        make: impl Fn() -> Bytes + Send + Sync + 'static,
+    ) -> Result<Tensor, TensorError> {
         let shape = shape.into();
-        let expected = element_count(&shape)
-            .and_then(|n| dtype.bytes_for(n))
-            .ok_or_else(|| TensorError::TooLarge(shape.clone()))?;
+        let length = storage_length(dtype, &shape)?;
+        Ok(Tensor { dtype, shape, data: Storage::deferred(length, make) })
+    }
+
+    fn over(dtype: DType, shape: Vec<usize>, data: Storage) -> Result<Tensor, TensorError> {
+        let expected = storage_length(dtype, &shape)?;
         if data.len() == expected {
             Ok(Tensor { dtype, shape, data })
         } else {
@@ -202,10 +225,7 @@ impl Tensor {
     /// All elements zero (false).
     pub fn zeros(dtype: DType, shape: impl Into<Vec<usize>>) -> Result<Tensor, TensorError> {
         let shape = shape.into();
-        let length = element_count(&shape)
-            .and_then(|n| dtype.bytes_for(n))
-            .filter(|&n| isize::try_from(n).is_ok())
-            .ok_or_else(|| TensorError::TooLarge(shape.clone()))?;
+        let length = storage_length(dtype, &shape)?;
         if dtype.storage_bits() == 64 {
             return Tensor::from_vec(shape, vec![0u64; length / 8]).map(|t| Tensor { dtype, ..t });
         }
@@ -240,24 +260,40 @@ impl Tensor {
         self.len() == 0
     }
 
-    /// Storage as [`DType`] describes it.
+    /// Storage as [`DType`] describes it; made now if it was deferred and nobody has read it yet.
     pub fn bytes(&self) -> &Bytes {
-        &self.data
+        self.data.bytes()
+    }
+
+    /// How many bytes the storage takes, or will take once it is made.
+    pub fn byte_len(&self) -> usize {
+        self.data.len()
+    }
+
+    /// Whether the storage is still to be made. What only counts or compares asks this, or [`Tensor::storage_id`], before
+    /// it reads.
+    pub fn is_deferred(&self) -> bool {
+        self.data.is_deferred()
+    }
+
+    /// A number that tensors of equal length share only when they have the same storage, for as long as both live.
+    pub fn storage_id(&self) -> usize {
+        self.data.id()
     }
 
     /// A borrowed view.
     pub fn view(&self) -> TensorView<'_> {
-        TensorView { dtype: self.dtype, shape: &self.shape, data: &self.data }
+        TensorView { dtype: self.dtype, shape: &self.shape, data: self.bytes() }
     }
 
     /// The same elements under another shape; nothing is copied.
     pub fn reshaped(&self, shape: impl Into<Vec<usize>>) -> Result<Tensor, TensorError> {
-        Tensor::from_bytes(self.dtype, shape, self.data.clone())
+        Tensor::over(self.dtype, shape.into(), self.data.clone())
     }
 
     /// The same storage read as another type of the same width; nothing is copied.
     pub fn bit_cast(&self, dtype: DType) -> Result<Tensor, TensorError> {
-        Tensor::from_bytes(dtype, self.shape.clone(), self.data.clone())
+        Tensor::over(dtype, self.shape.clone(), self.data.clone())
     }
 
     /// The elements as `T`, borrowed where memory is aligned for it and copied otherwise; `None` when
@@ -312,7 +348,7 @@ impl<'a> TensorView<'a> {
         let mut words = vec![0u64; self.data.len().div_ceil(8)];
         bytemuck::cast_slice_mut(&mut words)[..self.data.len()].copy_from_slice(self.data);
         let data = Bytes::from_owner(Owner(words, self.data.len()));
-        Tensor { dtype: self.dtype, shape: self.shape.to_vec(), data }
+        Tensor { dtype: self.dtype, shape: self.shape.to_vec(), data: Storage::Ready(data) }
     }
 
     /// See [`Tensor::elements`].
@@ -397,7 +433,9 @@ impl<'a> TensorView<'a> {
 impl PartialEq for Tensor {
     /// Same type, shape and bits (so NaN equals the same NaN).
     fn eq(&self, other: &Tensor) -> bool {
-        self.dtype == other.dtype && self.shape == other.shape && self.data == other.data
+        self.dtype == other.dtype
+            && self.shape == other.shape
+            && (self.storage_id() == other.storage_id() || self.bytes() == other.bytes())
     }
 }
 

@@ -6,9 +6,15 @@ use anychip::{Graph, Op};
 use anyhow::Result;
 
 use crate::args::Inspect;
-use crate::commands::{prepare, print};
+use crate::commands::{prepare, print, zoo};
+
+/// Inputs and outputs that are listed one by one; `--json` has them all.
+const MOST_LISTED: usize = 9;
 
 pub(crate) fn execute(args: &Inspect) -> Result<()> {
+    if args.model.model.as_os_str() == anychip::ZOO {
+        return zoo::list(args.json);
+    }
     let prepared = prepare(&args.model)?;
     if args.graph {
         return print(&anychip::print_summary(prepared.model.graph()));
@@ -20,9 +26,12 @@ pub(crate) fn execute(args: &Inspect) -> Result<()> {
     let mut text = format!("{}\n", prepared.model.path().display());
     text += &format!("  from         {}\n", facts.origin);
     for (heading, values) in [("inputs", &facts.inputs), ("outputs", &facts.outputs)] {
-        for (i, (name, ty)) in values.iter().enumerate() {
+        for (i, (name, ty)) in values.iter().take(MOST_LISTED).enumerate() {
             let label = if i == 0 { heading } else { "" };
             text += &format!("  {label:<12} {name}: {ty}\n");
+        }
+        if values.len() > MOST_LISTED {
+            text += &format!("  {:<12} … and {} more\n", "", values.len() - MOST_LISTED);
         }
     }
     text +=
@@ -106,7 +115,7 @@ fn json(facts: &anychip::Facts) -> serde_json::Value {
 }
 
 /// `25,557,032`
-fn grouped(value: f64) -> String {
+pub(crate) fn grouped(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut text = String::new();
     for (i, c) in digits.chars().enumerate() {

@@ -8,6 +8,7 @@ mod explain;
 mod inspect;
 mod optimize;
 mod run;
+mod zoo;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -51,7 +52,7 @@ pub(crate) fn note(text: &str) {
 
 /// Says what is odd about a model that could be read all the same.
 pub(crate) fn warn(model: &anychip::Model) {
-    for warning in &model.imported().warnings {
+    for warning in model.warnings() {
         note(&warning.to_string());
     }
 }
@@ -73,7 +74,8 @@ pub(crate) fn prepare(args: &ModelArguments) -> Result<Prepared> {
             note(&format!("no input of the model has a size called `{name}`"));
         }
     }
-    let sizes = anychip::choose_sizes(model.graph(), &given, args.batch as usize)?;
+    let sizes =
+        anychip::choose_sizes(model.graph(), &given, model.usual_sizes(), args.batch as usize)?;
     for (name, size) in &sizes.assumed {
         note(&format!("assuming {name} = {size}; give it with --dim {name}=SIZE"));
     }

@@ -13,7 +13,7 @@ pub(crate) fn execute(args: &Run) -> Result<()> {
     let inputs = anychip::arrange(model.graph(), &arrays)?;
     let names = anychip::input_names(model.graph());
     for key in arrays.keys() {
-        let bound = model.imported().structural_inputs.contains(key);
+        let bound = model.structural_inputs().contains(key);
         if !names.contains(key) && *key != args.labels && !bound {
             note(&format!("array `{key}` is no input of the model and is not used"));
         }

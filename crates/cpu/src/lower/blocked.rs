@@ -108,9 +108,12 @@ pub(super) fn lower_expanded(cx: &Cx<'_>, first: &Tail<'_>, second: &Tail<'_>) -
         second.names()
     );
     let scratch = conv.scratch_len() * 4;
-    let kernel =
-        ExpandedKernel { conv, weights: a.dense(cx), depthwise: b.depthwise(cx), written };
-    Some(Lowered { scratch, detail, ..Lowered::new("two convolutions on blocks", kernel, &operands) })
+    let kernel = ExpandedKernel { conv, weights: a.dense(cx), depthwise: b.depthwise(cx), written };
+    Some(Lowered {
+        scratch,
+        detail,
+        ..Lowered::new("two convolutions on blocks", kernel, &operands)
+    })
 }
 
 struct ExpandedKernel {

@@ -105,7 +105,10 @@ impl Expanded {
         let (f, s) = (&self.first, &self.second);
         assert!(weights.are_for(self.simd, BLOCK, f), "weights of another convolution");
         let per_image = blocks(s.channels);
-        assert!(depthwise.len() >= per_image * s.taps() * BLOCK, "weights shorter than their shape");
+        assert!(
+            depthwise.len() >= per_image * s.taps() * BLOCK,
+            "weights shorter than their shape"
+        );
         let image = blocks(f.channels) * BLOCK * f.input_pixels();
         let result = per_image * BLOCK * s.output_pixels();
         assert!(input.len() >= s.batch * image, "input shorter than its shape");
@@ -130,7 +133,8 @@ impl Expanded {
         let strips = height.div_ceil(self.strip);
         let tiles = per_image.div_ceil(Tiles::of(self.simd).blocks);
         pool.parallel_for(s.batch * strips * tiles, |task, thread| {
-            let (index, strip, tile) = (task / (strips * tiles), task / tiles % strips, task % tiles);
+            let (index, strip, tile) =
+                (task / (strips * tiles), task / tiles % strips, task % tiles);
             let work = Work {
                 of: self,
                 weights: weights.as_slice(),
@@ -191,7 +195,8 @@ impl Work<'_> {
         };
         let w = self.weights.as_ptr().add(block * BLOCK * input_blocks * BLOCK);
         let x = self.x.as_ptr().add(seen.start * width * BLOCK);
-        let bias = self.before.column_bias.map_or(std::ptr::null(), |b| b[block * BLOCK..].as_ptr());
+        let bias =
+            self.before.column_bias.map_or(std::ptr::null(), |b| b[block * BLOCK..].as_ptr());
         let mut pixel = 0;
         for n in table.split(pixels) {
             let target = Target {
