@@ -110,8 +110,8 @@ pub(super) fn lower_expanded(cx: &Cx<'_>, first: &Tail<'_>, second: &Tail<'_>) -
     let scratch = conv.scratch_len() * 4;
     let kernel = ExpandedKernel { conv, weights: a.dense(cx), depthwise: b.depthwise(cx), written };
     Some(Lowered {
-        scratch,
         detail,
+        scratch,
         ..Lowered::new("two convolutions on blocks", kernel, &operands)
     })
 }

@@ -229,3 +229,95 @@ impl Work<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::activation::Activation;
+    use crate::kernel::blocked::{depthwise_weights, from_blocked, to_blocked};
+    use crate::kernel::conv::reference;
+    use crate::kernel::testing::{Random, assert_close, rounds};
+
+    #[test]
+    fn random_shapes_match_the_reference_of_both() {
+        let mut random = Random::new(0xE7);
+        for simd in Simd::available() {
+            let mut done = 0;
+            while done < rounds(60) {
+                let (batch, channels, filters) =
+                    (1 + random.below(2), 1 + random.below(40), 1 + random.below(70));
+                let image = [1 + random.below(20), 1 + random.below(20)];
+                let none = &[0isize, 0][..];
+                let sizes = (batch, channels, filters, 1);
+                let first = ConvShape::new(sizes, &image, &[1, 1], &[1, 1], &[1, 1], (none, none));
+                let mut axis = |low: usize, range: usize| {
+                    (0..2).map(|_| low + random.below(range)).collect::<Vec<_>>()
+                };
+                let (kernel, stride, dilation) = (axis(1, 5), axis(1, 2), axis(1, 2));
+                let pads: Vec<isize> = axis(0, 4).iter().map(|&p| p as isize - 1).collect();
+                let ends: Vec<isize> = axis(0, 4).iter().map(|&p| p as isize - 1).collect();
+                let sizes = (batch, filters, filters, filters);
+                let second =
+                    ConvShape::new(sizes, &image, &kernel, &stride, &dilation, (&pads, &ends));
+                let (Some(first), Some(second)) = (first, second) else { continue };
+                if !Expanded::does(&first, &second) {
+                    continue;
+                }
+                done += 1;
+                compare(simd, &mut random, &first, &second);
+            }
+        }
+    }
+
+    fn compare(simd: Simd, random: &mut Random, first: &ConvShape, second: &ConvShape) {
+        let threads = 1 + random.below(2);
+        let pool = Pool::new(threads);
+        let (batch, pixels) = (first.batch, second.output_pixels());
+        let x = random.floats(batch * first.channels * first.input_pixels());
+        let (w, dw) = (random.floats(first.weights_len()), random.floats(second.weights_len()));
+        let biases = [random.floats(first.filters), random.floats(second.filters)];
+        let residual = random.floats(batch * second.filters * pixels);
+        let activations = [0, 1].map(|_| [Activation::Relu, Activation::Silu][random.below(2)]);
+        let with = |i: usize, residual| Epilogue {
+            row_bias: Some(&biases[i]),
+            column_bias: None,
+            residual,
+            activation: activations[i],
+        };
+        let mut between = vec![f32::NAN; batch * first.filters * first.output_pixels()];
+        reference(first, &x, &w, &mut between, &with(0, None));
+        let mut want = vec![f32::NAN; residual.len()];
+        reference(second, &between, &dw, &mut want, &with(1, Some(&residual)));
+
+        let side = |channels: usize, pixels: usize, rows: &[f32]| {
+            let mut out = vec![f32::NAN; batch * blocks(channels) * BLOCK * pixels];
+            to_blocked((batch, channels, pixels), rows, &mut out, &pool);
+            out
+        };
+        let padded = biases.clone().map(|mut bias| {
+            bias.resize(blocks(first.filters) * BLOCK, 0.0);
+            bias
+        });
+        let residual = side(second.filters, pixels, &residual);
+        let with = |i: usize, residual| Epilogue {
+            row_bias: None,
+            column_bias: Some(&padded[i]),
+            residual,
+            activation: activations[i],
+        };
+        let mut conv = Expanded::new(simd, threads, first, second);
+        // As if the cache were small.
+        conv.strip = 1 + random.below(conv.strip);
+        let read = |run: Range<usize>, out: &mut [f32]| out.copy_from_slice(&w[run]);
+        let weights = DenseWeights::new(simd, first, false, &read);
+        let depthwise = depthwise_weights(second.channels, second.taps(), &dw);
+        let mut out = vec![f32::NAN; residual.len()];
+        let mut scratch = vec![f32::NAN; conv.scratch_len()];
+        let x = side(first.channels, first.input_pixels(), &x);
+        let epilogues = (&with(0, None), &with(1, Some(residual.as_slice())));
+        conv.run((&weights, &depthwise), &x, &mut out, epilogues, &mut scratch, &pool);
+        let mut got = vec![f32::NAN; want.len()];
+        from_blocked((batch, second.filters, pixels), &out, &mut got, &pool);
+        assert_close(&got, &want, 1e-5, &format!("{simd:?} {first:?} {second:?}"));
+    }
+}
