@@ -26,6 +26,8 @@ from collections import Counter
 COLUMNS = [
     # One operator as it is launched eagerly, how often it occurs, and its sizes for one image.
     "class", "count", "macs", "reads", "writes", "weights", "fixed",
+    # The bytes read and written under automatic mixed precision, where norms and sums stay in f32.
+    "amp_reads", "amp_writes",
     # Of products: rows that grow with the batch, columns, depth, how many of them side by side; for
     # convolutions: output positions, output channels per group, depth per group, groups, then kernel area and stride.
     "m", "n", "k", "groups", "kernel", "stride",
@@ -55,7 +57,17 @@ POOLS = {
     "upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d", "_upsample_bilinear2d_aa",
     "_upsample_bicubic2d_aa", "grid_sampler_2d", "_adaptive_avg_pool2d_backward",
 }
-FUSIBLE = {"batch-norm", "norm", "softmax", "elementwise", "copy", "reduction"}
+TRANSCENDENTAL = {
+    "gelu", "silu", "silu_", "sigmoid", "sigmoid_", "tanh", "exp", "erf", "mish", "mish_", "pow", "softplus", "log", "sin", "cos",
+    "elu", "elu_", "hardswish", "hardswish_", "reciprocal", "rsqrt", "sqrt",
+}
+# What autocast runs in f32 whatever it is given.
+WIDE = {
+    "native_layer_norm", "native_group_norm", "_softmax", "_log_softmax", "sum", "prod", "cumsum", "linalg_vector_norm",
+    "norm", "pow", "exp", "log", "rsqrt", "reciprocal", "softplus", "erfinv", "tan", "acos",
+}
+PRODUCTS = {"convolution", "pointwise", "depthwise", "grouped", "linear", "matmul", "attention"}
+FUSIBLE = {"transcendental", "cast", "batch-norm", "norm", "softmax", "elementwise", "copy", "reduction"}
 
 
 def elements(tensor):
@@ -74,6 +86,7 @@ def recorder(torch):
             self.alive = list(weights)  # identities stay unique while the tensors live
             self.fixed = {id(t) for t in weights}
             self.maker = {}  # identity of a tensor -> row that made it
+            self.narrow = set()  # identities of tensors that are f16 under automatic mixed precision
 
         def flat(self, args):
             found = []
@@ -98,9 +111,12 @@ def recorder(torch):
                 self.fixed.update(id(t) for t in outputs)
             makers = {self.maker[id(t)] for t in inputs if id(t) in self.maker}
             if name in VIEWS or not outputs:
+                narrow = bool(inputs) and id(inputs[0]) in self.narrow
                 for t in outputs:
                     if makers:
                         self.maker[id(t)] = max(makers)
+                    if narrow:
+                        self.narrow.add(id(t))
                 return
             row = describe(name, args, inputs, outputs, lambda t: id(t) in self.fixed)
             row["fixed"] = int(fixed)
@@ -108,9 +124,43 @@ def recorder(torch):
             row["name"] = name
             if name in ("empty", "zeros", "arange", "ones", "full", "scalar_tensor", "linspace") and not inputs:
                 return
+            self.mix(row, inputs, outputs)
             for t in outputs:
                 self.maker[id(t)] = len(self.rows)
             self.rows.append(row)
+
+        def mix(self, row, inputs, outputs):
+            """Bytes under automatic mixed precision; casts become rows of their own before `row`."""
+            data = [t for t in inputs if id(t) not in self.fixed]
+            wide = [t for t in data if id(t) not in self.narrow]
+            narrow_out = False
+            size = 4
+            if row["class"] in PRODUCTS:
+                casts, width, narrow_out, size = wide, (4, 2), True, 2
+            elif row["name"] in WIDE:
+                casts, width = [t for t in data if id(t) in self.narrow], (2, 4)
+            else:
+                promoted = [t for t in inputs if id(t) not in self.narrow and t.dim() > 0 and t.is_floating_point()]
+                casts, width = [], None
+                narrow_out = row["class"] == "batch-norm" and not wide or not promoted
+                size = 2 if narrow_out else None
+            for t in casts:
+                n = elements(t)
+                cast = dict.fromkeys(COLUMNS, 0)
+                cast.update(reads=n, writes=n, amp_reads=width[0] * n, amp_writes=width[1] * n, name="cast")
+                cast["class"] = "cast"
+                cast["makers"] = {self.maker[id(t)]} & row["makers"] if id(t) in self.maker else set()
+                row["makers"] = row["makers"] - cast["makers"] | {len(self.rows)}
+                self.rows.append(cast)
+            if size:
+                row["amp_reads"] = size * row["reads"]
+            else:
+                share = sum(elements(t) * (2 if id(t) in self.narrow else 4) for t in data)
+                total = sum(elements(t) for t in data)
+                row["amp_reads"] = round(row["reads"] * share / total) if total else 0
+            row["amp_writes"] = row["writes"] * (2 if narrow_out else 4)
+            if narrow_out:
+                self.narrow.update(id(t) for t in outputs)
 
     class Attention(TorchFunctionMode):
         def __init__(self, operators):
@@ -182,7 +232,7 @@ def describe(name, args, inputs, outputs, is_fixed):
         if name in ("index", "gather", "index_select"):
             row["reads"], row["weights"] = min(row["reads"], writes), min(row["weights"], writes)
     else:
-        row["class"] = "elementwise"
+        row["class"] = "transcendental" if name in TRANSCENDENTAL else "elementwise"
     return row
 
 
@@ -202,7 +252,7 @@ def fuse(rows):
         if row["class"] not in FUSIBLE:
             continue
         for m in row["makers"]:
-            if rows[m]["class"] in FUSIBLE and (uses[m] == 1 or row["class"] == "elementwise"):
+            if rows[m]["class"] in FUSIBLE and (uses[m] == 1 or row["class"] in ("elementwise", "transcendental", "cast")):
                 # One pass over memory has one reduction; what follows it reads its result.
                 a, b = root(m), root(i)
                 heavy = {"norm", "softmax", "reduction"}
@@ -233,13 +283,13 @@ def fused_rows(rows):
             continue
         total = dict(rows[inside[0]])
         total.update(macs=0, m=0, n=0, k=0, groups=0, kernel=0, stride=0)
-        internal = sum(rows[m]["writes"] for i in inside for m in rows[i]["makers"] if groups[m] == g)
-        read = sum(rows[i]["reads"] for i in inside)
-        total["reads"] = max(read - internal, 0)
-        total["writes"] = sum(rows[i]["writes"] for i in inside if outside[i] or not used[i])
+        for reads, writes in (("reads", "writes"), ("amp_reads", "amp_writes")):
+            internal = sum(rows[m][writes] for i in inside for m in rows[i]["makers"] if groups[m] == g)
+            total[reads] = max(sum(rows[i][reads] for i in inside) - internal, 0)
+            total[writes] = sum(rows[i][writes] for i in inside if outside[i] or not used[i])
         total["weights"] = sum(rows[i]["weights"] for i in inside)
         classes = {rows[i]["class"] for i in inside}
-        for c in ("softmax", "norm", "reduction", "elementwise", "batch-norm", "copy"):
+        for c in ("softmax", "norm", "reduction", "transcendental", "elementwise", "cast", "batch-norm", "copy"):
             if c in classes:
                 total["class"] = c
                 break

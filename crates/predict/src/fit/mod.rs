@@ -1,0 +1,8 @@
+//! How the predictor's tables are made from measured times. `cargo xtask fit` reads the measurements; the mathematics
+//! is here, so that a user's own measurements can be fitted the same way.
+
+mod least_squares;
+mod splits;
+
+pub use least_squares::{Sample, fit_operators};
+pub use splits::{folds, spearman};
