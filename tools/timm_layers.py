@@ -168,11 +168,13 @@ def recorder(torch):
             self.operators = operators
 
         def __torch_function__(self, func, types, args=(), kwargs=None):
-            if func is torch.nn.functional.scaled_dot_product_attention:
+            # Fused kernels take four dims; anything else runs as two products and a softmax.
+            if func is torch.nn.functional.scaled_dot_product_attention and args[0].dim() == 4:
                 q, k, v = args[:3]
+                mask = kwargs.get("attn_mask", args[3] if len(args) > 3 else None)
                 with torch._C._DisableTorchDispatch():
                     out = q.new_empty(*q.shape[:-1], v.shape[-1])
-                self.operators.note("attention", [q, k, v], {}, out)
+                self.operators.note("attention", [q, k, v, *([] if mask is None else [mask])], {}, out)
                 return out
             return func(*args, **(kwargs or {}))
 

@@ -7,9 +7,20 @@
 
 mod cost;
 mod estimate;
+mod features;
+pub mod fit;
+mod kernel;
+mod operators;
 mod precision;
 mod refusal;
+mod trees;
+mod whole;
 
 pub use cost::{GroupCost, ModelCost, cost};
 pub use estimate::{PredictError, Request, predict};
+pub use features::{FEATURES, features};
+pub use kernel::{Class, Kernel, PRODUCTS};
+pub use operators::{COEFFICIENTS, Operators, Rates};
 pub use precision::model_precision;
+pub use trees::{Growth, Trees};
+pub use whole::{Span, Whole};

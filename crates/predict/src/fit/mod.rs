@@ -3,6 +3,8 @@
 
 mod least_squares;
 mod splits;
+mod whole;
 
 pub use least_squares::{Sample, fit_operators};
 pub use splits::{folds, spearman};
+pub use whole::{fit_whole, quantile};
