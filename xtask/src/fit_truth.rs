@@ -39,8 +39,8 @@ pub(crate) struct TimmRow {
     pub(crate) dtype: String,
     pub(crate) layout: String,
     pub(crate) model: String,
-    pub(crate) infer_samples_per_sec: f64,
-    pub(crate) infer_batch_size: f64,
+    pub(crate) infer_samples_per_sec: Option<f64>,
+    pub(crate) infer_batch_size: Option<f64>,
     pub(crate) infer_img_size: u32,
     pub(crate) param_count: f64,
     pub(crate) family: String,
@@ -91,18 +91,23 @@ pub(crate) fn timm(truth: &Path, layers: &Path, catalog: &Catalog) -> Result<(Ve
     let mut runs = Vec::with_capacity(rows.len());
     let mut lost = 0;
     for row in rows {
+        // A model that failed on the device has a line without a rate.
+        let (Some(rate), Some(batch)) = (row.infer_samples_per_sec, row.infer_batch_size) else {
+            lost += 1;
+            continue;
+        };
         let known = layers.get(&(row.model.clone(), row.infer_img_size));
         let same = known.filter(|l| (l.parameters / 1e6 / row.param_count.max(0.01)).ln().abs() < 0.03);
-        let Some(layers) = same.filter(|_| row.infer_samples_per_sec > 0.0) else {
+        let Some(layers) = same.filter(|_| rate > 0.0 && rate.is_finite()) else {
             lost += 1;
             continue;
         };
         let mixed = row.dtype == "amp";
         let lines = if row.stack.contains("compile") { &layers.compiled } else { &layers.eager };
-        let kernels = lines.iter().filter_map(|line| kernel(line, row.infer_batch_size, mixed)).collect();
+        let kernels = lines.iter().filter_map(|line| kernel(line, batch, mixed)).collect();
         let precision = if mixed { Precision::F16 } else { Precision::F32 };
         let rates = rates(catalog, timm_chip(&row.device)?, precision)?;
-        let log_seconds = (row.infer_batch_size / row.infer_samples_per_sec).ln();
+        let log_seconds = (batch / rate).ln();
         runs.push(TimmRun { row, kernels, log_seconds, rates });
     }
     Ok((runs, lost))
