@@ -4,6 +4,7 @@
 mod bad_input;
 mod build_time;
 mod endurance;
+mod fit_gemm;
 mod fit_truth;
 mod fuzz;
 mod layers;
@@ -17,6 +18,7 @@ mod start;
 mod test;
 mod tidy;
 mod validate;
+mod validate_gemm;
 mod validate_timm;
 mod wildcards;
 mod workspace;

@@ -1,7 +1,7 @@
 //! `cargo xtask validate`: refits the predictor without what it is then asked about, and prints how far off it is.
 
 use crate::fit_truth::TimmRun;
-use crate::{fit_truth, validate_timm, workspace};
+use crate::{fit_gemm, fit_truth, validate_gemm, validate_timm, workspace};
 use anychip_chips::Catalog;
 use anychip_predict::fit::{quantile, spearman};
 use anyhow::Result;
@@ -117,7 +117,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         lines.extend(validate_timm::families(&runs));
     }
     if wanted("devices") {
-        lines.extend(validate_timm::devices(&runs)?);
+        lines.extend(validate_timm::devices(&runs));
+    }
+    if wanted("products") {
+        let (runs, kinds) = fit_gemm::read(&options.truth, &catalog)?;
+        lines.extend(validate_gemm::devices(&runs, &kinds));
     }
     if let Some(path) = &options.json {
         std::fs::write(path, serde_json::to_string_pretty(&lines)?)?;

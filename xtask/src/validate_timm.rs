@@ -3,7 +3,6 @@
 use crate::fit_truth::TimmRun;
 use crate::validate::{Case, Line, head, line, show};
 use anychip_predict::fit::{Sample, fit_whole, folds};
-use anyhow::Result;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -117,7 +116,56 @@ fn worst(cases: &mut [Case]) {
     }
 }
 
-/// Whole devices left out.
-pub(crate) fn devices(_runs: &[&TimmRun]) -> Result<Vec<Line>> {
-    Ok(Vec::new())
+/// Whole devices left out: from specifications alone, and with the other device as an anchor.
+pub(crate) fn devices(runs: &[&TimmRun]) -> Vec<Line> {
+    head(
+        "Whole vision models, devices left out",
+        "fitted on the other device of the same kind with the same stack; nothing of the device itself is seen",
+        "17-22 % from specifications, 8-17 % with an anchor",
+        "12 % from specifications, 6 % with an anchor",
+    );
+    let stacks = by_stack(runs);
+    let mut jobs = Vec::new();
+    for (left_out, name) in stacks.keys() {
+        for (owned, other) in stacks.keys() {
+            let alike = left_out.starts_with("rtx") == owned.starts_with("rtx");
+            if name == other && left_out != owned && alike {
+                jobs.push((left_out.clone(), owned.clone(), name.clone()));
+            }
+        }
+    }
+    let found = both(&jobs, |(left_out, owned, name)| {
+        let seen = &stacks[&(owned.clone(), name.clone())];
+        let asked = &stacks[&(left_out.clone(), name.clone())];
+        let names: Vec<&str> = seen.iter().map(|r| r.row.family.as_str()).collect();
+        let samples: Vec<Sample<'_>> = seen.iter().map(|r| sample(r)).collect();
+        let whole = fit_whole(&samples, &names);
+        let measured: BTreeMap<(&str, u32), &&TimmRun> =
+            seen.iter().map(|r| ((r.row.model.as_str(), r.row.infer_img_size), r)).collect();
+        let mut specified = Vec::new();
+        let mut anchored = Vec::new();
+        for run in asked {
+            let found = case(run, whole.predict(&run.kernels, &run.rates));
+            if let Some(here) = measured.get(&(run.row.model.as_str(), run.row.infer_img_size)) {
+                let ratio = found.predicted - whole.predict(&here.kernels, &here.rates).seconds.ln();
+                anchored.push(Case {
+                    predicted: here.log_seconds + ratio,
+                    interval: None,
+                    ..found.clone()
+                });
+            }
+            specified.push(found);
+        }
+        (specified, anchored)
+    });
+    let mut lines = Vec::new();
+    for ((left_out, owned, name), (specified, anchored)) in jobs.iter().zip(found) {
+        let by_specification =
+            line("device left out", format!("{left_out} {name}, from {owned}"), &specified);
+        show(&by_specification, Some(12.0), None);
+        let by_anchor = line("device left out, anchored", "  the same, anchored".to_string(), &anchored);
+        show(&by_anchor, Some(6.0), None);
+        lines.extend([by_specification, by_anchor]);
+    }
+    lines
 }

@@ -1,0 +1,132 @@
+//! The truth of single matrix products, and the fit of [`Products`] to it.
+
+use crate::fit_truth;
+use anychip_chips::{Body, Catalog, Precision};
+use anychip_predict::fit::{folds, quantile};
+use anychip_predict::{Engine, Growth, Product, Products, Trees};
+use anyhow::{Context, Result, bail};
+use std::path::Path;
+
+/// One measured product.
+pub(crate) struct GemmRun {
+    pub(crate) device: String,
+    pub(crate) dtype: String,
+    pub(crate) product: Product,
+    pub(crate) engine: Engine,
+    pub(crate) log_seconds: f64,
+}
+
+#[derive(serde::Deserialize)]
+struct Row {
+    device: String,
+    stack: String,
+    framework: String,
+    gemm_dtype: String,
+    m: f64,
+    n: f64,
+    k: f64,
+    latency: f64,
+}
+
+const GROWTH: Growth =
+    Growth { trees: 200, leaves: 31, least_rows: 30.0, rate: 0.1, shrink: 5.0, clip: 0.5 };
+
+/// Products of shapes left out, for intervals.
+const FOLDS: usize = 3;
+
+/// Every usable row of `llm_kernels_gemm`, and the list that kinds count.
+pub(crate) fn read(truth: &Path, catalog: &Catalog) -> Result<(Vec<GemmRun>, Vec<String>)> {
+    let rows: Vec<Row> = fit_truth::rows(truth, "llm_kernels_gemm")?;
+    // The version matters where kernels were replaced between them; a version of one device only stands for its framework.
+    let name = |row: &Row| {
+        let modern = row.stack.as_str() >= newest_era(&row.framework);
+        format!("{} {}{}", row.gemm_dtype, row.framework.to_lowercase(), if modern { " new" } else { "" })
+    };
+    let mut kinds: Vec<String> = rows.iter().map(name).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    let mut runs = Vec::with_capacity(rows.len());
+    for row in &rows {
+        if row.m < 1.0 || row.latency <= 0.0 {
+            continue;
+        }
+        let kind = kinds.binary_search(&name(row)).expect("made from these rows");
+        let (activation_bytes, weight_bytes, precision) = match row.gemm_dtype.as_str() {
+            "bfloat16" => (2.0, 2.0, Precision::Bf16),
+            "fp8" | "fp8_block" => (1.0, 1.0, Precision::Fp8),
+            "int8_wo" => (2.0, 1.0, Precision::Bf16),
+            "int4_wo" => (2.0, 0.5, Precision::Bf16),
+            "sq" => (1.0, 1.0, Precision::Int8),
+            other => bail!("a product format with no meaning here: {other}"),
+        };
+        runs.push(GemmRun {
+            device: row.device.clone(),
+            dtype: row.gemm_dtype.clone(),
+            product: Product { m: row.m, n: row.n, k: row.k, activation_bytes, weight_bytes, kind },
+            engine: engine(catalog, &row.device, precision)?,
+            log_seconds: (row.latency * 1e-3).ln(),
+        });
+    }
+    Ok((runs, kinds))
+}
+
+/// From which stack on a framework's kernels of 8-bit products are others than before.
+fn newest_era(framework: &str) -> &'static str {
+    match framework {
+        "VLLM" => "vllm-0.24",
+        "SGLang" => "sglang-0.5.14",
+        _ => "~",
+    }
+}
+
+fn engine(catalog: &Catalog, device: &str, precision: Precision) -> Result<Engine> {
+    let id = match device {
+        "a100_sxm" => "nvidia-a100-sxm4-80gb",
+        "h100_sxm" => "nvidia-h100-sxm5-80gb",
+        "h200_sxm" => "nvidia-h200-sxm-141gb",
+        other => bail!("`llm_kernels_gemm` has a device with no name in the catalog: {other}"),
+    };
+    let rates = fit_truth::rates(catalog, id, precision)?;
+    let chip = catalog.find(id)?;
+    let Body::Compute(compute) = &chip.body else { bail!("{id} has no arithmetic units") };
+    let missing = |what: &str| format!("{id}: no {what} in the catalog");
+    let cache = compute.memory.iter().rev().find(|m| !m.off_chip && !m.per_unit);
+    Ok(Engine {
+        peak: rates.peak,
+        bandwidth: rates.bandwidth,
+        cache: cache.and_then(|m| m.bytes.as_ref()).with_context(|| missing("cache"))?.value,
+        units: compute.units.as_ref().with_context(|| missing("number of units"))?.value,
+        clock: compute.clock_hz.as_ref().with_context(|| missing("clock"))?.value,
+    })
+}
+
+/// The residual of all runs, with quantiles from folds of shapes left out.
+pub(crate) fn fit_products(runs: &[&GemmRun], kinds: &[String]) -> Products {
+    let names: Vec<String> = runs.iter().map(|r| format!("{}x{}", r.product.n, r.product.k)).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let fold = folds(&names, FOLDS);
+    let all: Vec<usize> = (0..runs.len()).collect();
+    let inside: Vec<usize> = all.iter().copied().filter(|&i| fold[i] != 0).collect();
+    let partial = trees(runs, &inside);
+    let mut errors: Vec<f64> = all
+        .iter()
+        .filter(|&&i| fold[i] == 0)
+        .map(|&i| {
+            let (roofline, row) = runs[i].product.features(&runs[i].engine);
+            runs[i].log_seconds - roofline - partial.predict(&row)
+        })
+        .collect();
+    let quantiles = [quantile(&mut errors, 0.1), quantile(&mut errors, 0.9)];
+    Products { kinds: kinds.to_vec(), residual: trees(runs, &all), quantiles }
+}
+
+fn trees(runs: &[&GemmRun], chosen: &[usize]) -> Trees {
+    let mut rows = Vec::with_capacity(chosen.len());
+    let mut left = Vec::with_capacity(chosen.len());
+    for &i in chosen {
+        let (roofline, row) = runs[i].product.features(&runs[i].engine);
+        rows.push(row);
+        left.push(runs[i].log_seconds - roofline);
+    }
+    Trees::fit(&rows, &left, &vec![1.0; left.len()], &GROWTH)
+}
