@@ -20,7 +20,6 @@ pub(crate) struct GemmRun {
 struct Row {
     device: String,
     stack: String,
-    framework: String,
     gemm_dtype: String,
     m: f64,
     n: f64,
@@ -28,55 +27,48 @@ struct Row {
     latency: f64,
 }
 
+/// Number formats, those with kernels of one sort side by side.
+const FORMATS: [&str; 6] = ["int4_wo", "int8_wo", "bfloat16", "fp8", "fp8_block", "sq"];
+
 const GROWTH: Growth =
     Growth { trees: 200, leaves: 31, least_rows: 30.0, rate: 0.1, shrink: 5.0, clip: 0.5 };
 
 /// Products of shapes left out, for intervals.
 const FOLDS: usize = 3;
 
-/// Every usable row of `llm_kernels_gemm`, and the list that kinds count.
+/// Every usable row of `llm_kernels_gemm`, and the list that [`Product::software`] counts.
 pub(crate) fn read(truth: &Path, catalog: &Catalog) -> Result<(Vec<GemmRun>, Vec<String>)> {
     let rows: Vec<Row> = fit_truth::rows(truth, "llm_kernels_gemm")?;
-    // The version matters where kernels were replaced between them; a version of one device only stands for its framework.
-    let name = |row: &Row| {
-        let modern = row.stack.as_str() >= newest_era(&row.framework);
-        format!("{} {}{}", row.gemm_dtype, row.framework.to_lowercase(), if modern { " new" } else { "" })
-    };
-    let mut kinds: Vec<String> = rows.iter().map(name).collect();
-    kinds.sort_unstable();
-    kinds.dedup();
+    // Sorted, so that a version that one device only has stands beside its neighbors.
+    let mut software: Vec<String> = rows.iter().map(|row| row.stack.clone()).collect();
+    software.sort_unstable();
+    software.dedup();
     let mut runs = Vec::with_capacity(rows.len());
     for row in &rows {
         if row.m < 1.0 || row.latency <= 0.0 {
             continue;
         }
-        let kind = kinds.binary_search(&name(row)).expect("made from these rows");
+        let place = software.binary_search(&row.stack).expect("made from these rows");
+        let Some(format) = FORMATS.iter().position(|f| *f == row.gemm_dtype) else {
+            bail!("a product format with no meaning here: {}", row.gemm_dtype);
+        };
         let (activation_bytes, weight_bytes, precision) = match row.gemm_dtype.as_str() {
             "bfloat16" => (2.0, 2.0, Precision::Bf16),
             "fp8" | "fp8_block" => (1.0, 1.0, Precision::Fp8),
             "int8_wo" => (2.0, 1.0, Precision::Bf16),
             "int4_wo" => (2.0, 0.5, Precision::Bf16),
-            "sq" => (1.0, 1.0, Precision::Int8),
-            other => bail!("a product format with no meaning here: {other}"),
+            // `sq`: weights and activations of 8-bit integers.
+            _ => (1.0, 1.0, Precision::Int8),
         };
         runs.push(GemmRun {
             device: row.device.clone(),
             dtype: row.gemm_dtype.clone(),
-            product: Product { m: row.m, n: row.n, k: row.k, activation_bytes, weight_bytes, kind },
+            product: Product { m: row.m, n: row.n, k: row.k, activation_bytes, weight_bytes, format, software: place },
             engine: engine(catalog, &row.device, precision)?,
             log_seconds: (row.latency * 1e-3).ln(),
         });
     }
-    Ok((runs, kinds))
-}
-
-/// From which stack on a framework's kernels of 8-bit products are others than before.
-fn newest_era(framework: &str) -> &'static str {
-    match framework {
-        "VLLM" => "vllm-0.24",
-        "SGLang" => "sglang-0.5.14",
-        _ => "~",
-    }
+    Ok((runs, software))
 }
 
 fn engine(catalog: &Catalog, device: &str, precision: Precision) -> Result<Engine> {
@@ -101,7 +93,7 @@ fn engine(catalog: &Catalog, device: &str, precision: Precision) -> Result<Engin
 }
 
 /// The residual of all runs, with quantiles from folds of shapes left out.
-pub(crate) fn fit_products(runs: &[&GemmRun], kinds: &[String]) -> Products {
+pub(crate) fn fit_products(runs: &[&GemmRun], software: &[String]) -> Products {
     let names: Vec<String> = runs.iter().map(|r| format!("{}x{}", r.product.n, r.product.k)).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let fold = folds(&names, FOLDS);
@@ -117,7 +109,7 @@ pub(crate) fn fit_products(runs: &[&GemmRun], kinds: &[String]) -> Products {
         })
         .collect();
     let quantiles = [quantile(&mut errors, 0.1), quantile(&mut errors, 0.9)];
-    Products { kinds: kinds.to_vec(), residual: trees(runs, &all), quantiles }
+    Products { formats: FORMATS.map(String::from).to_vec(), software: software.to_vec(), residual: trees(runs, &all), quantiles }
 }
 
 fn trees(runs: &[&GemmRun], chosen: &[usize]) -> Trees {

@@ -4,6 +4,7 @@
 mod bad_input;
 mod build_time;
 mod endurance;
+mod fit;
 mod fit_gemm;
 mod fit_truth;
 mod fuzz;
@@ -57,6 +58,8 @@ enum Task {
     Sanitize(sanitize::Options),
     /// Run a model a hundred thousand times from concurrent sessions; watch results and memory
     Endurance(endurance::Options),
+    /// Refit the predictor's tables from measured truth
+    Fit(fit::Options),
     /// Refit the predictor without what it is then asked about; print its errors
     Validate(validate::Options),
     /// Build the release binary from nothing; print time and size
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Sanitize(options) => sanitize::run(&options),
         Task::Endurance(options) => endurance::run(&options),
+        Task::Fit(options) => fit::run(&options),
         Task::Validate(options) => validate::run(&options),
         Task::BuildTime => build_time::run(),
         Task::TrainDigits => python::train_digits(),

@@ -120,8 +120,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         lines.extend(validate_timm::devices(&runs));
     }
     if wanted("products") {
-        let (runs, kinds) = fit_gemm::read(&options.truth, &catalog)?;
-        lines.extend(validate_gemm::devices(&runs, &kinds));
+        let (runs, software) = fit_gemm::read(&options.truth, &catalog)?;
+        lines.extend(validate_gemm::devices(&runs, &software));
     }
     if let Some(path) = &options.json {
         std::fs::write(path, serde_json::to_string_pretty(&lines)?)?;

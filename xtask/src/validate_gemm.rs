@@ -5,7 +5,7 @@ use crate::validate::{Case, Line, head, line, show};
 use crate::validate_timm::both;
 
 /// Each device left out in turn.
-pub(crate) fn devices(runs: &[GemmRun], kinds: &[String]) -> Vec<Line> {
+pub(crate) fn devices(runs: &[GemmRun], software: &[String]) -> Vec<Line> {
     head(
         "Matrix products, devices left out",
         "all rows of a device left out; intervals from folds inside the other devices",
@@ -18,7 +18,7 @@ pub(crate) fn devices(runs: &[GemmRun], kinds: &[String]) -> Vec<Line> {
     let found = both(&devices, |device| {
         let (outside, inside): (Vec<&GemmRun>, Vec<&GemmRun>) =
             runs.iter().partition(|r| r.device == **device);
-        let products = fit_products(&inside, kinds);
+        let products = fit_products(&inside, software);
         outside
             .iter()
             .map(|run| {

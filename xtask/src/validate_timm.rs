@@ -116,14 +116,11 @@ fn worst(cases: &mut [Case]) {
     }
 }
 
-/// Whole devices left out: from specifications alone, and with the other device as an anchor.
-pub(crate) fn devices(runs: &[&TimmRun]) -> Vec<Line> {
-    head(
-        "Whole vision models, devices left out",
-        "fitted on the other device of the same kind with the same stack; nothing of the device itself is seen",
-        "17-22 % from specifications, 8-17 % with an anchor",
-        "12 % from specifications, 6 % with an anchor",
-    );
+/// What a pair of devices gives: its name, predictions from specifications, predictions with the other as an anchor.
+pub(crate) type Transfer = (String, Vec<Case>, Vec<Case>);
+
+/// Each device predicted from each other one of its kind with the same stack.
+pub(crate) fn transfers(runs: &[&TimmRun]) -> Vec<Transfer> {
     let stacks = by_stack(runs);
     let mut jobs = Vec::new();
     for (left_out, name) in stacks.keys() {
@@ -134,7 +131,7 @@ pub(crate) fn devices(runs: &[&TimmRun]) -> Vec<Line> {
             }
         }
     }
-    let found = both(&jobs, |(left_out, owned, name)| {
+    both(&jobs, |(left_out, owned, name)| {
         let seen = &stacks[&(owned.clone(), name.clone())];
         let asked = &stacks[&(left_out.clone(), name.clone())];
         let names: Vec<&str> = seen.iter().map(|r| r.row.family.as_str()).collect();
@@ -156,12 +153,22 @@ pub(crate) fn devices(runs: &[&TimmRun]) -> Vec<Line> {
             }
             specified.push(found);
         }
-        (specified, anchored)
-    });
+        (format!("{left_out} {name}, from {owned}"), specified, anchored)
+    })
+}
+
+/// Whole devices left out: from specifications alone, and with the other device as an anchor.
+pub(crate) fn devices(runs: &[&TimmRun]) -> Vec<Line> {
+    head(
+        "Whole vision models, devices left out",
+        "fitted on the other device of the same kind with the same stack; nothing of the device itself is seen",
+        "17-22 % from specifications, 8-17 % with an anchor",
+        "12 % from specifications, 6 % with an anchor",
+    );
     let mut lines = Vec::new();
-    for ((left_out, owned, name), (specified, anchored)) in jobs.iter().zip(found) {
+    for (name, specified, anchored) in transfers(runs) {
         let by_specification =
-            line("device left out", format!("{left_out} {name}, from {owned}"), &specified);
+            line("device left out", name, &specified);
         show(&by_specification, Some(12.0), None);
         let by_anchor = line("device left out, anchored", "  the same, anchored".to_string(), &anchored);
         show(&by_anchor, Some(6.0), None);

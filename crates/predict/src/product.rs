@@ -20,8 +20,10 @@ pub struct Product {
     pub activation_bytes: f64,
     /// Bytes of one weight.
     pub weight_bytes: f64,
-    /// The place of its number format and software in the table's list.
-    pub kind: usize,
+    /// The place of its number format in the table's list.
+    pub format: usize,
+    /// The place of its software in the table's list, versions side by side.
+    pub software: usize,
 }
 
 /// What a chip offers to a product.
@@ -51,7 +53,7 @@ const STEP_CLOCKS: f64 = 1.0;
 impl Product {
     /// The logarithm of the roofline's seconds, and the features of what it leaves over.
     pub fn features(&self, engine: &Engine) -> (f64, Vec<f64>) {
-        let Self { m, n, k, activation_bytes, weight_bytes, kind } = *self;
+        let Self { m, n, k, activation_bytes, weight_bytes, format, software } = *self;
         let bytes = weight_bytes * n * k + activation_bytes * m * k + 2.0 * m * n;
         let arithmetic = 2.0 * m * n * k / engine.peak;
         let traffic = bytes / engine.bandwidth;
@@ -78,20 +80,23 @@ impl Product {
             aligned(m, 8.0),
             aligned(n, 64.0),
             aligned(k, 64.0),
-            kind as f64,
+            format as f64,
+            software as f64,
         ];
         (roofline.ln(), row)
     }
 }
 
 /// How many features a product has.
-pub const PRODUCT_FEATURES: usize = 17;
+pub const PRODUCT_FEATURES: usize = 18;
 
 /// A fitted predictor of products.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Products {
-    /// What [`Product::kind`] counts.
-    pub kinds: Vec<String>,
+    /// What [`Product::format`] counts.
+    pub formats: Vec<String>,
+    /// What [`Product::software`] counts.
+    pub software: Vec<String>,
     /// The residual.
     pub residual: Trees,
     /// The quantiles 0.1 and 0.9 of logarithmic errors on devices left out.
@@ -115,7 +120,7 @@ mod tests {
         let engine = Engine { peak: 3e14, bandwidth: 2e12, cache: 4e7, units: 108.0, clock: 1.4e9 };
         for size in [1.0, 17.0, 65536.0] {
             let product =
-                Product { m: size, n: size, k: size, activation_bytes: 2.0, weight_bytes: 0.5, kind: 3 };
+                Product { m: size, n: size, k: size, activation_bytes: 2.0, weight_bytes: 0.5, format: 3, software: 1 };
             let (roofline, row) = product.features(&engine);
             assert_eq!(row.len(), PRODUCT_FEATURES);
             assert!(roofline.is_finite() && row.iter().all(|v| v.is_finite()));
