@@ -74,7 +74,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         .map(|case| case.truth - case.predicted)
         .collect();
     let transfer = [quantile(&mut errors, 0.1), quantile(&mut errors, 0.9)];
-    println!("  on a chip not fitted on: {:+.0} % to {:+.0} %", 100.0 * transfer[0].exp_m1(), 100.0 * transfer[1].exp_m1());
+    println!(
+        "  on a chip not fitted on: {:+.0} % to {:+.0} %",
+        100.0 * transfer[0].exp_m1(),
+        100.0 * transfer[1].exp_m1()
+    );
     let tables = Tables {
         version: VERSION,
         provenance: "fitted by `cargo xtask fit` on pytorch-image-models results (Apache-2.0), operators of timm 1.0.31"

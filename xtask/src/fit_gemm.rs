@@ -63,7 +63,15 @@ pub(crate) fn read(truth: &Path, catalog: &Catalog) -> Result<(Vec<GemmRun>, Vec
         runs.push(GemmRun {
             device: row.device.clone(),
             dtype: row.gemm_dtype.clone(),
-            product: Product { m: row.m, n: row.n, k: row.k, activation_bytes, weight_bytes, format, software: place },
+            product: Product {
+                m: row.m,
+                n: row.n,
+                k: row.k,
+                activation_bytes,
+                weight_bytes,
+                format,
+                software: place,
+            },
             engine: engine(catalog, &row.device, precision)?,
             log_seconds: (row.latency * 1e-3).ln(),
         });
@@ -94,7 +102,8 @@ fn engine(catalog: &Catalog, device: &str, precision: Precision) -> Result<Engin
 
 /// The residual of all runs, with quantiles from folds of shapes left out.
 pub(crate) fn fit_products(runs: &[&GemmRun], software: &[String]) -> Products {
-    let names: Vec<String> = runs.iter().map(|r| format!("{}x{}", r.product.n, r.product.k)).collect();
+    let names: Vec<String> =
+        runs.iter().map(|r| format!("{}x{}", r.product.n, r.product.k)).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let fold = folds(&names, FOLDS);
     let all: Vec<usize> = (0..runs.len()).collect();
@@ -109,7 +118,12 @@ pub(crate) fn fit_products(runs: &[&GemmRun], software: &[String]) -> Products {
         })
         .collect();
     let quantiles = [quantile(&mut errors, 0.1), quantile(&mut errors, 0.9)];
-    Products { formats: FORMATS.map(String::from).to_vec(), software: software.to_vec(), residual: trees(runs, &all), quantiles }
+    Products {
+        formats: FORMATS.map(String::from).to_vec(),
+        software: software.to_vec(),
+        residual: trees(runs, &all),
+        quantiles,
+    }
 }
 
 fn trees(runs: &[&GemmRun], chosen: &[usize]) -> Trees {

@@ -23,7 +23,8 @@ pub(crate) fn rows<T: DeserializeOwned>(folder: &Path, name: &str) -> Result<Vec
 pub(crate) fn rates(catalog: &Catalog, chip: &str, precision: Precision) -> Result<Rates> {
     let chip = catalog.find(chip)?;
     let Body::Compute(compute) = &chip.body else { bail!("{} has no arithmetic units", chip.id) };
-    let peak = compute.peak(precision).with_context(|| format!("{}: no {precision} peak", chip.id))?;
+    let peak =
+        compute.peak(precision).with_context(|| format!("{}: no {precision} peak", chip.id))?;
     let bandwidth = compute
         .main_memory()
         .and_then(|memory| memory.bytes_per_second.as_ref())
@@ -85,7 +86,11 @@ struct Line {
 }
 
 /// The runs of `timm_inference` whose operators are known, and how many rows were left aside.
-pub(crate) fn timm(truth: &Path, layers: &Path, catalog: &Catalog) -> Result<(Vec<TimmRun>, usize)> {
+pub(crate) fn timm(
+    truth: &Path,
+    layers: &Path,
+    catalog: &Catalog,
+) -> Result<(Vec<TimmRun>, usize)> {
     let layers = read_layers(layers)?;
     let rows: Vec<TimmRow> = rows(truth, "timm_inference")?;
     let mut runs = Vec::with_capacity(rows.len());
@@ -97,7 +102,8 @@ pub(crate) fn timm(truth: &Path, layers: &Path, catalog: &Catalog) -> Result<(Ve
             continue;
         };
         let known = layers.get(&(row.model.clone(), row.infer_img_size));
-        let same = known.filter(|l| (l.parameters / 1e6 / row.param_count.max(0.01)).ln().abs() < 0.03);
+        let same =
+            known.filter(|l| (l.parameters / 1e6 / row.param_count.max(0.01)).ln().abs() < 0.03);
         let Some(layers) = same.filter(|_| rate > 0.0 && rate.is_finite()) else {
             lost += 1;
             continue;
@@ -115,8 +121,22 @@ pub(crate) fn timm(truth: &Path, layers: &Path, catalog: &Catalog) -> Result<(Ve
 
 /// One line at a batch, in mixed precision or in f32; casts exist in mixed precision only.
 fn kernel(line: &Line, batch: f64, mixed: bool) -> Option<Kernel> {
-    let [count, macs, reads, writes, weights, fixed, mixed_reads, mixed_writes, m, n, k, groups, area, _stride] =
-        line.numbers;
+    let [
+        count,
+        macs,
+        reads,
+        writes,
+        weights,
+        fixed,
+        mixed_reads,
+        mixed_writes,
+        m,
+        n,
+        k,
+        groups,
+        area,
+        _stride,
+    ] = line.numbers;
     if line.class == Class::Cast && !mixed {
         return None;
     }
@@ -156,7 +176,8 @@ fn read_layers(path: &Path) -> Result<BTreeMap<(String, u32), Layers>> {
                 };
                 let key = (name.to_string(), size.parse().with_context(fault)?);
                 let parameters = parameters.parse().with_context(fault)?;
-                current = Some((key, Layers { parameters, eager: Vec::new(), compiled: Vec::new() }));
+                current =
+                    Some((key, Layers { parameters, eager: Vec::new(), compiled: Vec::new() }));
             }
             Some(kind @ ("E" | "C")) => {
                 let class = fields.next().and_then(Class::from_word).with_context(fault)?;

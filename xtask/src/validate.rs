@@ -64,8 +64,9 @@ pub(crate) fn line(table: &'static str, what: String, cases: &[Case]) -> Line {
         .iter()
         .filter_map(|c| c.interval.map(|(low, high)| low <= c.truth && c.truth <= high))
         .collect();
-    let coverage = (!intervals.is_empty())
-        .then(|| 100.0 * intervals.iter().filter(|&&held| held).count() as f64 / intervals.len() as f64);
+    let coverage = (!intervals.is_empty()).then(|| {
+        100.0 * intervals.iter().filter(|&&held| held).count() as f64 / intervals.len() as f64
+    });
     let spearman = spearman(&truths, &predicted);
     Line { table, what, rows: cases.len(), mape, median, spearman, coverage }
 }
@@ -73,7 +74,10 @@ pub(crate) fn line(table: &'static str, what: String, cases: &[Case]) -> Line {
 /// Prints the head of a table: its title, how the split was made, the baseline and the target.
 pub(crate) fn head(title: &str, split: &str, baseline: &str, target: &str) {
     println!("\n{title}\n  split: {split}\n  baseline: {baseline}; target: {target}");
-    println!("  {:42} {:>6} {:>7} {:>7} {:>8} {:>8}", "", "rows", "MAPE", "median", "Spearman", "in 80 %");
+    println!(
+        "  {:42} {:>6} {:>7} {:>7} {:>8} {:>8}",
+        "", "rows", "MAPE", "median", "Spearman", "in 80 %"
+    );
 }
 
 /// Prints a line, with whether it met `target` percent of mean error.
@@ -93,7 +97,11 @@ pub(crate) fn show(line: &Line, target: Option<f64>, rank: Option<f64>) {
             if !cover {
                 missed.push("coverage".to_string());
             }
-            if missed.is_empty() { "met".to_string() } else { format!("missed: {}", missed.join(", ")) }
+            if missed.is_empty() {
+                "met".to_string()
+            } else {
+                format!("missed: {}", missed.join(", "))
+            }
         }
         None => String::new(),
     };
@@ -108,10 +116,14 @@ pub(crate) fn show(line: &Line, target: Option<f64>, rank: Option<f64>) {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let catalog = Catalog::builtin()?;
     let layers = workspace::root().join("crates/predict/data/timm_layers.csv.gz");
-    let wanted = |title: &str| options.only.as_ref().is_none_or(|only| title.contains(only.as_str()));
+    let wanted =
+        |title: &str| options.only.as_ref().is_none_or(|only| title.contains(only.as_str()));
     let mut lines = Vec::new();
     let (runs, lost) = fit_truth::timm(&options.truth, &layers, &catalog)?;
-    println!("timm_inference: {} rows; {lost} more without operators of the same parameter count", runs.len());
+    println!(
+        "timm_inference: {} rows; {lost} more without operators of the same parameter count",
+        runs.len()
+    );
     let runs: Vec<&TimmRun> = runs.iter().collect();
     if wanted("families") {
         lines.extend(validate_timm::families(&runs));

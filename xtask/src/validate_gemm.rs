@@ -28,7 +28,10 @@ pub(crate) fn devices(runs: &[GemmRun], software: &[String]) -> Vec<Line> {
                     group: format!("{device} {}", run.dtype),
                     truth: run.log_seconds,
                     predicted,
-                    interval: Some((predicted + products.quantiles[0], predicted + products.quantiles[1])),
+                    interval: Some((
+                        predicted + products.quantiles[0],
+                        predicted + products.quantiles[1],
+                    )),
                 }
             })
             .collect::<Vec<Case>>()

@@ -47,7 +47,13 @@ pub(crate) fn by_stack<'a>(runs: &[&'a TimmRun]) -> BTreeMap<(String, String), V
 
 fn case(run: &TimmRun, span: anychip_predict::Span) -> Case {
     Case {
-        name: format!("{} at {} on {} {}", run.row.model, run.row.infer_img_size, run.row.device, run.stack()),
+        name: format!(
+            "{} at {} on {} {}",
+            run.row.model,
+            run.row.infer_img_size,
+            run.row.device,
+            run.stack()
+        ),
         group: run.row.family.clone(),
         truth: run.log_seconds,
         predicted: span.seconds.ln(),
@@ -144,7 +150,8 @@ pub(crate) fn transfers(runs: &[&TimmRun]) -> Vec<Transfer> {
         for run in asked {
             let found = case(run, whole.predict(&run.kernels, &run.rates));
             if let Some(here) = measured.get(&(run.row.model.as_str(), run.row.infer_img_size)) {
-                let ratio = found.predicted - whole.predict(&here.kernels, &here.rates).seconds.ln();
+                let ratio =
+                    found.predicted - whole.predict(&here.kernels, &here.rates).seconds.ln();
                 anchored.push(Case {
                     predicted: here.log_seconds + ratio,
                     interval: None,
@@ -167,10 +174,10 @@ pub(crate) fn devices(runs: &[&TimmRun]) -> Vec<Line> {
     );
     let mut lines = Vec::new();
     for (name, specified, anchored) in transfers(runs) {
-        let by_specification =
-            line("device left out", name, &specified);
+        let by_specification = line("device left out", name, &specified);
         show(&by_specification, Some(12.0), None);
-        let by_anchor = line("device left out, anchored", "  the same, anchored".to_string(), &anchored);
+        let by_anchor =
+            line("device left out, anchored", "  the same, anchored".to_string(), &anchored);
         show(&by_anchor, Some(6.0), None);
         lines.extend([by_specification, by_anchor]);
     }

@@ -19,7 +19,11 @@ pub enum Launching {
 
 /// The kernels of an optimized graph whose sizes are numbers; floating-point values count `scale` times the bytes
 /// they have in the graph.
-pub fn graph_kernels(graph: &Graph, launching: Launching, scale: f64) -> Result<Vec<Kernel>, IrError> {
+pub fn graph_kernels(
+    graph: &Graph,
+    launching: Launching,
+    scale: f64,
+) -> Result<Vec<Kernel>, IrError> {
     let works = node_works(graph)?;
     let mut elementwise = Elementwise::default();
     let mut kernels = Vec::new();
@@ -31,7 +35,8 @@ pub fn graph_kernels(graph: &Graph, launching: Launching, scale: f64) -> Result<
                 continue;
             }
             let class = class_of(graph, node, works[id.index()].macs, &mut elementwise);
-            let alone = launching == Launching::Eager || class.is_product() || group.nodes.len() == 1;
+            let alone =
+                launching == Launching::Eager || class.is_product() || group.nodes.len() == 1;
             if alone {
                 kernels.push(kernel(graph, node, class, works[id.index()].macs, scale));
             } else {
@@ -41,8 +46,11 @@ pub fn graph_kernels(graph: &Graph, launching: Launching, scale: f64) -> Result<
             }
         }
         if let Some(class) = tail {
-            let constants =
-                group.inputs.iter().filter(|&&v| graph.constant(v).is_some()).map(|&v| bytes(graph, v, scale));
+            let constants = group
+                .inputs
+                .iter()
+                .filter(|&&v| graph.constant(v).is_some())
+                .map(|&v| bytes(graph, v, scale));
             let weight_bytes: f64 = constants.sum();
             let product = works[group.nodes[0].index()].macs > 0.0;
             // The product's result is read again by the kernel after it.
@@ -94,11 +102,11 @@ fn class_of(graph: &Graph, node: &Node, macs: f64, elementwise: &mut Elementwise
         "layer-norm" | "group-norm" | "rms-norm" | "local-response-norm" => Class::Norm,
         "softmax" | "log-softmax" => Class::Softmax,
         "reduce" | "arg-reduce" | "cumulative" | "top-k" | "sort" => Class::Reduction,
-        "reduce-window" | "average-pool" | "max-pool-indices" | "resize" | "grid-sample" | "roi-align" => Class::Pool,
+        "reduce-window" | "average-pool" | "max-pool-indices" | "resize" | "grid-sample"
+        | "roi-align" => Class::Pool,
         "cast" => Class::Cast,
-        "gelu" | "silu" | "exp" | "log" | "tanh" | "erf" | "sigmoid" | "sqrt" | "sin" | "cos" | "power" | "pow" => {
-            Class::Transcendental
-        }
+        "gelu" | "silu" | "exp" | "log" | "tanh" | "erf" | "sigmoid" | "sqrt" | "sin" | "cos"
+        | "power" | "pow" => Class::Transcendental,
         _ if elementwise.node(graph, node) => Class::Elementwise,
         // A recurrence is its matrix products.
         _ if macs > 0.0 => Class::Matmul,
@@ -115,7 +123,8 @@ fn kernel(graph: &Graph, node: &Node, class: Class, macs: f64, scale: f64) -> Ke
     let mut moved = sum(&node.inputs, false) + written;
     let mut weight_bytes = sum(&node.inputs, true);
     // A gather reads the rows it takes, not the table.
-    if let Some(Prim::Take { .. } | Prim::TakeAlong { .. } | Prim::GatherNd { .. }) = node.op.prim() {
+    if let Some(Prim::Take { .. } | Prim::TakeAlong { .. } | Prim::GatherNd { .. }) = node.op.prim()
+    {
         moved = moved.min(2.0 * written);
         weight_bytes = weight_bytes.min(written);
     }
@@ -127,13 +136,16 @@ fn kernel(graph: &Graph, node: &Node, class: Class, macs: f64, scale: f64) -> Ke
             let positions: usize = result.iter().skip(2).product();
             kernel.groups = dims.groups as f64;
             kernel.rows = (result.first().copied().unwrap_or(1) * positions) as f64;
-            kernel.columns = weight.first().copied().unwrap_or(1) as f64 / dims.groups.max(1) as f64;
+            kernel.columns =
+                weight.first().copied().unwrap_or(1) as f64 / dims.groups.max(1) as f64;
             kernel.area = weight.iter().skip(2).product::<usize>().max(1) as f64;
             kernel.depth = weight.iter().skip(1).product::<usize>() as f64;
         }
         Op::Prim(Prim::DotGeneral(dims, _)) => {
             let (left, right) = (shape(node.inputs[0]), shape(node.inputs[1]));
-            let over = |s: &[usize], at: &[usize]| at.iter().map(|&d| s[d]).product::<usize>().max(1) as f64;
+            let over = |s: &[usize], at: &[usize]| {
+                at.iter().map(|&d| s[d]).product::<usize>().max(1) as f64
+            };
             let side = over(&left, &dims.lhs_batch);
             let depth = over(&left, &dims.lhs_contract);
             let all = |s: &[usize]| s.iter().product::<usize>().max(1) as f64;
@@ -146,8 +158,10 @@ fn kernel(graph: &Graph, node: &Node, class: Class, macs: f64, scale: f64) -> Ke
         }
         Op::Prim(_) | Op::Composite(_) if class.is_product() => {
             // Attention as one kernel: queries by keys over the depth of a head, the heads side by side.
-            let (query, key) = (shape(node.inputs[0]), shape(*node.inputs.get(1).unwrap_or(&node.inputs[0])));
-            let last = |s: &[usize], back: usize| s.iter().rev().nth(back).copied().unwrap_or(1) as f64;
+            let (query, key) =
+                (shape(node.inputs[0]), shape(*node.inputs.get(1).unwrap_or(&node.inputs[0])));
+            let last =
+                |s: &[usize], back: usize| s.iter().rev().nth(back).copied().unwrap_or(1) as f64;
             kernel.rows = last(&query, 1);
             kernel.columns = last(&key, 1);
             kernel.depth = last(&query, 0);

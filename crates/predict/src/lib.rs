@@ -21,7 +21,7 @@ mod trees;
 mod whole;
 
 pub use cost::{GroupCost, ModelCost, cost};
-pub use estimate::{PredictError, Request, predict};
+pub use estimate::{Anchor, PredictError, Request, predict};
 pub use features::{FEATURES, features};
 pub use graph_kernels::{Launching, graph_kernels};
 pub use kernel::{Class, Kernel, PRODUCTS};

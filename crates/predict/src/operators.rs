@@ -82,7 +82,9 @@ impl Operators {
         let mut names = Vec::with_capacity(COEFFICIENTS);
         for class in Class::ALL {
             if class.is_product() {
-                for name in ["efficiency", "columns", "depth", "share", "rows", "misaligned", "area"] {
+                for name in
+                    ["efficiency", "columns", "depth", "share", "rows", "misaligned", "area"]
+                {
                     names.push(format!("{}.{name}", class.word()));
                 }
             } else {
@@ -118,7 +120,11 @@ impl Operators {
     pub fn parts(&self, kernel: &Kernel, rates: &Rates) -> (f64, f64) {
         let first = first_of(kernel.class);
         if !kernel.class.is_product() {
-            return (0.0, (kernel.bytes + kernel.weight_bytes) / rates.bandwidth * (-self.values[first]).exp());
+            return (
+                0.0,
+                (kernel.bytes + kernel.weight_bytes) / rates.bandwidth
+                    * (-self.values[first]).exp(),
+            );
         }
         let v = &self.values[first..first + OF_PRODUCT];
         let sizes = Sizes::of(kernel);
@@ -140,11 +146,17 @@ impl Operators {
     /// Seconds of a run of all `kernels`.
     pub fn total(&self, kernels: &[Kernel], rates: &Rates) -> f64 {
         let launch = self.launch();
-        self.fixed() + kernels.iter().map(|k| k.count * (self.seconds(k, rates) + launch)).sum::<f64>()
+        self.fixed()
+            + kernels.iter().map(|k| k.count * (self.seconds(k, rates) + launch)).sum::<f64>()
     }
 
     /// [`Operators::total`], and its derivative by each coefficient added to `gradient`.
-    pub fn total_and_gradient(&self, kernels: &[Kernel], rates: &Rates, gradient: &mut [f64]) -> f64 {
+    pub fn total_and_gradient(
+        &self,
+        kernels: &[Kernel],
+        rates: &Rates,
+        gradient: &mut [f64],
+    ) -> f64 {
         let (launch, sharpness, fixed) = (self.launch(), self.sharpness(), self.fixed());
         let mut total = fixed;
         gradient[GLOBAL + 2] += fixed;

@@ -119,8 +119,15 @@ mod tests {
     fn features_are_as_many_as_said_and_finite() {
         let engine = Engine { peak: 3e14, bandwidth: 2e12, cache: 4e7, units: 108.0, clock: 1.4e9 };
         for size in [1.0, 17.0, 65536.0] {
-            let product =
-                Product { m: size, n: size, k: size, activation_bytes: 2.0, weight_bytes: 0.5, format: 3, software: 1 };
+            let product = Product {
+                m: size,
+                n: size,
+                k: size,
+                activation_bytes: 2.0,
+                weight_bytes: 0.5,
+                format: 3,
+                software: 1,
+            };
             let (roofline, row) = product.features(&engine);
             assert_eq!(row.len(), PRODUCT_FEATURES);
             assert!(roofline.is_finite() && row.iter().all(|v| v.is_finite()));

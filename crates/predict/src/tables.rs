@@ -75,7 +75,7 @@ impl Tables {
     }
 
     /// The entry for a stack that comes closest to a chip and a format: its own if there is one, else that of a chip of the
-    /// same family. `None` where the family was never measured with this stack.
+    /// same family, and its own format before another floating-point one. `None` where the family was never measured with this stack.
     pub fn choose(&self, chip: &Chip, stack: &str, precision: Precision) -> Option<Choice<'_>> {
         let of_family = self.entries.iter().filter(|e| e.stack == stack && e.family == chip.family);
         of_family
@@ -84,9 +84,16 @@ impl Tables {
                 own_chip: entry.chip == chip.id,
                 own_precision: half(entry.precision) == half(precision),
             })
-            .filter(|choice| choice.own_precision)
-            .max_by_key(|choice| (choice.own_chip, choice.entry.models))
+            .filter(|choice| {
+                choice.own_precision || (floating(precision) && floating(choice.entry.precision))
+            })
+            .max_by_key(|choice| (choice.own_precision, choice.own_chip, choice.entry.models))
     }
+}
+
+/// Formats that frameworks run with the same kernels but for their size.
+fn floating(precision: Precision) -> bool {
+    matches!(precision, Precision::F32 | Precision::Tf32 | Precision::F16 | Precision::Bf16)
 }
 
 /// Formats of the same size run alike on matrix engines.

@@ -19,7 +19,10 @@ struct Knot {
     left: u16,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde's skip_serializing_if passes a reference"
+)]
 fn is_zero(value: &u16) -> bool {
     *value == 0
 }
@@ -90,7 +93,9 @@ impl Trees {
             .iter()
             .enumerate()
             .map(|(f, edges)| {
-                rows.iter().map(|row| edges.partition_point(|e| *e <= row[f] as f32) as u8).collect()
+                rows.iter()
+                    .map(|row| edges.partition_point(|e| *e <= row[f] as f32) as u8)
+                    .collect()
             })
             .collect();
         let mean = weights.iter().sum::<f64>() / rows.len() as f64;
@@ -100,8 +105,14 @@ impl Trees {
         for _ in 0..growth.trees {
             let clipped: Vec<f64> =
                 left.iter().map(|r| r.clamp(-growth.clip, growth.clip)).collect();
-            let tree = Grower { edges: &edges, bins: &bins, residual: &clipped, weights: &weights, growth }
-                .grow();
+            let tree = Grower {
+                edges: &edges,
+                bins: &bins,
+                residual: &clipped,
+                weights: &weights,
+                growth,
+            }
+            .grow();
             for (residual, row) in left.iter_mut().zip(rows) {
                 *residual -= f64::from(leaf(&tree, row));
             }
@@ -124,10 +135,8 @@ fn leaf(tree: &[Knot], features: &[f64]) -> f32 {
 fn edges_of(rows: &[Vec<f64>], feature: usize) -> Vec<f32> {
     let mut values: Vec<f32> = rows.iter().map(|row| row[feature] as f32).collect();
     values.sort_by(f32::total_cmp);
-    let mut edges: Vec<f32> = (1..BINS)
-        .map(|i| values[i * values.len() / BINS])
-        .filter(|v| *v > values[0])
-        .collect();
+    let mut edges: Vec<f32> =
+        (1..BINS).map(|i| values[i * values.len() / BINS]).filter(|v| *v > values[0]).collect();
     edges.dedup();
     edges
 }
@@ -163,7 +172,8 @@ impl Grower<'_> {
         let mut leaves = vec![self.leaf(0, all)];
         while leaves.len() < self.growth.leaves {
             let gain = |leaf: &Leaf| leaf.best.map_or(0.0, |split| split.gain);
-            let Some(widest) = (0..leaves.len()).max_by(|&a, &b| gain(&leaves[a]).total_cmp(&gain(&leaves[b])))
+            let Some(widest) =
+                (0..leaves.len()).max_by(|&a, &b| gain(&leaves[a]).total_cmp(&gain(&leaves[b])))
             else {
                 break;
             };
@@ -221,7 +231,8 @@ impl Grower<'_> {
                 if below < least || weight - below < least {
                     continue;
                 }
-                let gain = score(below_sum, below) + score(sum - below_sum, weight - below) - score(sum, weight);
+                let gain = score(below_sum, below) + score(sum - below_sum, weight - below)
+                    - score(sum, weight);
                 if gain > 1e-9 && best.is_none_or(|b| gain > b.gain) {
                     best = Some(Split { gain, feature, bin: bin as u8 });
                 }
@@ -249,7 +260,8 @@ mod tests {
             rows.iter().map(|r| f64::from(u8::from(r[0] > 12.0)) + 0.01 * r[0] * r[1]).collect();
         let trees = Trees::fit(&rows, &target, &vec![1.0; rows.len()], &GROWTH);
         let error: f64 =
-            rows.iter().zip(&target).map(|(r, t)| (trees.predict(r) - t).abs()).sum::<f64>() / rows.len() as f64;
+            rows.iter().zip(&target).map(|(r, t)| (trees.predict(r) - t).abs()).sum::<f64>()
+                / rows.len() as f64;
         assert!(error < 0.1, "mean error {error}");
         assert!(trees.is_sound(2) && !trees.is_sound(1));
     }

@@ -24,7 +24,8 @@ pub fn folds(groups: &[&str], count: usize) -> Vec<usize> {
 
 /// FNV-1a.
 fn hash(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
+    text.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
 }
 
 /// Spearman's correlation of two lists of equal length: how well one orders the other. 0 below two rows.
@@ -32,7 +33,8 @@ pub fn spearman(a: &[f64], b: &[f64]) -> f64 {
     let (a, b) = (ranks(a), ranks(b));
     let n = a.len() as f64;
     let mean = (n + 1.0) / 2.0;
-    let sum = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| (x - mean) * (y - mean)).sum::<f64>();
+    let sum =
+        |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| (x - mean) * (y - mean)).sum::<f64>();
     let scale = (sum(&a, &a) * sum(&b, &b)).sqrt();
     if scale > 0.0 { sum(&a, &b) / scale } else { 0.0 }
 }
