@@ -28,7 +28,7 @@ pub enum Class {
     Softmax,
     /// Sums, means, extremes over axes.
     Reduction,
-    /// Additions, comparisons, ReLU: elementwise arithmetic bound by memory.
+    /// Additions, comparisons, `ReLU`: elementwise arithmetic bound by memory.
     Elementwise,
     /// Elementwise functions that take many instructions: GELU, sigmoid, exponentials.
     Transcendental,
