@@ -20,6 +20,7 @@ mod test;
 mod tidy;
 mod validate;
 mod validate_gemm;
+mod validate_mlperf;
 mod validate_timm;
 mod wildcards;
 mod workspace;

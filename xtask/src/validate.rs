@@ -1,7 +1,7 @@
 //! `cargo xtask validate`: refits the predictor without what it is then asked about, and prints how far off it is.
 
 use crate::fit_truth::TimmRun;
-use crate::{fit_gemm, fit_truth, validate_gemm, validate_timm, workspace};
+use crate::{fit_gemm, fit_truth, validate_gemm, validate_mlperf, validate_timm, workspace};
 use anychip_chips::Catalog;
 use anychip_predict::fit::{quantile, spearman};
 use anyhow::Result;
@@ -17,7 +17,7 @@ pub(crate) struct Options {
     /// Write every line of the tables as JSON too
     #[arg(long)]
     json: Option<PathBuf>,
-    /// Only tables whose title contains this
+    /// Only one table: `families`, `devices`, `products` or `mlperf`
     #[arg(long)]
     only: Option<String>,
 }
@@ -134,6 +134,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if wanted("products") {
         let (runs, software) = fit_gemm::read(&options.truth, &catalog)?;
         lines.extend(validate_gemm::devices(&runs, &software));
+    }
+    if wanted("mlperf") {
+        lines.extend(validate_mlperf::tables(&options.truth, &catalog)?);
     }
     if let Some(path) = &options.json {
         std::fs::write(path, serde_json::to_string_pretty(&lines)?)?;

@@ -126,7 +126,7 @@ fn normal_equations(
 }
 
 /// Solves a symmetric positive system by Cholesky's method; `None` where it is not positive.
-fn solve(mut matrix: Vec<f64>, right: &[f64]) -> Option<Vec<f64>> {
+pub(crate) fn solve(mut matrix: Vec<f64>, right: &[f64]) -> Option<Vec<f64>> {
     let n = right.len();
     for i in 0..n {
         for j in 0..=i {
