@@ -2,7 +2,7 @@
 
 use crate::fit_truth;
 use anychip_chips::{Body, Catalog, Precision};
-use anychip_predict::fit::{folds, quantile};
+use anychip_predict::fit::quantile;
 use anychip_predict::{Engine, Growth, Product, Products, Trees};
 use anyhow::{Context, Result, bail};
 use std::path::Path;
@@ -32,9 +32,6 @@ const FORMATS: [&str; 6] = ["int4_wo", "int8_wo", "bfloat16", "fp8", "fp8_block"
 
 const GROWTH: Growth =
     Growth { trees: 200, leaves: 31, least_rows: 30.0, rate: 0.1, shrink: 5.0, clip: 0.5 };
-
-/// Products of shapes left out, for intervals.
-const FOLDS: usize = 3;
 
 /// Every usable row of `llm_kernels_gemm`, and the list that [`Product::software`] counts.
 pub(crate) fn read(truth: &Path, catalog: &Catalog) -> Result<(Vec<GemmRun>, Vec<String>)> {
@@ -100,23 +97,26 @@ fn engine(catalog: &Catalog, device: &str, precision: Precision) -> Result<Engin
     })
 }
 
-/// The residual of all runs, with quantiles from folds of shapes left out.
+/// The residual of all runs, with quantiles from each device predicted from the others: what is asked later is a chip
+/// that was not fitted on.
 pub(crate) fn fit_products(runs: &[&GemmRun], software: &[String]) -> Products {
-    let names: Vec<String> =
-        runs.iter().map(|r| format!("{}x{}", r.product.n, r.product.k)).collect();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let fold = folds(&names, FOLDS);
+    let mut devices: Vec<&str> = runs.iter().map(|r| r.device.as_str()).collect();
+    devices.sort_unstable();
+    devices.dedup();
     let all: Vec<usize> = (0..runs.len()).collect();
-    let inside: Vec<usize> = all.iter().copied().filter(|&i| fold[i] != 0).collect();
-    let partial = trees(runs, &inside);
-    let mut errors: Vec<f64> = all
-        .iter()
-        .filter(|&&i| fold[i] == 0)
-        .map(|&i| {
+    let mut errors = Vec::new();
+    for device in &devices {
+        let (held, inside): (Vec<usize>, Vec<usize>) =
+            all.iter().partition(|&&i| runs[i].device == **device);
+        if inside.is_empty() {
+            continue;
+        }
+        let partial = trees(runs, &inside);
+        errors.extend(held.iter().map(|&i| {
             let (roofline, row) = runs[i].product.features(&runs[i].engine);
             runs[i].log_seconds - roofline - partial.predict(&row)
-        })
-        .collect();
+        }));
+    }
     let quantiles = [quantile(&mut errors, 0.1), quantile(&mut errors, 0.9)];
     Products {
         formats: FORMATS.map(String::from).to_vec(),
