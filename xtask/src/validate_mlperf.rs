@@ -1,4 +1,4 @@
-//! MLPerf Inference, offline, for each accelerator: the median of a round, with devices and cells left out.
+//! `MLPerf` Inference, offline, for each accelerator: the median of a round, with devices and cells left out.
 //!
 //! Submitters tune each benchmark for each chip, so what is predicted is a table of benchmark × chip × round:
 //! an effect of each benchmark, slopes on the chip's specifications that benchmarks share in part, an effect of
@@ -32,6 +32,9 @@ struct Cell {
     log_rate: f64,
 }
 
+/// What is left out together.
+type Name = fn(&Cell) -> String;
+
 /// How strongly each sort of coefficient is held to 0; chosen before any error was seen.
 const BENCHMARK: f64 = 0.01;
 const SPECIFICATION: f64 = 0.1;
@@ -39,7 +42,7 @@ const OWN_SLOPE: f64 = 3.0;
 const CHIP: f64 = 2.0;
 const TREND: f64 = 3.0;
 
-/// The tables of MLPerf.
+/// The tables of `MLPerf`.
 pub(crate) fn tables(truth: &Path, catalog: &Catalog) -> Result<Vec<Line>> {
     let (cells, unknown) = read(truth, catalog)?;
     head(
@@ -53,7 +56,6 @@ pub(crate) fn tables(truth: &Path, catalog: &Catalog) -> Result<Vec<Line>> {
         cells.len()
     );
     let mut lines = Vec::new();
-    type Name = fn(&Cell) -> String;
     let by_chip: Name = |c| c.chip.clone();
     let by_cell: Name = |c| format!("{} {}", c.benchmark, c.chip);
     for (what, name, target) in [
