@@ -4,6 +4,9 @@
 mod bad_input;
 mod build_time;
 mod endurance;
+mod fit;
+mod fit_gemm;
+mod fit_truth;
 mod fuzz;
 mod layers;
 mod onnx_judge;
@@ -15,6 +18,10 @@ mod sanitize;
 mod start;
 mod test;
 mod tidy;
+mod validate;
+mod validate_gemm;
+mod validate_mlperf;
+mod validate_timm;
 mod wildcards;
 mod workspace;
 mod zoo;
@@ -52,6 +59,10 @@ enum Task {
     Sanitize(sanitize::Options),
     /// Run a model a hundred thousand times from concurrent sessions; watch results and memory
     Endurance(endurance::Options),
+    /// Refit the predictor's tables from measured truth
+    Fit(fit::Options),
+    /// Refit the predictor without what it is then asked about; print its errors
+    Validate(validate::Options),
     /// Build the release binary from nothing; print time and size
     BuildTime,
     /// Train and export the models in `models/` again
@@ -70,6 +81,8 @@ fn main() -> ExitCode {
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Sanitize(options) => sanitize::run(&options),
         Task::Endurance(options) => endurance::run(&options),
+        Task::Fit(options) => fit::run(&options),
+        Task::Validate(options) => validate::run(&options),
         Task::BuildTime => build_time::run(),
         Task::TrainDigits => python::train_digits(),
     };

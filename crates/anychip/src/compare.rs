@@ -98,11 +98,13 @@ pub fn estimate(
         batch: subject.batch,
         precision: options.precision,
         stack: options.stack.as_deref(),
+        anchor: None,
     };
     let mut record = match predict(&request, chip) {
         Ok(record) => record,
         Err(PredictError::Graph(error)) => return Err(Error::Graph(error)),
         Err(PredictError::Figure(error)) => return Err(Error::Figure(error)),
+        Err(PredictError::Tables(error)) => return Err(Error::Tables(error)),
     };
     if record.runs {
         add_chip_facts(&mut record, chip)?;

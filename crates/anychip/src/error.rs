@@ -94,6 +94,9 @@ pub enum Error {
     /// A figure that broke its own rules: a fault of ours or of a catalogue file.
     #[error("a figure could not be made: {0}")]
     Figure(#[from] FigureError),
+    /// The predictor's fitted tables are damaged: a fault of the build.
+    #[error(transparent)]
+    Tables(#[from] anychip_predict::TableError),
     /// The file cannot be read or written.
     #[error("{path}: {source}")]
     File {

@@ -102,7 +102,7 @@ pub fn cost(graph: &Graph, float_bits: u32) -> Result<ModelCost, IrError> {
 }
 
 /// Nodes that are sources or only rename memory.
-fn moves_nothing(node: &anychip_ir::Node) -> bool {
+pub(crate) fn moves_nothing(node: &anychip_ir::Node) -> bool {
     matches!(
         node.op.prim(),
         Some(Prim::Constant(_) | Prim::Reshape | Prim::ShapeOf | Prim::BitCast { .. } | Prim::Iota)
@@ -110,7 +110,7 @@ fn moves_nothing(node: &anychip_ir::Node) -> bool {
 }
 
 /// Bytes of a value; 0 where only a run can tell its size.
-fn value_bytes(graph: &Graph, value: ValueId) -> f64 {
+pub(crate) fn value_bytes(graph: &Graph, value: ValueId) -> f64 {
     let ty = graph.ty(value);
     ty.fixed_shape().and_then(|shape| ty.dtype.bytes_for(shape.iter().product())).unwrap_or(0)
         as f64

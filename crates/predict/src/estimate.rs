@@ -6,8 +6,11 @@ use anychip_record::{Field, Key, Record};
 use anychip_units::{Figure, FigureError, Seconds};
 
 use crate::cost::{ModelCost, cost};
+use crate::graph_kernels::graph_kernels;
+use crate::operators::Rates;
 use crate::precision::model_precision;
 use crate::refusal::usable;
+use crate::tables::{Choice, TableError, Tables};
 
 /// What is to be estimated.
 #[derive(Debug, Clone, Copy)]
@@ -22,8 +25,19 @@ pub struct Request<'a> {
     pub batch: u64,
     /// The number format to count in; the model's own when absent.
     pub precision: Option<Precision>,
-    /// The software; the chip's usual when absent.
+    /// The software; where absent, the first of the chip's that has a fitted table, else the chip's usual.
     pub stack: Option<&'a str>,
+    /// The same model measured on another chip: what is predicted is then the ratio of the two.
+    pub anchor: Option<Anchor<'a>>,
+}
+
+/// A measurement of the model that is asked about, on a chip at hand with the same stack and format.
+#[derive(Debug, Clone, Copy)]
+pub struct Anchor<'a> {
+    /// The chip it was measured on.
+    pub chip: &'a Chip,
+    /// The seconds one run took.
+    pub seconds: f64,
 }
 
 /// Why no Record could be made: a fault of the graph, or of the catalogue.
@@ -35,6 +49,9 @@ pub enum PredictError {
     /// A figure broke its own rules.
     #[error(transparent)]
     Figure(#[from] FigureError),
+    /// The fitted tables are damaged.
+    #[error(transparent)]
+    Tables(#[from] TableError),
 }
 
 /// The share of peak arithmetic and of peak bandwidth that kernels reach, as the baseline in the calibration
@@ -54,7 +71,12 @@ const POWER_SHARES: [f64; 3] = [0.3, 0.6, 1.0];
 pub fn predict(request: &Request<'_>, chip: &Chip) -> Result<Record, PredictError> {
     let own = model_precision(request.graph);
     let precision = request.precision.unwrap_or(own);
-    let stack = request.stack.map(str::to_string).or_else(|| chip.stacks.first().cloned());
+    let tables = Tables::builtin()?;
+    let fitted = |stack: &&String| tables.choose(chip, stack, precision).is_some();
+    let stack = request
+        .stack
+        .map(str::to_string)
+        .or_else(|| chip.stacks.iter().find(fitted).or(chip.stacks.first()).cloned());
     let key = Key {
         model: request.model.to_string(),
         model_sha256: request.model_sha256.to_string(),
@@ -91,8 +113,17 @@ pub fn predict(request: &Request<'_>, chip: &Chip) -> Result<Record, PredictErro
     let bandwidth = memory.and_then(|m| m.bytes_per_second.as_ref()).map(|b| b.value);
     let vector =
         compute.peaks.get(&usable.precision).and_then(|p| p.vector.as_ref()).map(|v| v.value);
-    let time = roofline(&work, scale, peak.value(), vector, bandwidth, chip.family);
-    let mut source = format!("predict/roofline, unfitted; {}", peak.source());
+    let choice = tables.choose(chip, &key.stack, usable.precision);
+    let (time, mut source) = match (choice, bandwidth) {
+        (Some(choice), Some(bandwidth)) => {
+            let rates = Rates { peak: peak.value(), bandwidth };
+            fitted_time(request, tables, &choice, &rates, scale, usable.precision)?
+        }
+        _ => (
+            roofline(&work, scale, peak.value(), vector, bandwidth, chip.family),
+            format!("predict/roofline, unfitted and unvalidated; {}", peak.source()),
+        ),
+    };
     if let Some(note) = usable.note {
         source = format!("{source}; {note}");
     }
@@ -132,6 +163,55 @@ pub fn predict(request: &Request<'_>, chip: &Chip) -> Result<Record, PredictErro
     record.mark_absent([Field::Accuracy], "an estimate runs nothing");
     record.settle();
     Ok(record)
+}
+
+/// The time by a fitted table, and the source that says which, and what its error was taken on.
+fn fitted_time(
+    request: &Request<'_>,
+    tables: &Tables,
+    choice: &Choice<'_>,
+    rates: &Rates,
+    scale: f64,
+    precision: Precision,
+) -> Result<(Time, String), PredictError> {
+    let entry = choice.entry;
+    let kernels = graph_kernels(request.graph, entry.launching, scale)?;
+    let span = entry.whole.predict(&kernels, rates);
+    let (mut low, mut high, mut central) = (span.low, span.high, span.seconds);
+    let mut source = format!(
+        "predict/tables v{}, {} on {}, {} models, intervals from model families left out",
+        tables.version, entry.software, entry.chip, entry.models
+    );
+    if let Some(anchor) = &request.anchor
+        && let Some(other) = anchor_rates(anchor.chip, precision)
+    {
+        // What the formula gets wrong about the model it gets wrong on both chips.
+        let ratio = central / entry.whole.predict(&kernels, &other).seconds;
+        let moved = anchor.seconds * ratio / central;
+        (low, central, high) = (low * moved, central * moved, high * moved);
+        source = format!("measured on {} × predicted ratio; {source}", anchor.chip.id);
+    }
+    if !choice.own_precision {
+        low *= tables.transfer[0].min(0.0).exp();
+        high *= tables.transfer[1].max(0.0).exp();
+        source =
+            format!("{source}; fitted in {}, so {precision} is not validated", entry.precision);
+    }
+    if !choice.own_chip {
+        low *= tables.transfer[0].min(0.0).exp();
+        high *= tables.transfer[1].max(0.0).exp();
+        source =
+            format!("{source}; not fitted on this chip: widened by errors on devices left out");
+    }
+    Ok((Time { low, central, high }, source))
+}
+
+/// Peak and bandwidth of the chip that was measured on, where the catalog has both.
+fn anchor_rates(chip: &Chip, precision: Precision) -> Option<Rates> {
+    let (compute, usable) = usable(chip, precision).ok()?;
+    let peak = compute.peak(usable.precision)?.value;
+    let bandwidth = compute.main_memory()?.bytes_per_second.as_ref()?.value;
+    Some(Rates { peak, bandwidth })
 }
 
 struct Time {

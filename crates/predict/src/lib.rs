@@ -1,15 +1,33 @@
 //! Graph × chip × software stack → estimated `Record`.
 //!
-//! The model of a chip is a roofline per fused group of operators: a group takes the longer of its arithmetic
-//! at the chip's peak and its traffic at the memory's bandwidth, plus a launch. Nothing is fitted yet, so the
-//! interval is wide and says so: from the time no program can beat to several times the central estimate.
+//! Where measured truth exists, a stack of software has a fitted table ([`Tables`]): a formula over kernels
+//! ([`Operators`]), trees for what it leaves over ([`Trees`]) and intervals from model families left out ([`Whole`]).
+//! `cargo xtask fit` makes the tables, `cargo xtask validate` says how far off they are. Everything else gets a
+//! roofline per fused group of operators with a wide interval, and its source says that nothing was fitted.
 //! A chip that cannot run the model as it is gets a reason instead of a number.
 
 mod cost;
 mod estimate;
+mod features;
+pub mod fit;
+mod graph_kernels;
+mod kernel;
+mod operators;
 mod precision;
+mod product;
 mod refusal;
+mod tables;
+mod trees;
+mod whole;
 
 pub use cost::{GroupCost, ModelCost, cost};
-pub use estimate::{PredictError, Request, predict};
+pub use estimate::{Anchor, PredictError, Request, predict};
+pub use features::{FEATURES, features};
+pub use graph_kernels::{Launching, graph_kernels};
+pub use kernel::{Class, Kernel, PRODUCTS};
+pub use operators::{COEFFICIENTS, Operators, Rates};
 pub use precision::model_precision;
+pub use product::{Engine, PRODUCT_FEATURES, Product, Products};
+pub use tables::{Choice, Entry, TableError, Tables};
+pub use trees::{Growth, Trees};
+pub use whole::{Span, Whole};

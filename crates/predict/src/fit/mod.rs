@@ -1,0 +1,12 @@
+//! How the predictor's tables are made from measured times. `cargo xtask fit` reads the measurements; the mathematics
+//! is here, so that a user's own measurements can be fitted the same way.
+
+mod least_squares;
+mod ridge;
+mod splits;
+mod whole;
+
+pub use least_squares::{Sample, fit_operators};
+pub use ridge::ridge;
+pub use splits::{folds, spearman};
+pub use whole::{fit_whole, quantile};

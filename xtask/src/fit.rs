@@ -1,0 +1,95 @@
+//! `cargo xtask fit`: refits every table of the predictor from measured truth.
+
+use crate::fit_truth::{TimmRun, timm, timm_chip};
+use crate::validate_timm::{both, by_stack, sample, transfers};
+use crate::workspace;
+use anychip_chips::{Catalog, Precision};
+use anychip_predict::fit::{Sample, fit_whole, quantile};
+use anychip_predict::{Entry, Launching, Tables};
+use anyhow::Result;
+use std::path::PathBuf;
+
+/// What to read.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// The folder of measured truth
+    #[arg(long, default_value = "../shared/truth")]
+    truth: PathBuf,
+}
+
+/// Counts up when the form of the tables or the data behind them change.
+const VERSION: u32 = 1;
+
+/// The stacks that get a table: of each device and way to launch, the newest version in each layout it was measured in.
+const STACKS: [(&str, &str); 7] = [
+    ("rtx4090", "torch2.9.1-eager nchw"),
+    ("rtx4090", "torch2.9.1-compile nchw"),
+    ("rtx4090", "torch2.4.0-eager nhwc"),
+    ("rtx3090", "torch2.4.0-eager nchw"),
+    ("rtx3090", "torch2.4.0-eager nhwc"),
+    ("i7_12700h", "torch2.4.0-compile nchw"),
+    ("i9_10940x", "torch2.4.0-compile nchw"),
+];
+
+/// Refits and writes `crates/predict/data/tables.json`.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let catalog = Catalog::builtin()?;
+    let data = workspace::root().join("crates/predict/data");
+    let (runs, lost) = timm(&options.truth, &data.join("timm_layers.csv.gz"), &catalog)?;
+    println!("timm_inference: {} rows fitted on; {lost} without operators left aside", runs.len());
+    let runs: Vec<&TimmRun> = runs.iter().collect();
+    let stacks = by_stack(&runs);
+    let entries = both(&STACKS, |(device, software)| -> Result<Option<Entry>> {
+        let Some(runs) = stacks.get(&((*device).to_string(), (*software).to_string())) else {
+            return Ok(None);
+        };
+        let samples: Vec<Sample<'_>> = runs.iter().map(|r| sample(r)).collect();
+        let families: Vec<&str> = runs.iter().map(|r| r.row.family.as_str()).collect();
+        let chip = timm_chip(device)?;
+        let eager = software.contains("eager");
+        Ok(Some(Entry {
+            chip: chip.to_string(),
+            family: catalog.find(chip)?.family,
+            stack: if eager { "pytorch-eager" } else { "pytorch-compile" }.to_string(),
+            software: (*software).to_string(),
+            launching: if eager { Launching::Eager } else { Launching::Compiled },
+            precision: if device.starts_with("rtx") { Precision::F16 } else { Precision::F32 },
+            models: runs.len(),
+            whole: fit_whole(&samples, &families),
+        }))
+    });
+    let mut found = Vec::new();
+    for (entry, (device, software)) in entries.into_iter().zip(STACKS) {
+        match entry? {
+            Some(entry) => {
+                println!("  {device} {software}: {} models", entry.models);
+                found.push(entry);
+            }
+            None => println!("  {device} {software}: no rows, no table"),
+        }
+    }
+    let mut errors: Vec<f64> = transfers(&runs)
+        .into_iter()
+        .flat_map(|(_, specified, _)| specified)
+        .map(|case| case.truth - case.predicted)
+        .collect();
+    let transfer = [quantile(&mut errors, 0.1), quantile(&mut errors, 0.9)];
+    println!(
+        "  on a chip not fitted on: {:+.0} % to {:+.0} %",
+        100.0 * transfer[0].exp_m1(),
+        100.0 * transfer[1].exp_m1()
+    );
+    let tables = Tables {
+        version: VERSION,
+        provenance: "fitted by `cargo xtask fit` on pytorch-image-models results (Apache-2.0), operators of timm 1.0.31"
+            .to_string(),
+        entries: found,
+        transfer,
+    };
+    let path = data.join("tables.json");
+    let mut text = serde_json::to_string(&tables)?.replace("},{\"chip\"", "},\n{\"chip\"");
+    text.push('\n');
+    std::fs::write(&path, text)?;
+    println!("wrote {}", workspace::relative(&path));
+    Ok(())
+}
