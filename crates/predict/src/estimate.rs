@@ -110,25 +110,27 @@ pub fn predict(request: &Request<'_>, chip: &Chip) -> Result<Record, PredictErro
             ));
         }
     }
-    let bandwidth = memory.and_then(|m| m.bytes_per_second.as_ref()).map(|b| b.value);
+    // Without it there is no telling how slow a model may be.
+    let Some(bandwidth) = memory.and_then(|m| m.bytes_per_second.as_ref()).map(|b| b.value) else {
+        return Ok(Record::refused(key, "the catalog has no bandwidth of its memory"));
+    };
     let vector =
         compute.peaks.get(&usable.precision).and_then(|p| p.vector.as_ref()).map(|v| v.value);
     let choice = tables.choose(chip, &key.stack, usable.precision);
-    let (time, mut source) = match (choice, bandwidth) {
-        (Some(choice), Some(bandwidth)) => {
-            let rates = Rates { peak: peak.value(), bandwidth };
-            fitted_time(request, tables, &choice, &rates, scale, usable.precision)?
-        }
-        _ => (
-            roofline(&work, scale, peak.value(), vector, bandwidth, chip.family),
-            format!("predict/roofline, unfitted and unvalidated; {}", peak.source()),
-        ),
+    let rates = Rates { peak: peak.value(), bandwidth };
+    let fitted = match choice {
+        Some(choice) => fitted_time(request, tables, &choice, &rates, scale, usable.precision)?,
+        None => None,
     };
+    let (time, mut source) = fitted.unwrap_or_else(|| {
+        let unlike = if choice.is_some() { ", unlike the models measured" } else { "" };
+        (
+            roofline(&work, scale, &rates, vector, chip.family),
+            format!("predict/roofline, unfitted and unvalidated{unlike}; {}", peak.source()),
+        )
+    });
     if let Some(note) = usable.note {
         source = format!("{source}; {note}");
-    }
-    if bandwidth.is_none() {
-        source = format!("{source}; memory bandwidth unknown, so arithmetic only");
     }
     let latency: Figure<Seconds> = Figure::estimated(time.central, time.low, time.high, source)?;
     let mut record = Record::new(key);
@@ -165,7 +167,8 @@ pub fn predict(request: &Request<'_>, chip: &Chip) -> Result<Record, PredictErro
     Ok(record)
 }
 
-/// The time by a fitted table, and the source that says which, and what its error was taken on.
+/// The time by a fitted table, and the source that says which, and what its error was taken on; none for a model that
+/// is unlike those it was fitted on.
 fn fitted_time(
     request: &Request<'_>,
     tables: &Tables,
@@ -173,9 +176,12 @@ fn fitted_time(
     rates: &Rates,
     scale: f64,
     precision: Precision,
-) -> Result<(Time, String), PredictError> {
+) -> Result<Option<(Time, String)>, PredictError> {
     let entry = choice.entry;
     let kernels = graph_kernels(request.graph, entry.launching, scale)?;
+    if !entry.whole.covers(&kernels, rates) {
+        return Ok(None);
+    }
     let span = entry.whole.predict(&kernels, rates);
     let (mut low, mut high, mut central) = (span.low, span.high, span.seconds);
     let mut source = format!(
@@ -203,7 +209,7 @@ fn fitted_time(
         source =
             format!("{source}; not fitted on this chip: widened by errors on devices left out");
     }
-    Ok((Time { low, central, high }, source))
+    Ok(Some((Time { low, central, high }, source)))
 }
 
 /// Peak and bandwidth of the chip that was measured on, where the catalog has both.
@@ -225,18 +231,17 @@ struct Time {
 fn roofline(
     work: &ModelCost,
     scale: f64,
-    peak: f64,
+    rates: &Rates,
     vector: Option<f64>,
-    bandwidth: Option<f64>,
     family: Family,
 ) -> Time {
     // A processor calls its kernels; a device is sent them.
     let launch = if family == Family::Cpu { 0.0 } else { LAUNCH_SECONDS };
     let (mut arithmetic_only, mut central) = (0.0, 0.0);
     for group in &work.groups {
-        let arithmetic = 2.0 * group.macs / peak + group.operations / vector.unwrap_or(peak);
-        let traffic =
-            bandwidth.map_or(0.0, |b| (group.float_bytes * scale + group.other_bytes) / b);
+        let vector = vector.unwrap_or(rates.peak);
+        let arithmetic = 2.0 * group.macs / rates.peak + group.operations / vector;
+        let traffic = (group.float_bytes * scale + group.other_bytes) / rates.bandwidth;
         arithmetic_only += arithmetic;
         central += arithmetic.max(traffic) / SHARE + launch;
     }
@@ -266,14 +271,15 @@ mod tests {
     fn a_group_takes_the_longer_of_arithmetic_and_traffic() {
         let work =
             |macs, bytes| ModelCost { groups: vec![group(macs, bytes)], ..ModelCost::default() };
-        let compute = roofline(&work(1e9, 1.0), 1.0, 1e12, None, Some(1e12), Family::Cpu);
+        let rates = Rates { peak: 1e12, bandwidth: 1e12 };
+        let compute = roofline(&work(1e9, 1.0), 1.0, &rates, None, Family::Cpu);
         assert!((compute.central - 2e-3 / SHARE).abs() < 1e-9);
         assert!((compute.low - 2e-3).abs() < 1e-9);
-        let traffic = roofline(&work(1.0, 1e9), 1.0, 1e12, None, Some(1e12), Family::Cpu);
+        let traffic = roofline(&work(1.0, 1e9), 1.0, &rates, None, Family::Cpu);
         assert!((traffic.central - 1e-3 / SHARE).abs() < 1e-9);
-        let halved = roofline(&work(1.0, 1e9), 0.5, 1e12, None, Some(1e12), Family::Cpu);
+        let halved = roofline(&work(1.0, 1e9), 0.5, &rates, None, Family::Cpu);
         assert!((halved.central - 0.5e-3 / SHARE).abs() < 1e-9);
-        let device = roofline(&work(1.0, 1.0), 1.0, 1e12, None, Some(1e12), Family::Gpu);
+        let device = roofline(&work(1.0, 1.0), 1.0, &rates, None, Family::Gpu);
         assert!(device.central > LAUNCH_SECONDS);
         for time in [compute, traffic, halved, device] {
             assert!(time.low <= time.central && time.central <= time.high);

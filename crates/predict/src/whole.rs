@@ -30,6 +30,8 @@ pub struct Whole {
     pub(crate) typical: f64,
     /// The quantiles 0.1 and 0.9 of errors over difficulty, on model families left out.
     pub(crate) quantiles: [f64; 2],
+    /// The least and the largest of each feature among the models fitted on.
+    pub(crate) ranges: Vec<[f64; 2]>,
 }
 
 /// As it stands in files.
@@ -40,14 +42,16 @@ struct Stored {
     difficulty: Trees,
     typical: f64,
     quantiles: [f64; 2],
+    ranges: Vec<[f64; 2]>,
 }
 
 impl From<Whole> for Stored {
     fn from(whole: Whole) -> Self {
-        let Whole { operators, residual, difficulty, typical, quantiles } = whole;
+        let Whole { operators, residual, difficulty, typical, quantiles, ranges } = whole;
         // Six digits are finer than any fit.
         let operators = operators.values().iter().map(|v| (v * 1e6).round() / 1e6).collect();
-        Self { operators, residual, difficulty, typical, quantiles }
+        let ranges = ranges.iter().map(|r| r.map(|v| (v * 1e6).round() / 1e6)).collect();
+        Self { operators, residual, difficulty, typical, quantiles, ranges }
     }
 }
 
@@ -60,12 +64,28 @@ impl TryFrom<Stored> for Whole {
         if !stored.residual.is_sound(FEATURES) || !stored.difficulty.is_sound(FEATURES) {
             return Err("a tree that asks for a feature there is not, or leads nowhere");
         }
-        let Stored { residual, difficulty, typical, quantiles, .. } = stored;
-        Ok(Self { operators, residual, difficulty, typical, quantiles })
+        if stored.ranges.len() != FEATURES {
+            return Err("a wrong number of ranges");
+        }
+        let Stored { residual, difficulty, typical, quantiles, ranges, .. } = stored;
+        Ok(Self { operators, residual, difficulty, typical, quantiles, ranges })
     }
 }
 
+/// How far beyond what was fitted on a model may lie, as a share of each feature's range.
+const BEYOND: f64 = 0.05;
+
 impl Whole {
+    /// Whether a run of `kernels` is like those fitted on: each feature within their range. Elsewhere the formula may be
+    /// wrong by any factor, and the interval says nothing.
+    pub fn covers(&self, kernels: &[Kernel], rates: &Rates) -> bool {
+        let (_, row) = features(&self.operators, kernels, rates);
+        row.iter().zip(&self.ranges).all(|(value, [low, high])| {
+            let slack = BEYOND * (high - low) + 1e-6;
+            (low - slack..=high + slack).contains(value)
+        })
+    }
+
     /// The time of a run of `kernels`.
     pub fn predict(&self, kernels: &[Kernel], rates: &Rates) -> Span {
         let (formula, row) = features(&self.operators, kernels, rates);
