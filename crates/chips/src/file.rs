@@ -63,14 +63,18 @@ struct Source {
     date: Option<String>,
     /// Where it bears no date: when it was read.
     seen: Option<String>,
+    /// When figures were written down from memory of it, without it at hand: to be looked up.
+    recalled: Option<String>,
 }
 
 impl Source {
     fn in_words(&self) -> String {
-        match (&self.date, &self.seen) {
-            (Some(date), _) => format!("{}, {date}", self.text),
-            (None, Some(seen)) => format!("{}, seen {seen}", self.text),
-            (None, None) => self.text.clone(),
+        let Source { text, date, seen, recalled } = self;
+        match (date, seen, recalled) {
+            (Some(date), _, _) => format!("{text}, {date}"),
+            (None, Some(seen), _) => format!("{text}, seen {seen}"),
+            (None, None, Some(recalled)) => format!("{text}, from memory {recalled}"),
+            (None, None, None) => text.clone(),
         }
     }
 
@@ -79,9 +83,11 @@ impl Source {
         if self.text.trim().is_empty() {
             faults.push("is empty".to_owned());
         }
-        match (&self.date, &self.seen) {
-            (Some(date), None) | (None, Some(date)) if is_date(date) => {}
-            (Some(date), None) | (None, Some(date)) => {
+        let dates: Vec<&String> =
+            [&self.date, &self.seen, &self.recalled].into_iter().flatten().collect();
+        match dates[..] {
+            [date] if is_date(date) => {}
+            [date] => {
                 faults.push(format!("the date `{date}` is not written 2026, 2026-11 or 2026-11-22"));
             }
             _ => faults.push(
