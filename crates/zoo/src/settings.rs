@@ -191,7 +191,7 @@ mod tests {
             ("phase", "expected KEY=VALUE"),
             ("image=0", "from 1 to"),
             ("image=99999999999999999999", "whole number"),
-            ("colour=red", "known are phase, context"),
+            ("color=red", "known are phase, context"),
             ("dtype=int8", "f32, f16 or bf16"),
         ] {
             let error = Settings::parse(text).unwrap_err().to_string();
