@@ -248,7 +248,10 @@ fn roofline(
     // Values that stay on the chip between kernels cost no traffic, so arithmetic alone bounds from below; a
     // model with next to none of it gets the same factor as above.
     let low = arithmetic_only.max(central / UPPER).min(central);
-    Time { low, central, high: UPPER * central }
+    // The threads of a processor meet after each kernel, which a small model spends its time on.
+    let meetings =
+        if family == Family::Cpu { work.groups.len() as f64 * LAUNCH_SECONDS } else { 0.0 };
+    Time { low, central, high: UPPER * central + meetings }
 }
 
 #[cfg(test)]
@@ -281,6 +284,8 @@ mod tests {
         assert!((halved.central - 0.5e-3 / SHARE).abs() < 1e-9);
         let device = roofline(&work(1.0, 1.0), 1.0, &rates, None, Family::Gpu);
         assert!(device.central > LAUNCH_SECONDS);
+        let small = roofline(&work(1.0, 1.0), 1.0, &rates, None, Family::Cpu);
+        assert!(small.central < LAUNCH_SECONDS && small.high > LAUNCH_SECONDS);
         for time in [compute, traffic, halved, device] {
             assert!(time.low <= time.central && time.central <= time.high);
         }
