@@ -2,7 +2,7 @@
 
 use anychip_chips::{Catalog, Chip, Precision};
 use anychip_ir::Graph;
-use anychip_predict::{PredictError, Request, predict};
+use anychip_predict::{Counted, PredictError, Request, predict};
 use anychip_record::Record;
 
 use crate::inputs::made_up;
@@ -58,16 +58,16 @@ pub fn compare(
     let sha256 = model.sha256()?;
     let subject =
         Subject { model: model.name(), model_sha256: &sha256, graph, batch: options.batch };
+    let counted = Counted::new(graph)?;
+    let own_format = options.precision.is_none_or(|p| p == counted.precision());
+    // What does not fit here can still be estimated.
+    let fits = check_memory(graph).is_ok();
     let mut records = Vec::new();
     for chip in chips {
         progress(&chip.id);
-        let own_format =
-            options.precision.is_none_or(|p| p == anychip_predict::model_precision(graph));
         let here = crate::targets::find_place(&chip.id).is_some();
         // A run is in the model's own format by anychip's own stack; anything else asked for is an estimate.
         let asked_for_this = own_format && options.stack.as_ref().is_none_or(|s| s == "anychip");
-        // What does not fit here can still be estimated.
-        let fits = check_memory(graph).is_ok();
         let record = if here && fits && !options.estimate_only && asked_for_this {
             let inputs = made_up(graph)?;
             let measuring = MeasureOptions {
@@ -77,7 +77,7 @@ pub fn compare(
             };
             measure(&subject, chip, &inputs, &measuring, &mut |_| {})?
         } else {
-            estimate(&subject, chip, options)?
+            estimate(&subject, &counted, chip, options)?
         };
         records.push(record);
     }
@@ -87,6 +87,7 @@ pub fn compare(
 /// Estimates the subject on a chip, with the catalogue's prices and sizes.
 pub fn estimate(
     subject: &Subject<'_>,
+    counted: &Counted<'_>,
     chip: &Chip,
     options: &CompareOptions,
 ) -> Result<Record, Error> {
@@ -94,7 +95,7 @@ pub fn estimate(
     let request = Request {
         model: subject.model,
         model_sha256: subject.model_sha256,
-        graph: subject.graph,
+        counted,
         batch: subject.batch,
         precision: options.precision,
         stack: options.stack.as_deref(),

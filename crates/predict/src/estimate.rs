@@ -1,26 +1,25 @@
 //! The estimate itself.
 
 use anychip_chips::{Chip, Family, Precision};
-use anychip_ir::{Graph, IrError};
+use anychip_ir::IrError;
 use anychip_record::{Field, Key, Record};
 use anychip_units::{Figure, FigureError, Seconds};
 
-use crate::cost::{ModelCost, cost};
-use crate::graph_kernels::graph_kernels;
+use crate::cost::ModelCost;
+use crate::counted::Counted;
 use crate::operators::Rates;
-use crate::precision::model_precision;
 use crate::refusal::usable;
 use crate::tables::{Choice, TableError, Tables};
 
 /// What is to be estimated.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Request<'a> {
     /// The model's name.
     pub model: &'a str,
     /// The hash of its file.
     pub model_sha256: &'a str,
-    /// The optimized graph with a number for every size.
-    pub graph: &'a Graph,
+    /// What it does.
+    pub counted: &'a Counted<'a>,
     /// Inferences in one run.
     pub batch: u64,
     /// The number format to count in; the model's own when absent.
@@ -69,7 +68,7 @@ const POWER_SHARES: [f64; 3] = [0.3, 0.6, 1.0];
 
 /// Estimates a model on a chip; a chip that cannot run it as it is gets a Record that says why.
 pub fn predict(request: &Request<'_>, chip: &Chip) -> Result<Record, PredictError> {
-    let own = model_precision(request.graph);
+    let own = request.counted.precision();
     let precision = request.precision.unwrap_or(own);
     let tables = Tables::builtin()?;
     let fitted = |stack: &&String| tables.choose(chip, stack, precision).is_some();
@@ -94,7 +93,7 @@ pub fn predict(request: &Request<'_>, chip: &Chip) -> Result<Record, PredictErro
     let Some(peak) = peak else {
         return Ok(Record::refused(key, "the catalog has no peak of its arithmetic"));
     };
-    let work = cost(request.graph, own.bits())?;
+    let work = &request.counted.work;
     let scale = f64::from(precision.bits()) / f64::from(own.bits());
     let memory = compute.main_memory();
     if let Some(capacity) = memory.and_then(|m| m.bytes.as_ref()) {
@@ -125,7 +124,7 @@ pub fn predict(request: &Request<'_>, chip: &Chip) -> Result<Record, PredictErro
     let (time, mut source) = fitted.unwrap_or_else(|| {
         let unlike = if choice.is_some() { ", unlike the models measured" } else { "" };
         (
-            roofline(&work, scale, &rates, vector, chip.family),
+            roofline(work, scale, &rates, vector, chip.family),
             format!("predict/roofline, unfitted and unvalidated{unlike}; {}", peak.source()),
         )
     });
@@ -178,7 +177,7 @@ fn fitted_time(
     precision: Precision,
 ) -> Result<Option<(Time, String)>, PredictError> {
     let entry = choice.entry;
-    let kernels = graph_kernels(request.graph, entry.launching, scale)?;
+    let kernels = request.counted.kernels(entry.launching, scale)?;
     if !entry.whole.covers(&kernels, rates) {
         return Ok(None);
     }

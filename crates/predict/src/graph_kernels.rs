@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::kernel::{Class, Kernel};
 
 /// How software turns operators into kernels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Launching {
     /// Each operator is a kernel.

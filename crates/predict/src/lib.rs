@@ -7,6 +7,7 @@
 //! A chip that cannot run the model as it is gets a reason instead of a number.
 
 mod cost;
+mod counted;
 mod estimate;
 mod features;
 pub mod fit;
@@ -21,6 +22,7 @@ mod trees;
 mod whole;
 
 pub use cost::{GroupCost, ModelCost, cost};
+pub use counted::Counted;
 pub use estimate::{Anchor, PredictError, Request, predict};
 pub use features::{FEATURES, features};
 pub use graph_kernels::{Launching, graph_kernels};

@@ -4,7 +4,7 @@
 //! that see the input. Nothing is copied first.
 #![allow(unsafe_op_in_unsafe_fn, reason = "the memory contract is stated at `Lines`")]
 
-use super::{BLOCK, blocks};
+use super::{BLOCK, Sizes, blocks};
 use crate::detect::Simd;
 use crate::kernel::activation::{Activation, activate_rows};
 use crate::kernel::conv::ConvShape;
@@ -72,16 +72,13 @@ impl Depthwise {
         let planes = s.batch * per_image;
         let (image, result) = (s.input_pixels() * BLOCK, height * width * BLOCK);
         assert!(weights.len() >= per_image * s.taps() * BLOCK, "weights shorter than their shape");
-        assert!(input.len() >= planes * image, "input shorter than its shape");
-        assert!(output.len() >= planes * result, "output shorter than its shape");
-        assert!(
-            epilogue.column_bias.is_none_or(|b| b.len() >= per_image * BLOCK),
-            "bias shorter than the blocks of channels"
-        );
-        assert!(
-            epilogue.residual.is_none_or(|r| r.len() >= planes * result),
-            "residual shorter than the output"
-        );
+        let sizes = Sizes {
+            images: s.batch,
+            image: per_image * image,
+            result: per_image * result,
+            channels: s.channels,
+        };
+        sizes.check(input, output, epilogue);
         let out = SharedMut::new(output);
         let lines = planes * height;
         // A task of some hundred thousand multiply-adds is some ten microseconds.

@@ -7,7 +7,7 @@
 
 use super::depthwise::Plane;
 use super::tile::{Reach, Target, Tiles};
-use super::{BLOCK, Dense, DenseWeights, Depthwise, blocks};
+use super::{BLOCK, Dense, DenseWeights, Depthwise, Sizes, blocks};
 use crate::detect::{Caches, Simd};
 use crate::kernel::conv::ConvShape;
 use crate::kernel::gemm::Epilogue;
@@ -111,18 +111,9 @@ impl Expanded {
         );
         let image = blocks(f.channels) * BLOCK * f.input_pixels();
         let result = per_image * BLOCK * s.output_pixels();
-        assert!(input.len() >= s.batch * image, "input shorter than its shape");
-        assert!(output.len() >= s.batch * result, "output shorter than its shape");
-        for epilogue in [before, after] {
-            assert!(
-                epilogue.column_bias.is_none_or(|b| b.len() >= per_image * BLOCK),
-                "bias shorter than the blocks of channels"
-            );
-        }
-        assert!(
-            after.residual.is_none_or(|r| r.len() >= s.batch * result),
-            "residual shorter than the output"
-        );
+        let sizes = Sizes { images: s.batch, image, result, channels: s.channels };
+        sizes.check(input, output, &Epilogue { residual: None, ..*before });
+        sizes.check(input, output, after);
         assert!(pool.threads() <= self.threads, "prepared for {} threads", self.threads);
         let [_, height, _] = s.output();
         if result == 0 || s.batch == 0 {

@@ -21,5 +21,35 @@ pub use layout::{blocks, from_blocked, to_blocked};
 pub use pool::Pooled;
 pub use winograd::{Size, Winograd, WinogradWeights};
 
+use super::gemm::Epilogue;
+
+/// The operands of a convolution on blocks: elements of an image and of its result, and channels of the result.
+#[derive(Clone, Copy)]
+struct Sizes {
+    images: usize,
+    image: usize,
+    result: usize,
+    channels: usize,
+}
+
+impl Sizes {
+    /// # Panics
+    /// When a slice is shorter than these say.
+    fn check(self, input: &[f32], output: &[f32], epilogue: &Epilogue<'_>) {
+        let (ins, outs) = (self.images * self.image, self.images * self.result);
+        assert!(input.len() >= ins, "input shorter than its shape");
+        assert!(output.len() >= outs, "output shorter than its shape");
+        let bias = blocks(self.channels) * BLOCK;
+        assert!(
+            epilogue.column_bias.is_none_or(|b| b.len() >= bias),
+            "bias shorter than the blocks of channels"
+        );
+        assert!(
+            epilogue.residual.is_none_or(|r| r.len() >= outs),
+            "residual shorter than the output"
+        );
+    }
+}
+
 /// Channels of a block.
 pub const BLOCK: usize = 16;

@@ -278,21 +278,21 @@ struct Run<'a> {
 unsafe impl Sync for Run<'_> {}
 
 /// A slab of a chunk: what has been staged.
-struct Staged {
+struct Staged<'a> {
     images: Range<usize>,
     lines: Range<usize>,
     pairs: Range<usize>,
     from: *const u8,
     part: usize,
-    steps: Vec<usize>,
+    steps: &'a [usize],
 }
 
 // SAFETY: staged before it is shared, then only read.
-unsafe impl Sync for Staged {}
+unsafe impl Sync for Staged<'_> {}
 
 impl Run<'_> {
     /// The slabs of a chunk.
-    fn slabs(&self, chunk: usize, stage: *const u8) -> impl Iterator<Item = Staged> + '_ {
+    fn slabs(&self, chunk: usize, stage: *const u8) -> impl Iterator<Item = Staged<'_>> + '_ {
         let p = &self.split.plan;
         let (images, lines) = p.chunk(chunk, self.split.shape.batch);
         (0..p.pairs).step_by(p.slab).map(move |first| {
@@ -303,7 +303,7 @@ impl Run<'_> {
                 lines: lines.clone(),
                 from: stage,
                 part: p.staged_bytes(lines.len(), images.len(), pairs.len()) / p.parts.count(),
-                steps: p.offsets(pairs.len(), plane),
+                steps: p.steps(pairs.len(), plane),
                 pairs,
             }
         })
@@ -360,7 +360,7 @@ impl Run<'_> {
     ///
     /// # Safety
     /// `to` holds the slab.
-    unsafe fn stage(&self, staged: &Staged, pair: usize, to: *mut u8) {
+    unsafe fn stage(&self, staged: &Staged<'_>, pair: usize, to: *mut u8) {
         let finite = stage::pair(self.split, self.input, staged, pair, to);
         if !finite {
             self.finite.store(false, Ordering::Relaxed);
@@ -375,7 +375,7 @@ impl Run<'_> {
     unsafe fn panels(
         &self,
         ready: &Ready,
-        staged: &Staged,
+        staged: &Staged<'_>,
         panels: Range<usize>,
         own: *mut f32,
         sums: *mut f32,
@@ -446,7 +446,7 @@ impl Run<'_> {
 
     /// # Safety
     /// As [`Run::panels`].
-    unsafe fn write(&self, staged: &Staged, panel: usize, first: usize, sums: &mut Sums) {
+    unsafe fn write(&self, staged: &Staged<'_>, panel: usize, first: usize, sums: &mut Sums) {
         let s = self.split;
         let written = Written {
             split: s,

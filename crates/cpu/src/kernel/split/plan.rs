@@ -56,6 +56,8 @@ pub(super) struct Plan {
     pub(super) together: bool,
     /// Panels of filters.
     pub(super) panels: usize,
+    /// For each number of pairs and each plane that a slab can have, where each step finds its rows.
+    steps: Vec<((usize, usize), Vec<usize>)>,
 }
 
 /// What tiles and their surroundings take, in cycles of the core.
@@ -101,6 +103,7 @@ impl Plan {
                 plan.together = true;
             }
         }
+        plan.place_steps(shape.batch);
         Some(plan)
     }
 
@@ -172,7 +175,29 @@ impl Plan {
             slab: pairs,
             together: false,
             panels: shape.filters.div_ceil(TILE),
+            steps: Vec::new(),
         }
+    }
+
+    /// All slabs that a run of so many images meets: the last of them may be smaller.
+    fn place_steps(&mut self, batch: usize) {
+        for chunk in 0..self.chunks {
+            let (images, lines) = self.chunk(chunk, batch);
+            let plane = self.plane(lines.len(), images.len());
+            for first in (0..self.pairs).step_by(self.slab) {
+                let pairs = self.slab.min(self.pairs - first);
+                if !self.steps.iter().any(|(key, _)| *key == (pairs, plane)) {
+                    let steps = self.offsets(pairs, plane);
+                    self.steps.push(((pairs, plane), steps));
+                }
+            }
+        }
+    }
+
+    /// Where each step of a slab finds its rows, in bytes; a pair's taps follow one another.
+    pub(super) fn steps(&self, pairs: usize, plane: usize) -> &[usize] {
+        let found = self.steps.iter().find(|(key, _)| *key == (pairs, plane));
+        &found.expect("every slab of a run was placed").1
     }
 
     /// Cuts an image that is too large to be staged whole in about `parts` parts: strips of lines, which all split all weights
@@ -217,8 +242,7 @@ impl Plan {
         self.plane(lines, images) * pairs * self.phases.len() * ROW_BYTES * self.parts.count()
     }
 
-    /// Where each step of `pairs` finds its rows, in bytes; a pair's taps follow one another.
-    pub(super) fn offsets(&self, pairs: usize, plane: usize) -> Vec<usize> {
+    fn offsets(&self, pairs: usize, plane: usize) -> Vec<usize> {
         let mut offsets = Vec::with_capacity(pairs * self.taps.len());
         for pair in 0..pairs {
             for tap in &self.taps {

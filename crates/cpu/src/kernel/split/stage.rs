@@ -11,7 +11,7 @@ use super::{Split, Staged};
 pub(super) unsafe fn pair(
     split_: &Split,
     input: *const f32,
-    staged: &Staged,
+    staged: &Staged<'_>,
     pair: usize,
     to: *mut u8,
 ) -> bool {

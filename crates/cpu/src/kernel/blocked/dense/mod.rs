@@ -12,7 +12,7 @@ mod weights;
 pub use weights::DenseWeights;
 
 use super::tile::{Reach, Target, Tile, Tiles};
-use super::{BLOCK, blocks};
+use super::{BLOCK, Sizes, blocks};
 use crate::detect::{Caches, Simd};
 use crate::kernel::conv::ConvShape;
 use crate::kernel::gemm::Epilogue;
@@ -213,16 +213,8 @@ impl Dense {
         let channels = if self.rows { s.channels } else { blocks(s.channels) * BLOCK };
         let (image, result) =
             (channels * s.input_pixels(), blocks(s.filters) * BLOCK * self.pixels);
-        assert!(input.len() >= s.batch * image, "input shorter than its shape");
-        assert!(output.len() >= s.batch * result, "output shorter than its shape");
-        assert!(
-            epilogue.column_bias.is_none_or(|b| b.len() >= blocks(s.filters) * BLOCK),
-            "bias shorter than the blocks of filters"
-        );
-        assert!(
-            epilogue.residual.is_none_or(|r| r.len() >= s.batch * result),
-            "residual shorter than the output"
-        );
+        let sizes = Sizes { images: s.batch, image, result, channels: s.filters };
+        sizes.check(input, output, epilogue);
         assert!(pool.threads() <= self.threads, "prepared for {} threads", self.threads);
         if result == 0 || s.batch == 0 {
             return;

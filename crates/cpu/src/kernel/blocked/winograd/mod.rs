@@ -16,7 +16,7 @@ mod weights;
 pub use weights::WinogradWeights;
 
 use super::tile::{Reach, Target, Tiles};
-use super::{BLOCK, blocks};
+use super::{BLOCK, Sizes, blocks};
 use crate::detect::Simd;
 use crate::kernel::activation::activate_rows;
 use crate::kernel::conv::ConvShape;
@@ -113,16 +113,8 @@ impl Winograd {
         assert!(same, "weights of another convolution");
         let image = self.depth() * s.input_pixels();
         let result = blocks(s.filters) * BLOCK * s.output_pixels();
-        assert!(input.len() >= s.batch * image, "input shorter than its shape");
-        assert!(output.len() >= s.batch * result, "output shorter than its shape");
-        assert!(
-            epilogue.column_bias.is_none_or(|b| b.len() >= blocks(s.filters) * BLOCK),
-            "bias shorter than the blocks of filters"
-        );
-        assert!(
-            epilogue.residual.is_none_or(|r| r.len() >= s.batch * result),
-            "residual shorter than the output"
-        );
+        let sizes = Sizes { images: s.batch, image, result, channels: s.filters };
+        sizes.check(input, output, epilogue);
         assert!(pool.threads() <= self.threads, "prepared for {} threads", self.threads);
         if result == 0 || s.batch == 0 {
             return;
