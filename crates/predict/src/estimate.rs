@@ -1,6 +1,6 @@
 //! The estimate itself.
 
-use anychip_chips::{Chip, Family, Precision};
+use anychip_chips::{Chip, Precision};
 use anychip_ir::IrError;
 use anychip_record::{Field, Key, Record};
 use anychip_units::{Figure, FigureError, Seconds};
@@ -57,7 +57,8 @@ pub enum PredictError {
 /// data's notes has it.
 const SHARE: f64 = 0.8;
 
-/// The time to start one kernel on a device with a queue, from the same baseline.
+/// The time to start one kernel, from the same baseline: on a device with a queue; on a processor its threads meet, which is
+/// what small models spend their time on there.
 const LAUNCH_SECONDS: f64 = 3e-6;
 
 /// How much longer than the central estimate it may take, where nothing has been fitted.
@@ -124,7 +125,7 @@ pub fn predict(request: &Request<'_>, chip: &Chip) -> Result<Record, PredictErro
     let (time, mut source) = fitted.unwrap_or_else(|| {
         let unlike = if choice.is_some() { ", unlike the models measured" } else { "" };
         (
-            roofline(work, scale, &rates, vector, chip.family),
+            roofline(work, scale, &rates, vector),
             format!("predict/roofline, unfitted and unvalidated{unlike}; {}", peak.source()),
         )
     });
@@ -227,30 +228,19 @@ struct Time {
 
 /// Sums the kernels: `low` at full peaks without launches, which no program beats; `central` at the usual
 /// share with launches.
-fn roofline(
-    work: &ModelCost,
-    scale: f64,
-    rates: &Rates,
-    vector: Option<f64>,
-    family: Family,
-) -> Time {
-    // A processor calls its kernels; a device is sent them.
-    let launch = if family == Family::Cpu { 0.0 } else { LAUNCH_SECONDS };
+fn roofline(work: &ModelCost, scale: f64, rates: &Rates, vector: Option<f64>) -> Time {
     let (mut arithmetic_only, mut central) = (0.0, 0.0);
     for group in &work.groups {
         let vector = vector.unwrap_or(rates.peak);
         let arithmetic = 2.0 * group.macs / rates.peak + group.operations / vector;
         let traffic = (group.float_bytes * scale + group.other_bytes) / rates.bandwidth;
         arithmetic_only += arithmetic;
-        central += arithmetic.max(traffic) / SHARE + launch;
+        central += arithmetic.max(traffic) / SHARE + LAUNCH_SECONDS;
     }
     // Values that stay on the chip between kernels cost no traffic, so arithmetic alone bounds from below; a
     // model with next to none of it gets the same factor as above.
     let low = arithmetic_only.max(central / UPPER).min(central);
-    // The threads of a processor meet after each kernel, which a small model spends its time on.
-    let meetings =
-        if family == Family::Cpu { work.groups.len() as f64 * LAUNCH_SECONDS } else { 0.0 };
-    Time { low, central, high: UPPER * central + meetings }
+    Time { low, central, high: UPPER * central }
 }
 
 #[cfg(test)]
@@ -274,18 +264,16 @@ mod tests {
         let work =
             |macs, bytes| ModelCost { groups: vec![group(macs, bytes)], ..ModelCost::default() };
         let rates = Rates { peak: 1e12, bandwidth: 1e12 };
-        let compute = roofline(&work(1e9, 1.0), 1.0, &rates, None, Family::Cpu);
-        assert!((compute.central - 2e-3 / SHARE).abs() < 1e-9);
+        let compute = roofline(&work(1e9, 1.0), 1.0, &rates, None);
+        assert!((compute.central - 2e-3 / SHARE - LAUNCH_SECONDS).abs() < 1e-9);
         assert!((compute.low - 2e-3).abs() < 1e-9);
-        let traffic = roofline(&work(1.0, 1e9), 1.0, &rates, None, Family::Cpu);
-        assert!((traffic.central - 1e-3 / SHARE).abs() < 1e-9);
-        let halved = roofline(&work(1.0, 1e9), 0.5, &rates, None, Family::Cpu);
-        assert!((halved.central - 0.5e-3 / SHARE).abs() < 1e-9);
-        let device = roofline(&work(1.0, 1.0), 1.0, &rates, None, Family::Gpu);
-        assert!(device.central > LAUNCH_SECONDS);
-        let small = roofline(&work(1.0, 1.0), 1.0, &rates, None, Family::Cpu);
-        assert!(small.central < LAUNCH_SECONDS && small.high > LAUNCH_SECONDS);
-        for time in [compute, traffic, halved, device] {
+        let traffic = roofline(&work(1.0, 1e9), 1.0, &rates, None);
+        assert!((traffic.central - 1e-3 / SHARE - LAUNCH_SECONDS).abs() < 1e-9);
+        let halved = roofline(&work(1.0, 1e9), 0.5, &rates, None);
+        assert!((halved.central - 0.5e-3 / SHARE - LAUNCH_SECONDS).abs() < 1e-9);
+        let small = roofline(&work(1.0, 1.0), 1.0, &rates, None);
+        assert!(small.central > LAUNCH_SECONDS);
+        for time in [compute, traffic, halved, small] {
             assert!(time.low <= time.central && time.central <= time.high);
         }
     }
