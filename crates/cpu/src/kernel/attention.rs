@@ -206,7 +206,7 @@ impl Attention {
             // The queries, k-major: panels as wide as a tile, columns beyond the last query zero.
             let data = std::slice::from_raw_parts(b.q, (b.queries - 1) * b.q_step + s.size);
             let transposed = Matrix { data, row_stride: 1, column_stride: b.q_step };
-            pack_b(&transposed, 0..s.size, 0..b.queries, tiles.width(), tiles.lanes, packed);
+            pack_b(self.simd, &transposed, 0..s.size, 0..b.queries, tiles.width(), packed);
             let mut j = 0;
             while j < b.queries {
                 let width = tiles.width().min(b.queries - j).next_multiple_of(tiles.lanes);
@@ -229,7 +229,7 @@ impl Attention {
             } else {
                 let data = std::slice::from_raw_parts(b.mask, (b.queries - 1) * b.mask_step + keys);
                 let transposed = Matrix { data, row_stride: 1, column_stride: b.mask_step };
-                pack_b(&transposed, 0..keys, 0..b.queries, QUERIES, tiles.lanes, mask);
+                pack_b(self.simd, &transposed, 0..keys, 0..b.queries, QUERIES, mask);
                 Mapped::Scores(mask)
             };
             dispatch(self.simd, Columns { shape: s, block: b, scores, keys, columns, mask });

@@ -77,11 +77,9 @@ pub struct Recurrent {
     candidate_product: Option<Gemm>,
 }
 
-/// Operands of [`Recurrent::run`].
+/// Operands of [`Recurrent::advance`].
 #[derive(Debug)]
 pub struct RecurrentOperands<'a> {
-    /// `steps × batch × input`.
-    pub input: &'a [f32],
     /// Steps of each sequence, or `None` for all of them.
     pub lengths: Option<&'a [i32]>,
     /// `batch × hidden`: initial state, overwritten with the last one.
@@ -156,19 +154,48 @@ impl Recurrent {
         s.steps * s.batch * width + 2 * s.batch * width + 2 * s.hidden + self.product_scratch()
     }
 
-    /// Runs the layer.
+    /// Runs the layer: [`Recurrent::project`], then [`Recurrent::advance`].
     ///
     /// # Panics
     /// When a slice is shorter than the shape says.
-    pub fn run(&self, operands: RecurrentOperands<'_>, scratch: &mut [f32], pool: &Pool) {
+    pub fn run(
+        &self,
+        input: &[f32],
+        operands: RecurrentOperands<'_>,
+        scratch: &mut [f32],
+        pool: &Pool,
+    ) {
+        self.project(input, scratch, pool);
+        self.advance(operands, scratch, pool);
+    }
+
+    /// Multiplies the inputs of all steps, `steps × batch × input`, with their weights, into the scratch.
+    ///
+    /// # Panics
+    /// When a slice is shorter than the shape says.
+    pub fn project(&self, x: &[f32], scratch: &mut [f32], pool: &Pool) {
         let RecurrentShape { steps, batch, input, hidden } = self.shape;
         let width = self.cell.gates() * hidden;
-        let RecurrentOperands { input: x, lengths, state, cell, output, output_step, reverse } =
-            operands;
-        assert!(
-            x.len() >= steps * batch * input && state.len() >= batch * hidden,
-            "slices of the recurrent layer"
-        );
+        assert!(x.len() >= steps * batch * input, "input of the recurrent layer");
+        assert!(scratch.len() >= self.scratch_len(), "scratch too short");
+        let (inputs, rest) = scratch.split_at_mut(steps * batch * width);
+        let products = &mut rest[2 * (batch * width + hidden)..];
+        let column_bias =
+            Epilogue { column_bias: Some(&self.bias[..width]), ..Epilogue::default() };
+        let a = A::Matrix(Matrix::row_major(x, input));
+        let b = B::Packed(&self.input_weights);
+        self.input_product.run(a, b, inputs, width, &column_bias, products, pool);
+    }
+
+    /// Goes through the steps, whose inputs [`Recurrent::project`] left in the same scratch.
+    ///
+    /// # Panics
+    /// When a slice is shorter than the shape says.
+    pub fn advance(&self, operands: RecurrentOperands<'_>, scratch: &mut [f32], pool: &Pool) {
+        let RecurrentShape { steps, batch, hidden, .. } = self.shape;
+        let width = self.cell.gates() * hidden;
+        let RecurrentOperands { lengths, state, cell, output, output_step, reverse } = operands;
+        assert!(state.len() >= batch * hidden, "state of the recurrent layer");
         let is_lstm = matches!(self.cell, Cell::Lstm { .. });
         assert!(!is_lstm || cell.len() >= batch * hidden, "cell of the LSTM");
         assert!(lengths.is_none_or(|l| l.len() >= batch), "lengths of the sequences");
@@ -182,18 +209,6 @@ impl Recurrent {
         let (gates, rest) = rest.split_at_mut(batch * width);
         let (reset, rest) = rest.split_at_mut(hidden);
         let (candidate, products) = rest.split_at_mut(hidden);
-        let column_bias =
-            Epilogue { column_bias: Some(&self.bias[..width]), ..Epilogue::default() };
-        let a = A::Matrix(Matrix::row_major(x, input));
-        self.input_product.run(
-            a,
-            B::Packed(&self.input_weights),
-            inputs,
-            width,
-            &column_bias,
-            products,
-            pool,
-        );
         let state_bias = &self.bias[width..];
         for step in 0..steps {
             let a = A::Matrix(Matrix::row_major(state, hidden));
@@ -443,7 +458,6 @@ mod tests {
                 let mut output = vec![f32::NAN; steps * batch * hidden];
                 let mut scratch = vec![f32::NAN; layer.scratch_len()];
                 let operands = RecurrentOperands {
-                    input: &x,
                     lengths: Some(&l),
                     state: &mut state,
                     cell: &mut c,
@@ -451,7 +465,7 @@ mod tests {
                     output_step: batch * hidden,
                     reverse,
                 };
-                layer.run(operands, &mut scratch, &Pool::new(2));
+                layer.run(&x, operands, &mut scratch, &Pool::new(2));
                 for b in 0..batch {
                     let length = l[b] as usize;
                     let order: Vec<usize> =

@@ -1,6 +1,6 @@
 //! Recurrent layers with constant weights: LSTM, GRU and the plain cell, in either direction or both.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anychip_ir::{Graph, IrError, Node, ValueId};
 use anychip_ops::{Gru, Lstm, Rnn};
@@ -138,12 +138,14 @@ pub(crate) fn lower(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
         let reverse = layer.direction == "reverse" || d == 1;
         cells.push((prepared, reverse));
     }
-    let scratch = cells.iter().map(|(c, _)| c.scratch_len()).max()? * 4;
+    let product_scratch = cells.iter().map(|(c, _)| c.scratch_len()).max()?.next_multiple_of(16);
+    let output = shape.steps * shape.batch * shape.hidden;
+    let scratch = cells.len() * (product_scratch + output) * 4;
     let mut operands: Vec<ValueId> = vec![x, initial];
     if lstm.is_some() {
         operands.push(*node.inputs.get(5)?);
     }
-    let kernel = RecurrentKernel { cells, shape, is_lstm: lstm.is_some() };
+    let kernel = RecurrentKernel { cells, shape, is_lstm: lstm.is_some(), product_scratch };
     Some(Lowered {
         scratch,
         detail: format!("{} steps, weights packed", shape.steps),
@@ -156,6 +158,8 @@ struct RecurrentKernel {
     cells: Vec<(Arc<Recurrent>, bool)>,
     shape: RecurrentShape,
     is_lstm: bool,
+    /// Elements of scratch of one direction's products.
+    product_scratch: usize,
 }
 
 impl Kernel for RecurrentKernel {
@@ -167,20 +171,56 @@ impl Kernel for RecurrentKernel {
         if self.is_lstm {
             cells.copy_from_slice(io.operand(2));
         }
-        let scratch = io.scratch();
-        for (d, (layer, reverse)) in self.cells.iter().enumerate() {
-            let part = d * size..(d + 1) * size;
+        let directions = self.cells.len();
+        let all_steps = self.shape.steps * size;
+        let (products, outputs) = io.scratch().split_at_mut(directions * self.product_scratch);
+        let mut jobs = Vec::with_capacity(directions);
+        let mut parts = products
+            .chunks_exact_mut(self.product_scratch)
+            .zip(outputs.chunks_mut(all_steps.max(1)))
+            .zip(states.chunks_mut(size.max(1)));
+        let mut cells = cells.chunks_mut(size.max(1));
+        for (layer, reverse) in &self.cells {
+            let Some(((scratch, output), state)) = parts.next() else { break };
+            layer.project(io.operand(0), scratch, io.pool);
             let operands = RecurrentOperands {
-                input: io.operand(0),
                 lengths: None,
-                state: &mut states[part.clone()],
-                cell: if self.is_lstm { &mut cells[part.clone()] } else { &mut [] },
-                output: output.get_mut(part.start..).unwrap_or_default(),
-                output_step: self.cells.len() * size,
+                state,
+                cell: cells.next().unwrap_or_default(),
+                output,
+                output_step: size,
                 reverse: *reverse,
             };
-            layer.run(operands, scratch, io.pool);
+            jobs.push(Mutex::new(Some((layer, operands, scratch))));
+        }
+        let advance = |d: usize| {
+            // There is none where there is no state or no step.
+            let job =
+                jobs.get(d).map(|job| job.lock().unwrap_or_else(PoisonError::into_inner).take());
+            if let Some((layer, operands, scratch)) = job.flatten() {
+                layer.advance(operands, scratch, io.pool);
+            }
+        };
+        // A step is too short to be shared by threads as well as two directions can be.
+        if directions > 1 && (io.pool.threads() == directions || self.has_short_steps()) {
+            io.pool.parallel_for(directions, |d, _| advance(d));
+        } else {
+            (0..directions).for_each(advance);
+        }
+        drop(jobs);
+        for (d, steps) in outputs.chunks(all_steps.max(1)).take(directions).enumerate() {
+            let rows = output
+                .chunks_exact_mut((directions * size).max(1))
+                .zip(steps.chunks_exact(size.max(1)));
+            rows.for_each(|(all, one)| all[d * size..(d + 1) * size].copy_from_slice(one));
         }
         Ok(())
+    }
+}
+
+impl RecurrentKernel {
+    /// Whether the product of a step takes one thread no more than some tens of microseconds.
+    fn has_short_steps(&self) -> bool {
+        self.shape.batch * self.shape.hidden * self.shape.hidden < 1 << 20
     }
 }

@@ -162,6 +162,38 @@ impl Vector for Avx2 {
         }
     }
     #[inline(always)]
+    unsafe fn transpose(
+        from: *const f32,
+        from_step: usize,
+        (rows, columns): (usize, usize),
+        to: *mut f32,
+        to_step: usize,
+        width: usize,
+    ) {
+        let mut a = [_mm256_setzero_ps(); 8];
+        for (i, a) in a.iter_mut().enumerate().take(rows) {
+            *a = Self::load_first(from.add(i * from_step), columns).0;
+        }
+        // Fours of rows: half `h` of `b[4g + r]` holds column `4h + r` of rows `4g .. 4g + 4`; then the halves change places.
+        let mut b = a;
+        for g in 0..2 {
+            let [r0, r1, r2, r3] = [a[4 * g], a[4 * g + 1], a[4 * g + 2], a[4 * g + 3]];
+            let low = [_mm256_unpacklo_ps(r0, r1), _mm256_unpacklo_ps(r2, r3)];
+            let high = [_mm256_unpackhi_ps(r0, r1), _mm256_unpackhi_ps(r2, r3)];
+            b[4 * g] = _mm256_shuffle_ps::<0b01_00_01_00>(low[0], low[1]);
+            b[4 * g + 1] = _mm256_shuffle_ps::<0b11_10_11_10>(low[0], low[1]);
+            b[4 * g + 2] = _mm256_shuffle_ps::<0b01_00_01_00>(high[0], high[1]);
+            b[4 * g + 3] = _mm256_shuffle_ps::<0b11_10_11_10>(high[0], high[1]);
+        }
+        for r in 0..4 {
+            a[r] = _mm256_permute2f128_ps::<0x20>(b[r], b[r + 4]);
+            a[r + 4] = _mm256_permute2f128_ps::<0x31>(b[r], b[r + 4]);
+        }
+        for (p, a) in a.iter().enumerate().take(columns) {
+            Self(*a).store_first(to.add(p * to_step), width);
+        }
+    }
+    #[inline(always)]
     fn sum(self) -> f32 {
         // SAFETY: the CPU has AVX2, as said above.
         unsafe {

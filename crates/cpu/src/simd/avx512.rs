@@ -182,6 +182,45 @@ impl Vector for Avx512 {
         }
     }
     #[inline(always)]
+    unsafe fn transpose(
+        from: *const f32,
+        from_step: usize,
+        (rows, columns): (usize, usize),
+        to: *mut f32,
+        to_step: usize,
+        width: usize,
+    ) {
+        let mut a = [_mm512_setzero_ps(); 16];
+        for (i, a) in a.iter_mut().enumerate().take(rows) {
+            *a = _mm512_maskz_loadu_ps(first(columns), from.add(i * from_step));
+        }
+        // Pairs of rows, then fours: quarter `q` of `b[4g + r]` holds column `4q + r` of rows `4g .. 4g + 4`.
+        let mut b = a;
+        for g in 0..4 {
+            let [r0, r1, r2, r3] = [a[4 * g], a[4 * g + 1], a[4 * g + 2], a[4 * g + 3]];
+            let low = [_mm512_unpacklo_ps(r0, r1), _mm512_unpacklo_ps(r2, r3)];
+            let high = [_mm512_unpackhi_ps(r0, r1), _mm512_unpackhi_ps(r2, r3)];
+            b[4 * g] = _mm512_shuffle_ps::<0b01_00_01_00>(low[0], low[1]);
+            b[4 * g + 1] = _mm512_shuffle_ps::<0b11_10_11_10>(low[0], low[1]);
+            b[4 * g + 2] = _mm512_shuffle_ps::<0b01_00_01_00>(high[0], high[1]);
+            b[4 * g + 3] = _mm512_shuffle_ps::<0b11_10_11_10>(high[0], high[1]);
+        }
+        // Then the quarters change places: column `4q + r` is quarter `q` of each of the four groups.
+        for r in 0..4 {
+            let x = _mm512_shuffle_f32x4::<0b10_00_10_00>(b[r], b[r + 4]);
+            let y = _mm512_shuffle_f32x4::<0b11_01_11_01>(b[r], b[r + 4]);
+            let z = _mm512_shuffle_f32x4::<0b10_00_10_00>(b[r + 8], b[r + 12]);
+            let w = _mm512_shuffle_f32x4::<0b11_01_11_01>(b[r + 8], b[r + 12]);
+            a[r] = _mm512_shuffle_f32x4::<0b10_00_10_00>(x, z);
+            a[r + 4] = _mm512_shuffle_f32x4::<0b10_00_10_00>(y, w);
+            a[r + 8] = _mm512_shuffle_f32x4::<0b11_01_11_01>(x, z);
+            a[r + 12] = _mm512_shuffle_f32x4::<0b11_01_11_01>(y, w);
+        }
+        for (p, a) in a.iter().enumerate().take(columns) {
+            _mm512_mask_storeu_ps(to.add(p * to_step), first(width), *a);
+        }
+    }
+    #[inline(always)]
     fn sum(self) -> f32 {
         // SAFETY: the CPU has AVX-512, as said above.
         unsafe { _mm512_reduce_add_ps(self.0) }

@@ -127,6 +127,29 @@ pub(crate) trait Vector: Copy {
     fn split_exponent(self) -> (Self, Self);
     /// The even and the odd elements of `self` followed by `next`.
     fn deinterleave(self, next: Self) -> (Self, Self);
+    /// Transposes a block: `to[p·to_step + i] = from[i·from_step + p]` for `i < rows`, zero for `rows ≤ i < width`, `p < columns`.
+    ///
+    /// # Safety
+    /// `rows ≤ width ≤ LANES`, `columns ≤ LANES`; `from` is readable, and `to` writable, as above.
+    #[inline(always)]
+    unsafe fn transpose(
+        from: *const f32,
+        from_step: usize,
+        (rows, columns): (usize, usize),
+        to: *mut f32,
+        to_step: usize,
+        width: usize,
+    ) {
+        for p in 0..columns {
+            for i in 0..width {
+                // SAFETY: within the block, as the caller says.
+                unsafe {
+                    let x = if i < rows { from.add(i * from_step + p).read() } else { 0.0 };
+                    to.add(p * to_step + i).write(x);
+                }
+            }
+        }
+    }
     /// Sum of the lanes.
     fn sum(self) -> f32;
     /// Largest lane.

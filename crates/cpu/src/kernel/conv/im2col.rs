@@ -12,7 +12,6 @@ use std::ops::Range;
 
 /// The patches of one group of one image.
 pub(crate) struct Patches<'a> {
-    pub(crate) simd: Simd,
     pub(crate) planes: &'a Planes,
     /// First plane of the group.
     pub(crate) data: *const f32,
@@ -31,10 +30,10 @@ impl SourceB for Patches<'_> {
         ks: Range<usize>,
         columns: Range<usize>,
         width: usize,
-        lanes: usize,
+        simd: Simd,
         to: *mut f32,
     ) {
-        dispatch(self.simd, Pack { patches: self, ks, columns, width, lanes, to });
+        dispatch(simd, Pack { patches: self, ks, columns, width, to });
     }
 }
 
@@ -43,7 +42,6 @@ struct Pack<'a> {
     ks: Range<usize>,
     columns: Range<usize>,
     width: usize,
-    lanes: usize,
     to: *mut f32,
 }
 
@@ -68,7 +66,7 @@ impl Task for Pack<'_> {
         let mut column = self.columns.start;
         while column < self.columns.end {
             let n = self.width.min(self.columns.end - column);
-            let padded = n.next_multiple_of(self.lanes);
+            let padded = n.next_multiple_of(V::LANES);
             let mut segments = [Segment::default(); 48];
             let count = segments_of(p, column, n, &mut segments);
             let segments = &segments[..count];

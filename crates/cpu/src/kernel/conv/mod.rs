@@ -15,7 +15,7 @@ pub use shape::ConvShape;
 use std::sync::Arc;
 
 use super::activation::activate_rows;
-use super::gemm::blocks::{Blocks, Out, SideA, SideB};
+use super::gemm::blocks::{Blocks, Out, PackA, SideA, SideB};
 use super::gemm::{Epilogue, Matrix, PackedA};
 use super::{Scratch, SharedMut, split_evenly};
 use crate::detect::Simd;
@@ -170,7 +170,7 @@ impl Conv {
                 (filters, shape.output_pixels(), k),
                 shape.groups,
                 threads,
-                (false, true),
+                (PackA::Before, true),
             );
             Method::Product { blocks, linear }
         };
@@ -303,7 +303,6 @@ impl Conv {
         pool.parallel_for(tasks * s.groups, |task, thread| {
             let group = task / tasks;
             let patches = im2col::Patches {
-                simd: self.simd,
                 planes: &self.planes,
                 data: planes[group * channels * self.planes.len..].as_ptr(),
                 width: s.output()[2],

@@ -14,22 +14,15 @@ use std::ops::Range;
 /// Something that can write its rows `ks`, columns `columns` as panels of B, laid out as `pack_b` does.
 pub(crate) trait SourceB: Sync {
     /// # Safety
-    /// `to` is writable for `ks.len()` times the columns rounded up to `lanes`, and 16 elements beyond.
+    /// `to` is writable for `ks.len()` times the columns rounded up to vectors of `simd`, and 16 elements beyond.
     unsafe fn pack(
         &self,
         ks: Range<usize>,
         columns: Range<usize>,
         width: usize,
-        lanes: usize,
+        simd: Simd,
         to: *mut f32,
     );
-}
-
-/// Something that can write its rows `rows`, columns `ks` as panels of A, laid out as `pack_a` does.
-pub(crate) trait SourceA: Sync {
-    /// # Safety
-    /// `to` is writable for `rows.len() * ks.len()` elements, and 16 elements beyond.
-    unsafe fn pack(&self, rows: Range<usize>, ks: Range<usize>, height: usize, to: *mut f32);
 }
 
 impl SourceB for Matrix<'_> {
@@ -38,16 +31,10 @@ impl SourceB for Matrix<'_> {
         ks: Range<usize>,
         columns: Range<usize>,
         width: usize,
-        lanes: usize,
+        simd: Simd,
         to: *mut f32,
     ) {
-        pack_b(self, ks, columns, width, lanes, to);
-    }
-}
-
-impl SourceA for Matrix<'_> {
-    unsafe fn pack(&self, rows: Range<usize>, ks: Range<usize>, height: usize, to: *mut f32) {
-        pack_a(self, rows, ks, height, to);
+        pack_b(simd, self, ks, columns, width, to);
     }
 }
 
@@ -57,7 +44,7 @@ pub(crate) enum SideA<'a> {
     Packed(&'a PackedA),
     /// All of it in panels as high as the blocks say, packed by this run.
     Panels(*const f32),
-    Source(&'a dyn SourceA),
+    Source(&'a Matrix<'a>),
 }
 
 /// Right side of a product.
@@ -86,42 +73,63 @@ pub(crate) struct Blocks {
     pub(crate) k: usize,
     /// Rows of a panel of A.
     pub(crate) height: usize,
-    /// Rows of a block, a multiple of `height` unless it is all of them.
+    /// Rows of a block: panels begin anew with each, unless all of A was packed before.
     pub(crate) mc: usize,
     /// Columns of a block, a multiple of the tile's width unless it is all of them.
     pub(crate) nc: usize,
     /// Length of a run of k.
     pub(crate) kc: usize,
-    pack_a: bool,
+    pack_a: PackA,
     pack_b: bool,
+}
+
+/// Who packs the left side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PackA {
+    /// Someone, before the product is run: the panels count from its first row.
+    Before,
+    /// The threads of the run together, a block's rows or all of them as `mc` says, before they multiply.
+    Together,
+    /// Each block, its own rows.
+    Each,
 }
 
 /// Multiply-adds below which a block is not cut further: about ten microseconds of one core.
 const SMALLEST_TASK: usize = 400_000;
 
+/// Rows with which a thread is worth all of a packed B to itself: then A and C stay in its own cache from product to product,
+/// and B comes at 5 GB/s to a core of 160 GFLOP/s. With fewer, threads share the columns.
+const ROWS_EACH: usize = 64;
+
 impl Blocks {
-    /// The cut of `m × k` by `k × n`, done `batch` times by `threads` threads; `pack_a`, `pack_b` say which side is packed on the fly.
+    /// The cut of `m × k` by `k × n`, done `batch` times by `threads` threads; `pack_b` says
+    /// whether blocks pack B.
     pub(crate) fn new(
         simd: Simd,
         (m, n, k): (usize, usize, usize),
         batch: usize,
         threads: usize,
-        (pack_a, pack_b): (bool, bool),
+        (pack_a, pack_b): (PackA, bool),
     ) -> Self {
         let simd = simd.at_most();
         let tiles = Tiles::of(simd);
         let (_, l2) = Caches::detect_once().for_blocking();
-        let height = panel_height(m, tiles.rows);
+        let mut height = panel_height(m, tiles.rows);
         let width = tiles.width();
         // A run of k is as long as a panel of B of a sixteenth of the second level allows: each run writes all of C.
         let longest = (l2 / 16 / 4 / width).max(1);
         let kc = k.div_ceil(k.div_ceil(longest).max(1)).max(1);
         // Half of the second level for the packed block that is used again and again, a quarter for the other.
         let limit = |share: usize, unit: usize| (l2 / share / 4 / kc / unit).max(1) * unit;
+        let each = pack_a == PackA::Each;
         let mut mc =
-            if pack_a { limit(2, height) } else { usize::MAX }.min(m.next_multiple_of(height));
+            if each { limit(2, height) } else { usize::MAX }.min(m.next_multiple_of(height));
         let mut nc =
             if pack_b { limit(4, width) } else { usize::MAX }.min(n.next_multiple_of(width)).max(1);
+        if pack_a == PackA::Together && !pack_b && m / threads >= ROWS_EACH {
+            mc = m.div_ceil(threads);
+            height = panel_height(mc, tiles.rows);
+        }
         let wanted = if threads == 1 { 1 } else { 3 * threads };
         loop {
             let tasks = batch * m.div_ceil(mc.max(1)) * n.div_ceil(nc);
@@ -130,7 +138,7 @@ impl Blocks {
             }
             // Cutting columns makes each block pack A again, and cutting rows B; what is packed already is read again, from
             // beyond the second level where it is a weight. Cut the side that costs less.
-            let column_cost = if pack_a { mc } else { mc / 2 };
+            let column_cost = if each { mc } else { mc / 2 };
             let row_cost = if pack_b { nc } else { nc / 2 };
             let (can_columns, can_rows) = (nc > width, mc > height);
             if can_columns && (!can_rows || column_cost <= row_cost) {
@@ -161,7 +169,11 @@ impl Blocks {
     }
 
     fn scratch_a(&self) -> usize {
-        if self.pack_a { (self.mc.min(self.m) * self.kc + 16).next_multiple_of(32) } else { 0 }
+        if self.pack_a == PackA::Each {
+            (self.mc.min(self.m) * self.kc + 16).next_multiple_of(32)
+        } else {
+            0
+        }
     }
 
     fn scratch_b(&self) -> usize {
@@ -184,8 +196,8 @@ impl Blocks {
     ) {
         let tiles = Tiles::of(self.simd);
         let width = tiles.width();
-        let (row_blocks, _) = self.grid();
-        let (m0, n0) = ((task % row_blocks) * self.mc, (task / row_blocks) * self.nc);
+        let (_, column_blocks) = self.grid();
+        let (m0, n0) = ((task / column_blocks) * self.mc, (task % column_blocks) * self.nc);
         let (m1, n1) = ((m0 + self.mc).min(self.m), (n0 + self.nc).min(self.n));
         let scratch_b = scratch.add(self.scratch_a());
         let clamp = epilogue.activation.as_clamp();
@@ -195,10 +207,10 @@ impl Blocks {
             let k1 = (k0 + self.kc).min(self.k);
             let kc = k1 - k0;
             if let SideA::Source(source) = a {
-                source.pack(m0..m1, k0..k1, self.height, scratch);
+                pack_a(self.simd, source, m0..m1, k0..k1, self.height, scratch);
             }
             if let SideB::Source(source) = b {
-                source.pack(k0..k1, n0..n1, width, tiles.lanes, scratch_b);
+                source.pack(k0..k1, n0..n1, width, self.simd, scratch_b);
             }
             let finish = k1 == self.k;
             let mut j = n0;

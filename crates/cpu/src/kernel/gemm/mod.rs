@@ -11,7 +11,7 @@ use super::activation::Activation;
 use super::{Scratch, SharedMut, split_evenly};
 use crate::detect::Simd;
 use crate::pool::Pool;
-use blocks::{Blocks, Out, SideA, SideB};
+use blocks::{Blocks, Out, PackA, SideA, SideB};
 pub use pack::{PackedA, PackedB};
 
 /// A read-only matrix with any strides, in elements.
@@ -148,10 +148,11 @@ impl Gemm {
     pub fn batched(simd: Simd, threads: usize, shape: GemmShape, batch: Vec<Offsets>) -> Self {
         let GemmShape { m, n, k, a_packed, b_packed } = shape;
         let size = (m, n, k);
-        let mut blocks = Blocks::new(simd, size, batch.len(), threads, (!a_packed, !b_packed));
+        let alone = if a_packed { PackA::Before } else { PackA::Each };
+        let mut blocks = Blocks::new(simd, size, batch.len(), threads, (alone, !b_packed));
         let mut shares_a = false;
         if !a_packed && threads > 1 && batch.len() == 1 && m * k <= MOST_SHARED {
-            let shared = Blocks::new(simd, size, 1, threads, (false, !b_packed));
+            let shared = Blocks::new(simd, size, 1, threads, (PackA::Together, !b_packed));
             shares_a = shared.grid().1 > 1;
             if shares_a {
                 blocks = shared;
@@ -221,13 +222,19 @@ impl Gemm {
         let panels = SharedMut::new(shared);
         if let (A::Matrix(a), true) = (a, self.shares_a) {
             let height = self.blocks.height;
-            let unit = split_evenly(m, 2 * self.threads, height);
+            // Where each thread has rows of its own, it packs what it multiplies.
+            let unit = if self.blocks.grid().0 >= self.threads {
+                self.blocks.mc
+            } else {
+                split_evenly(m, 2 * self.threads, height)
+            };
             pool.parallel_for(m.div_ceil(unit), |task, _| {
                 let rows = task * unit..((task + 1) * unit).min(m);
                 // SAFETY: A covers the rows (checked above), the panels all of A; each task writes its own.
                 unsafe {
                     let to = panels.get().add(rows.start * k);
-                    pack::pack_a(&a.offset(self.batch[0].a), rows, 0..k, height, to);
+                    let a = a.offset(self.batch[0].a);
+                    pack::pack_a(self.blocks.simd, &a, rows, 0..k, height, to);
                 }
             });
         }

@@ -4,7 +4,8 @@
 //! panel of A is as high as the rows left; the last of B is rounded up to whole vectors and padded with zeros. A panel holds all
 //! of k, so a run of k is a contiguous part of it.
 //!
-//! v1: copies along the contiguous axis where there is one, 8×8 blocks through the cache where the axes cross.
+//! v1: copies along the contiguous axis where there is one. v2: where the axes cross, squares are transposed in registers
+//! (AVX-512, 128×1536 in panels of 13: 96 → TIME us; at 384 columns of B that was a tenth of the product).
 #![allow(unsafe_op_in_unsafe_fn, reason = "the memory contract is stated at each function")]
 
 use std::borrow::Cow;
@@ -14,6 +15,7 @@ use super::Matrix;
 use super::micro::Tiles;
 use crate::buffer::Buffer;
 use crate::detect::Simd;
+use crate::simd::{Task, Vector, dispatch};
 
 /// Packed weights: elements aligned to a cache line, so that panels do not straddle lines.
 #[derive(Debug)]
@@ -75,7 +77,7 @@ impl PackedB {
         let tiles = Tiles::of(simd);
         let mut panels = Aligned::zeros(k * n.next_multiple_of(tiles.lanes));
         // SAFETY: `b` covers k × n (checked) and the panels hold k × n rounded up to whole vectors.
-        unsafe { pack_b(b, 0..k, 0..n, tiles.width(), tiles.lanes, panels.as_mut_ptr()) };
+        unsafe { pack_b(simd, b, 0..k, 0..n, tiles.width(), panels.as_mut_ptr()) };
         Self { panels, k, n, simd }
     }
 
@@ -115,7 +117,7 @@ impl PackedB {
                     // `k` times its first column, and its row `row` at `row` times its own width.
                     unsafe {
                         let to = panels.as_mut_ptr().add(to);
-                        pack_b(&part, 0..rows, column..column + count, width, lanes, to);
+                        pack_b(simd, &part, 0..rows, column..column + count, width, to);
                     }
                 }
             }
@@ -140,7 +142,7 @@ impl PackedA {
         let height = panel_height(m, Tiles::of(simd).rows);
         let mut panels = Aligned::zeros(m * k);
         // SAFETY: `a` covers m × k (checked) and the panels hold m × k.
-        unsafe { pack_a(a, 0..m, 0..k, height, panels.as_mut_ptr()) };
+        unsafe { pack_a(simd, a, 0..m, 0..k, height, panels.as_mut_ptr()) };
         Self { panels, m, k, height, simd }
     }
 
@@ -164,6 +166,7 @@ impl PackedA {
             // SAFETY: `part` covers h × k, and the panels hold m × k, of which `row` rows are packed.
             unsafe {
                 pack_a(
+                    simd,
                     &Matrix::row_major(part, k),
                     0..h,
                     0..k,
@@ -187,44 +190,68 @@ impl PackedA {
 /// # Safety
 /// `a` covers the ranges; `to` is writable for `rows.len() * ks.len()` elements.
 pub(crate) unsafe fn pack_a(
+    simd: Simd,
     a: &Matrix<'_>,
-    rows: std::ops::Range<usize>,
-    ks: std::ops::Range<usize>,
+    rows: Range<usize>,
+    ks: Range<usize>,
     height: usize,
-    mut to: *mut f32,
+    to: *mut f32,
 ) {
-    let k = ks.len();
-    let mut row = rows.start;
-    while row < rows.end {
-        let h = height.min(rows.end - row);
-        let from = a.at(row, ks.start);
-        transpose_panel(from, a.row_stride, a.column_stride, h, k, h, to);
-        to = to.add(h * k);
-        row += h;
-    }
+    let from = a.at(rows.start, ks.start);
+    let (stride_i, stride_k) = (a.row_stride, a.column_stride);
+    let (n, k) = (rows.len(), ks.len());
+    dispatch(simd, Panels { from, stride_i, stride_k, n, k, width: height, multiple: 1, to });
 }
 
-/// Packs rows `ks` and columns `columns` of `b` in panels of `width` columns, the last rounded up to `lanes` and zero-padded.
+/// Packs rows `ks` and columns `columns` of `b` in panels of `width` columns, the last rounded up to whole vectors and
+/// zero-padded.
 ///
 /// # Safety
-/// `b` covers the ranges; `to` is writable for `ks.len()` times the columns rounded up to `lanes`.
+/// `b` covers the ranges; `to` is writable for `ks.len()` times the columns rounded up to whole vectors.
 pub(crate) unsafe fn pack_b(
+    simd: Simd,
     b: &Matrix<'_>,
-    ks: std::ops::Range<usize>,
-    columns: std::ops::Range<usize>,
+    ks: Range<usize>,
+    columns: Range<usize>,
     width: usize,
-    lanes: usize,
-    mut to: *mut f32,
+    to: *mut f32,
 ) {
-    let k = ks.len();
-    let mut column = columns.start;
-    while column < columns.end {
-        let n = width.min(columns.end - column);
-        let padded = n.next_multiple_of(lanes);
-        let from = b.at(ks.start, column);
-        transpose_panel(from, b.column_stride, b.row_stride, n, k, padded, to);
-        to = to.add(padded * k);
-        column += n;
+    let from = b.at(ks.start, columns.start);
+    let (stride_i, stride_k) = (b.column_stride, b.row_stride);
+    let (n, k) = (columns.len(), ks.len());
+    let multiple = Tiles::of(simd).lanes;
+    dispatch(simd, Panels { from, stride_i, stride_k, n, k, width, multiple, to });
+}
+
+/// Panels of `width` of `n` lines: `to[p·width + i] = from[i·stride_i + p·stride_k]` within a panel. The last panel is as wide
+/// as the lines left, rounded up to `multiple` and filled with zeros.
+struct Panels {
+    from: *const f32,
+    stride_i: usize,
+    stride_k: usize,
+    n: usize,
+    k: usize,
+    width: usize,
+    multiple: usize,
+    to: *mut f32,
+}
+
+impl Task for Panels {
+    type Output = ();
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let (mut from, mut to, mut left) = (self.from, self.to, self.n);
+        while left > 0 {
+            let n = self.width.min(left);
+            let padded = n.next_multiple_of(self.multiple);
+            // SAFETY: `n` of the lines not yet packed, to a place for them (`pack_a`, `pack_b`).
+            unsafe {
+                panel::<V>(from, self.stride_i, self.stride_k, (n, self.k), padded, to);
+                to = to.add(padded * self.k);
+            }
+            from = from.wrapping_add(n * self.stride_i);
+            left -= n;
+        }
     }
 }
 
@@ -232,72 +259,51 @@ pub(crate) unsafe fn pack_b(
 ///
 /// # Safety
 /// `from` is readable at every such place; `to` is writable for `padded * k` elements.
-#[inline]
-unsafe fn transpose_panel(
+#[inline(always)]
+unsafe fn panel<V: Vector>(
     from: *const f32,
     stride_i: usize,
     stride_k: usize,
-    n: usize,
-    k: usize,
+    (n, k): (usize, usize),
     padded: usize,
     to: *mut f32,
 ) {
-    if n < padded {
-        for p in 0..k {
-            std::ptr::write_bytes(to.add(p * padded + n), 0, padded - n);
-        }
-    }
     if stride_i == 1 {
-        match n {
-            // Constant lengths become vector moves instead of a call.
-            32 => (0..k).for_each(|p| {
-                std::ptr::copy_nonoverlapping(from.add(p * stride_k), to.add(p * padded), 32);
-            }),
-            16 => (0..k).for_each(|p| {
-                std::ptr::copy_nonoverlapping(from.add(p * stride_k), to.add(p * padded), 16);
-            }),
-            _ => (0..k).for_each(|p| {
-                std::ptr::copy_nonoverlapping(from.add(p * stride_k), to.add(p * padded), n);
-            }),
+        for p in 0..k {
+            let (mut i, row, to) = (0, from.wrapping_add(p * stride_k), to.add(p * padded));
+            while i + V::LANES <= n {
+                V::load(row.add(i)).store(to.add(i));
+                i += V::LANES;
+            }
+            if i < padded {
+                let rest = V::load_first(row.wrapping_add(i), n - i);
+                rest.store_first(to.add(i), padded - i);
+            }
         }
         return;
     }
-    let mut p0 = 0;
-    if stride_k == 1 && n >= 4 {
-        while p0 + 4 <= k {
-            let mut i = 0;
-            while i < n {
-                // The last four rows again rather than the rest one by one.
-                i = i.min(n - 4);
-                transpose_4(from.add(i * stride_i + p0), stride_i, to.add(p0 * padded + i), padded);
-                i += 4;
+    // Runs of k by all lines: what is read of each line is used up before it leaves the cache.
+    let mut p = 0;
+    while p < k {
+        let count = V::LANES.min(k - p);
+        let mut i = 0;
+        while i < padded {
+            let (lines, width) = (V::LANES.min(n - i), V::LANES.min(padded - i));
+            let (from, to) = (from.add(i * stride_i + p * stride_k), to.add(p * padded + i));
+            if stride_k == 1 {
+                V::transpose(from, stride_i, (lines, count), to, padded, width);
+            } else {
+                for p in 0..count {
+                    for i in 0..width {
+                        let x =
+                            if i < lines { *from.add(i * stride_i + p * stride_k) } else { 0.0 };
+                        *to.add(p * padded + i) = x;
+                    }
+                }
             }
-            p0 += 4;
+            i += V::LANES;
         }
-    }
-    // Blocks of 16 k by all rows: the lines read of each row are used up before they leave the cache.
-    while p0 < k {
-        let p1 = (p0 + 16).min(k);
-        for i in 0..n {
-            let row = from.add(i * stride_i);
-            for p in p0..p1 {
-                *to.add(p * padded + i) = *row.add(p * stride_k);
-            }
-        }
-        p0 = p1;
-    }
-}
-
-/// Four rows of four: `to[p·to_step + i] = from[i·from_step + p]`. Arrays that the compiler shuffles in registers.
-///
-/// # Safety
-/// Both sides are readable, and `to` writable, as above.
-#[inline(always)]
-unsafe fn transpose_4(from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
-    let row = |i: usize| from.add(i * from_step).cast::<[f32; 4]>().read_unaligned();
-    let (a, b, c, d) = (row(0), row(1), row(2), row(3));
-    for p in 0..4 {
-        to.add(p * to_step).cast::<[f32; 4]>().write_unaligned([a[p], b[p], c[p], d[p]]);
+        p += V::LANES;
     }
 }
 
