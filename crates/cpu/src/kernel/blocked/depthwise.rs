@@ -80,16 +80,18 @@ impl Depthwise {
         };
         sizes.check(input, output, epilogue);
         let out = SharedMut::new(output);
-        let lines = planes * height;
-        // A task of some hundred thousand multiply-adds is some ten microseconds.
-        let parts = (lines * width * s.taps() * BLOCK / 200_000).clamp(1, 4 * pool.threads());
-        let unit = split_evenly(lines, parts, 1);
-        pool.parallel_for(lines.div_ceil(unit), |task, _| {
-            let mut line = task * unit;
-            let end = ((task + 1) * unit).min(lines);
-            while line < end {
-                let (plane, first) = (line / height, line % height);
-                let until = (first + end - line).min(height);
+        // A task of some hundred thousand multiply-adds is some ten microseconds. Strips come first, then parts of the blocks:
+        // the lines that a thread wrote for the layer before are then its own.
+        let work = planes * height * width * s.taps() * BLOCK;
+        let wanted = (work / 200_000).clamp(1, 4 * pool.threads());
+        let strip = split_evenly(height, wanted.min(pool.threads()), 1);
+        let strips = height.div_ceil(strip.max(1));
+        let unit = split_evenly(planes, wanted.div_ceil(strips.max(1)), 1);
+        let parts = planes.div_ceil(unit);
+        pool.parallel_for(strips * parts, |task, _| {
+            let (strip_index, part) = (task / parts, task % parts);
+            let lines = strip_index * strip..((strip_index + 1) * strip).min(height);
+            for plane in part * unit..((part + 1) * unit).min(planes) {
                 let block = plane % per_image;
                 let plane = Plane {
                     x: &input[plane * image..][..image],
@@ -102,8 +104,7 @@ impl Depthwise {
                     width,
                 };
                 // SAFETY: as above.
-                unsafe { plane.lines(self.simd, s, first..until) };
-                line += until - first;
+                unsafe { plane.lines(self.simd, s, lines.clone()) };
             }
         });
     }

@@ -5,6 +5,7 @@
 
 #![allow(unsafe_op_in_unsafe_fn, reason = "the memory contract is stated at `Work::strip`")]
 
+use super::cut::longest_run;
 use super::depthwise::Plane;
 use super::tile::{Reach, Target, Tiles};
 use super::{BLOCK, Dense, DenseWeights, Depthwise, Sizes, blocks};
@@ -66,8 +67,22 @@ impl Expanded {
         while strip > 1 && lines(strip) * line > l2 / 4 {
             strip -= 1;
         }
+        let strips = height.max(1).div_ceil(strip);
+        // Or in more strips, if that loads the threads more evenly: they compute the lines between them twice.
+        let tiles = blocks(second.channels).div_ceil(Tiles::of(simd).blocks);
+        let cut = |strips: usize| height.max(1).div_ceil(strips);
+        let time = |strips: usize| {
+            let strip = cut(strips);
+            let tasks = second.batch * height.max(1).div_ceil(strip) * tiles;
+            longest_run(threads.max(1), tasks, |task| {
+                let first = task / tiles % height.max(1).div_ceil(strip) * strip;
+                lines(strip.min(height.max(1) - first))
+            })
+        };
+        let most = if threads > 1 { strips + 4 * threads } else { strips };
+        let strips = (strips..=most.min(height.max(1))).min_by_key(|&n| time(n)).unwrap_or(strips);
         // As even as they can be.
-        strip = height.max(1).div_ceil(height.max(1).div_ceil(strip));
+        strip = cut(strips);
         let seen = lines(strip);
         let (first, second) = (*first, *second);
         Expanded { first, second, simd, threads: threads.max(1), strip, seen }

@@ -4,6 +4,7 @@
 //! one distance whatever the stride, writes whole vectors whatever the width, and depthwise and pooling kernels
 //! never shuffle. The last block may have fewer channels; its other lanes hold anything and are not read as channels.
 
+mod cut;
 mod dense;
 mod depthwise;
 mod expanded;

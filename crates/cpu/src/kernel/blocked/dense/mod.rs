@@ -5,12 +5,13 @@
 //! time that fits the second-level cache; or lines are cut where a tap begins or ends to see the input, which is cheaper
 //! where the padding is wide. Else the tiles read the input where it is. Taps that see only padding are left out.
 
-#![allow(unsafe_op_in_unsafe_fn, reason = "the memory contract is stated at `Work::strip`")]
+#![allow(unsafe_op_in_unsafe_fn, reason = "the memory contract is stated at `Task::strip`")]
 
 mod weights;
 
 pub use weights::DenseWeights;
 
+use super::cut::{Cut, Work};
 use super::tile::{Reach, Target, Tile, Tiles};
 use super::{BLOCK, Sizes, blocks};
 use crate::detect::{Caches, Simd};
@@ -41,10 +42,8 @@ pub struct Dense {
     lines: usize,
     width: usize,
     pixels: usize,
-    /// Lines of a strip.
-    strip: usize,
-    /// Tiles of filters that a task takes.
-    filter_tiles: usize,
+    /// The tasks.
+    cut: Cut,
     /// Blocks of input channels done at a time.
     chunk: usize,
     /// Rows and columns of a staged strip.
@@ -81,8 +80,11 @@ impl Dense {
         let linear =
             !shape.is_padded() && !rows && shape.taps() == 1 && shape.stride[1..] == [1, 1];
         let (lines, width) = if linear {
-            let line = 8 * tiles.pixels;
-            (pixels.div_ceil(line), line.min(pixels))
+            // A thread's share at most, so that each can have pixels of its own.
+            let share = pixels.div_ceil(threads).max(tiles.pixels);
+            let count = pixels.div_ceil((8 * tiles.pixels).min(share)).max(1);
+            let line = pixels.div_ceil(count);
+            (pixels.div_ceil(line.max(1)), line)
         } else {
             (height, width)
         };
@@ -99,30 +101,23 @@ impl Dense {
             if linear { n * width * block } else { rows_of(n) * stage_columns * block }
         };
         let whole = strip_len(lines.max(1)) * input_blocks;
-        // As few strips as the cache allows; then as many tasks as keep the threads busy, by cutting what is cheaper
-        // to read again: strips read all weights again, parts of the filters all of the strip.
-        let mut strips = whole.div_ceil(budget).clamp(1, lines.max(1));
         let weights = tile_count * tile_filters * input_blocks * block * shape.taps();
-        let mut parts = 1;
-        let wanted = if threads == 1 { 1 } else { 4 * threads };
-        while shape.batch * strips * parts < wanted {
-            let more_strips = strips < lines;
-            let more_parts = parts < tile_count;
-            let strips_cost = strips * weights;
-            let parts_cost = parts * whole;
-            if more_strips && (strips_cost <= parts_cost || !more_parts) {
-                strips += 1;
-            } else if more_parts {
-                parts += 1;
-            } else {
-                break;
-            }
-        }
-        let strip = lines.max(1).div_ceil(strips);
-        let filter_tiles = tile_count.div_ceil(parts);
+        let least = whole.div_ceil(budget).clamp(1, lines.max(1));
+        let cut = Cut::new(&Work {
+            threads,
+            batch: shape.batch,
+            lines: lines.max(1),
+            tiles: tile_count.max(1),
+            least_strips: least,
+            products: width * tile_filters * input_blocks * block * shape.taps()
+                / (2 * simd.lanes()),
+            input: whole * 4,
+            weights: weights * 4,
+            budget: budget * 4,
+        });
         // Input channels at a time: a tile's weights and the strip both fit.
-        let per_block = (tile_filters * block * shape.taps()).max(strip_len(strip));
-        let chunk = if strip_len(strip) * input_blocks <= budget
+        let per_block = (tile_filters * block * shape.taps()).max(strip_len(cut.strip));
+        let chunk = if strip_len(cut.strip) * input_blocks <= budget
             && tile_filters * block * shape.taps() * input_blocks <= budget
         {
             input_blocks
@@ -131,7 +126,7 @@ impl Dense {
         } else {
             input_blocks
         };
-        let stage_rows = if staged { rows_of(strip) } else { 0 };
+        let stage_rows = if staged { rows_of(cut.strip) } else { 0 };
         Dense {
             shape: *shape,
             simd,
@@ -143,8 +138,7 @@ impl Dense {
             lines,
             width,
             pixels,
-            strip,
-            filter_tiles,
+            cut,
             chunk,
             stage_rows,
             stage_columns,
@@ -168,8 +162,8 @@ impl Dense {
     pub fn describe(&self) -> String {
         format!(
             "{} lines × {} tiles of filters a task, {} channels at a time",
-            self.strip,
-            self.filter_tiles,
+            self.cut.strip,
+            self.cut.filter_tiles,
             (self.chunk * self.block()).min(self.shape.channels)
         )
     }
@@ -222,14 +216,19 @@ impl Dense {
         let scratch = Scratch::split(scratch, self.per_thread(), self.threads);
         let tile_count = blocks(s.filters).div_ceil(Tiles::of(self.simd).blocks);
         let (strips, parts) =
-            (self.lines.div_ceil(self.strip), tile_count.div_ceil(self.filter_tiles));
+            (self.lines.div_ceil(self.cut.strip), tile_count.div_ceil(self.cut.filter_tiles));
         let out = SharedMut::new(output);
         pool.parallel_for(s.batch * strips * parts, |task, thread| {
-            let (index, strip, part) =
-                (task / (strips * parts), task / parts % strips, task % parts);
-            let lines = strip * self.strip..((strip + 1) * self.strip).min(self.lines);
-            let tiles = part * self.filter_tiles..((part + 1) * self.filter_tiles).min(tile_count);
-            let work = Work {
+            let index = task / (strips * parts);
+            let (strip, part) = if self.cut.parts_first {
+                (task % strips, task / strips % parts)
+            } else {
+                (task / parts % strips, task % parts)
+            };
+            let lines = strip * self.cut.strip..((strip + 1) * self.cut.strip).min(self.lines);
+            let tiles =
+                part * self.cut.filter_tiles..((part + 1) * self.cut.filter_tiles).min(tile_count);
+            let work = Task {
                 conv: self,
                 weights: packed,
                 x: &input[index * image..(index + 1) * image],
@@ -319,7 +318,7 @@ const LEAST_PIXELS: usize = 5;
 const MOST_TAPS: usize = 128;
 
 /// One task.
-struct Work<'a> {
+struct Task<'a> {
     conv: &'a Dense,
     weights: &'a [f32],
     x: &'a [f32],
@@ -328,7 +327,7 @@ struct Work<'a> {
     stage: *mut f32,
 }
 
-impl Work<'_> {
+impl Task<'_> {
     /// Output lines `lines` of the filters of `tiles`.
     ///
     /// # Safety
@@ -452,7 +451,7 @@ impl Work<'_> {
     /// Copies the rows of the input that `lines` see, with the padding at their ends, for blocks `chunk` of channels.
     ///
     /// # Safety
-    /// As [`Work::strip`].
+    /// As [`Task::strip`].
     unsafe fn fill(&self, lines: Range<usize>, first_row: usize, chunk: Range<usize>) {
         let c = self.conv;
         let s = &c.shape;
