@@ -161,7 +161,8 @@ unsafe fn tile<V: Vector, const MR: usize, const NV: usize, const BY_ROWS: bool>
                     sums[j] = x.fma(row[j], sums[j]);
                 }
             }
-            for j in 0..NV * V::LANES / 16 {
+            // One row reads as fast as the second level gives, and there asking only takes turns away.
+            for j in 0..if MR == 1 { 0 } else { NV * V::LANES / 16 } {
                 prefetch(b.wrapping_add((AHEAD + set) * b_step + j * 16));
             }
         }
