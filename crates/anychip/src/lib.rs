@@ -15,6 +15,7 @@
 //! ```
 
 mod accuracy;
+mod choose;
 mod compare;
 mod doctor;
 mod engine;
@@ -39,6 +40,7 @@ pub use anychip_tensor::Tensor;
 pub use anychip_zoo::{
     KEYS as ARCHITECTURE_SETTINGS, Published, Row as ArchitectureRow, rows as architectures,
 };
+pub use choose::{Limit, Metric, NothingMeets, Relaxation, SearchOptions, choose, search};
 pub use compare::{CompareOptions, compare, estimate, select_chips};
 pub use doctor::{Finding, doctor};
 pub use engine::Engine;

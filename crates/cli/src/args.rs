@@ -1,5 +1,7 @@
 //! The command line: every flag with its help, and examples a newcomer can paste.
 
+mod choose;
+
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
@@ -7,6 +9,8 @@ use anychip::{CompileOptions, Family, Order, Precision};
 use anychip_units::{Bytes, Watts};
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
+
+pub(crate) use choose::Choose;
 
 /// One trained model in, any accelerator out: run it here, estimate it everywhere else, with the basis of each number.
 #[derive(Debug, Parser)]
@@ -16,6 +20,7 @@ use clap_complete::Shell;
     about,
     after_help = "Examples:
   anychip compare models/digits-cnn.onnx
+  anychip choose models/digits-cnn.onnx --max-power 15W --for latency
   anychip run models/digits-cnn.onnx --input models/digits-cnn.npz
   anychip bench model.onnx --batch 8 --threads 2
   anychip chips nvidia-a100-sxm4-80gb
@@ -31,6 +36,8 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Compare chips for a model: what is here is measured, the rest is estimated
     Compare(Compare),
+    /// Choose a chip for a model under limits: what is best, and why each other chip is not
+    Choose(Box<Choose>),
     /// Run a model on real inputs
     Run(Run),
     /// Time a model on a chip that is here

@@ -1,0 +1,249 @@
+//! Which chip: the Pareto front of many records under limits, and why each other chip lost.
+//!
+//! [`search`] makes the candidates, a record for each chip, batch and number format; [`choose`] is pure over records. It
+//! keeps the front ([`front`]) and gives each chip one record with a [`Verdict`], or two where no goal says which of its batches
+//! is wanted: the fastest and the one of most throughput.
+
+#[cfg(test)]
+mod example;
+mod front;
+mod limit;
+mod metric;
+mod relax;
+mod search;
+
+use anychip_record::{Record, Standing, Verdict};
+
+use limit::Fit;
+pub use limit::Limit;
+pub use metric::Metric;
+use metric::Relation;
+pub use relax::{NothingMeets, Relaxation};
+pub use search::{SearchOptions, search};
+
+/// Batches of one chip share the error of its estimate, so their values are compared; what is within this share of the best
+/// is as good.
+const AS_GOOD: f64 = 0.05;
+
+/// Chooses among candidates under the limits, for a goal if there is one.
+///
+/// The records come back with verdicts: the front first, by the goal (by latency without one), those that may break a limit
+/// after those that surely keep all; then one record of each chip that lost, by how it lost, those nearest to the limits first.
+/// Where no candidate runs the model at all, every record says why it cannot.
+///
+/// # Errors
+/// When chips run the model and none keeps the limits: what to relax.
+pub fn choose(
+    candidates: Vec<Record>,
+    limits: &[Limit],
+    goal: Option<Metric>,
+) -> Result<Vec<Record>, NothingMeets> {
+    let mut chips: Vec<String> = Vec::new();
+    for record in &candidates {
+        if !chips.contains(&record.chip) {
+            chips.push(record.chip.clone());
+        }
+    }
+    let running: Vec<&Record> = candidates.iter().filter(|record| record.runs).collect();
+    let meeting: Vec<&Record> =
+        running.iter().copied().filter(|record| keeps(record, limits)).collect();
+    let meeting = one_format(&meeting);
+    if meeting.is_empty() && !running.is_empty() {
+        return Err(NothingMeets::of(&running, limits));
+    }
+    let losers = front::front(&meeting, limits);
+    let mut kept: Vec<Record> = Vec::new();
+    let mut lost: Vec<Record> = Vec::new();
+    for chip in &chips {
+        let own: Vec<usize> = (0..meeting.len()).filter(|&i| meeting[i].chip == *chip).collect();
+        let on_front: Vec<&Record> =
+            own.iter().filter(|&&i| losers[i].is_empty()).map(|&i| meeting[i]).collect();
+        if !on_front.is_empty() {
+            kept.extend(representatives(&on_front, goal).into_iter().map(|record| {
+                let mut record = record.clone();
+                let verdict = Verdict::new(Standing::Front);
+                record.verdict = Some(Verdict { may_break: may_break(&record, limits), ..verdict });
+                record
+            }));
+            continue;
+        }
+        let (record, verdict) = if own.is_empty() {
+            let all: Vec<&Record> = candidates.iter().filter(|r| r.chip == *chip).collect();
+            not_admitted(&all, limits)
+        } else {
+            dominated(&own, &meeting, &losers, goal)
+        };
+        lost.push(Record { verdict: Some(verdict), ..record.clone() });
+    }
+    lost.sort_by(|a, b| {
+        let standing = |record: &Record| record.verdict.as_ref().map(|v| v.standing);
+        let far = |record: &Record| beyond(record, limits);
+        standing(a).cmp(&standing(b)).then(far(a).total_cmp(&far(b)))
+    });
+    sort(&mut kept, goal);
+    mark_best(&mut kept, goal);
+    kept.append(&mut lost);
+    Ok(kept)
+}
+
+/// Whether the values keep all limits.
+fn keeps(record: &Record, limits: &[Limit]) -> bool {
+    limits.iter().all(|limit| matches!(limit.fit(record), Fit::Meets | Fit::MayBreak))
+}
+
+/// Of the number formats of one chip and batch, the first of those that are as fast as the fastest: candidates come with the
+/// model's own format first.
+fn one_format<'a>(records: &[&'a Record]) -> Vec<&'a Record> {
+    let same = |a: &Record, b: &Record| a.chip == b.chip && a.batch == b.batch;
+    let merit = |record: &Record| Metric::Latency.merit(record);
+    let mut kept: Vec<&Record> = Vec::new();
+    for &record in records {
+        if kept.iter().any(|one| same(one, record)) {
+            continue;
+        }
+        let formats: Vec<&Record> =
+            records.iter().copied().filter(|other| same(other, record)).collect();
+        let best = formats.iter().map(|r| merit(r)).fold(f64::NEG_INFINITY, f64::max);
+        kept.extend(formats.into_iter().find(|r| as_good(merit(r), best)));
+    }
+    kept
+}
+
+/// Whether a merit is within [`AS_GOOD`] of the best.
+fn as_good(merit: f64, best: f64) -> bool {
+    merit >= best - AS_GOOD * best.abs()
+}
+
+/// Of one chip's records the one that is best for the goal, the fastest of those that are as good; without a goal the
+/// fastest and the one of most throughput, if that is another.
+fn representatives<'a>(records: &[&'a Record], goal: Option<Metric>) -> Vec<&'a Record> {
+    let best_for = |goal: Metric, then: Metric| {
+        let best = records.iter().map(|r| goal.merit(r)).fold(f64::NEG_INFINITY, f64::max);
+        let good = records.iter().filter(|r| as_good(goal.merit(r), best));
+        good.max_by(|a, b| {
+            let by_merit = then.merit(a).total_cmp(&then.merit(b));
+            by_merit.then(b.batch.cmp(&a.batch))
+        })
+    };
+    let found = match goal {
+        Some(Metric::Latency) => vec![best_for(Metric::Latency, Metric::Throughput)],
+        Some(goal) => vec![best_for(goal, Metric::Latency)],
+        None => vec![
+            best_for(Metric::Latency, Metric::Throughput),
+            best_for(Metric::Throughput, Metric::Latency),
+        ],
+    };
+    let mut out: Vec<&Record> = found.into_iter().flatten().copied().collect();
+    out.dedup_by(|a, b| std::ptr::eq(*a, *b));
+    out
+}
+
+/// The limits that a record may break, as its figures are.
+fn may_break(record: &Record, limits: &[Limit]) -> Vec<String> {
+    let unsure = limits.iter().filter(|limit| limit.fit(record) == Fit::MayBreak);
+    unsure
+        .filter_map(|limit| {
+            let view = limit.metric.of(record)?;
+            Some(format!("{} {}", limit.metric.name(), view.text_with_interval()))
+        })
+        .collect()
+}
+
+/// By which factors together a record is beyond limits.
+fn beyond(record: &Record, limits: &[Limit]) -> f64 {
+    limits.iter().filter_map(|limit| limit.excess(record)).map(|factor| factor.max(1.0)).product()
+}
+
+/// The record to show of a chip none of whose records keeps the limits, and why.
+fn not_admitted<'a>(all: &[&'a Record], limits: &[Limit]) -> (&'a Record, Verdict) {
+    let running = all.iter().copied().filter(|record| record.runs);
+    let broken = |record: &Record| -> Vec<Limit> {
+        let over = |limit: &Limit| matches!(limit.fit(record), Fit::Breaks | Fit::ProbablyBreaks);
+        limits.iter().copied().filter(over).collect()
+    };
+    // The one that comes closest: fewest limits, then by the least factor.
+    let closest = running.min_by(|a, b| {
+        let count = broken(a).len().cmp(&broken(b).len());
+        count.then(beyond(a, limits).total_cmp(&beyond(b, limits)))
+    });
+    let Some(record) = closest else {
+        return (all[0], Verdict::new(Standing::CannotRun));
+    };
+    let broken = broken(record);
+    if let Some(worst) = broken.iter().max_by(|a, b| {
+        let excess = |limit: &Limit| limit.excess(record).unwrap_or(1.0);
+        excess(a).total_cmp(&excess(b))
+    }) {
+        let detail: Vec<String> = broken.iter().map(|limit| limit.broken_by(record)).collect();
+        let verdict = Verdict::lost(Standing::OverLimit, worst.broken(), detail.join("; "));
+        return (record, verdict);
+    }
+    let unknown = limits.iter().filter(|limit| limit.fit(record) == Fit::Unknown);
+    let names: Vec<&str> = unknown.map(|limit| limit.metric.name()).collect();
+    let reason = format!("no known {}", names.join(" and "));
+    (record, Verdict::lost(Standing::Unknown, reason, ""))
+}
+
+/// The record to show of a chip whose records are all dominated, and by which and in what. Of several that dominate it the one
+/// that most others lost to as well is named.
+fn dominated<'a>(
+    own: &[usize],
+    meeting: &[&'a Record],
+    losers: &[Vec<usize>],
+    goal: Option<Metric>,
+) -> (&'a Record, Verdict) {
+    let records: Vec<&Record> = own.iter().map(|&i| meeting[i]).collect();
+    let shown = representatives(&records, goal)[0];
+    let at = own.iter().copied().find(|&i| std::ptr::eq(meeting[i], shown)).unwrap_or(own[0]);
+    let victims =
+        |chip: &str| losers.iter().filter(|by| by.iter().any(|&d| meeting[d].chip == chip)).count();
+    let winner = losers[at]
+        .iter()
+        .map(|&d| meeting[d])
+        .max_by(|a, b| {
+            let by_count = victims(&a.chip).cmp(&victims(&b.chip));
+            by_count.then_with(|| b.chip.cmp(&a.chip)).then(b.batch.cmp(&a.batch))
+        })
+        .expect("a dominated record has one that dominates it");
+    let figures = Metric::COMPARED
+        .into_iter()
+        .filter(|metric| metric.compare(winner, shown) == Relation::Better)
+        .filter_map(|metric| {
+            let (ours, theirs) = (metric.of(shown)?, metric.of(winner)?);
+            Some(format!(
+                "{} {} against {}",
+                metric.name(),
+                ours.text_with_interval(),
+                theirs.text_with_interval()
+            ))
+        });
+    let detail = figures.collect::<Vec<_>>().join("; ");
+    let reason = format!("no match for {}", winner.chip);
+    (shown, Verdict::lost(Standing::Dominated, reason, detail))
+}
+
+/// By the goal, the best first; what may break a limit after what surely keeps all.
+fn sort(front: &mut [Record], goal: Option<Metric>) {
+    let unsure = |record: &Record| record.verdict.as_ref().is_some_and(|v| !v.may_break.is_empty());
+    let by = goal.unwrap_or(Metric::Latency);
+    front.sort_by(|a, b| {
+        let sure = unsure(a).cmp(&unsure(b));
+        sure.then(by.merit(b).total_cmp(&by.merit(a)))
+            .then(Metric::Latency.merit(b).total_cmp(&Metric::Latency.merit(a)))
+            .then_with(|| (&a.chip, a.batch).cmp(&(&b.chip, b.batch)))
+    });
+}
+
+/// Marks the first of a sorted front and all that its interval cannot be told from.
+fn mark_best(front: &mut [Record], goal: Option<Metric>) {
+    let Some(goal) = goal else { return };
+    let Some(best) = front.first().filter(|record| goal.of(record).is_some()).cloned() else {
+        return;
+    };
+    for record in front {
+        let ties = record.chip == best.chip || goal.compare(record, &best) == Relation::Tie;
+        if let Some(verdict) = &mut record.verdict {
+            verdict.best = ties;
+        }
+    }
+}

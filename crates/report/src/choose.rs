@@ -1,0 +1,230 @@
+//! The choice: the front under limits, what is best, and why each other chip lost.
+
+use anychip_record::{Record, Standing, Verdict};
+
+use crate::compare::{grid, has_blanks, title};
+use crate::evidence::{few, legend};
+use crate::grid::{Column, Drawn, wrap};
+
+/// What to show of a choice.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ChoiceView<'a> {
+    /// What was chosen for: `throughput-per-dollar`.
+    pub goal: Option<&'a str>,
+    /// Every chip that lost, with its figures, instead of a summary.
+    pub all: bool,
+}
+
+/// The columns by how much they are wanted, as in a comparison; the goal's come right after the first.
+const WISHES: &[(&str, usize)] = &[
+    ("chip", 0),
+    ("mark", 0),
+    ("latency", 0),
+    ("batch", 0),
+    ("inf/s", 0),
+    ("inf/$", 0),
+    ("power", 0),
+    ("price", 0),
+    ("rent", 0),
+    ("dtype", 0),
+    ("latency", 1),
+    ("J/inf", 0),
+    ("board", 0),
+    ("die", 0),
+    ("runs", 0),
+    ("stack", 0),
+    ("inf/s", 1),
+    ("inf/$", 1),
+    ("memory", 0),
+];
+
+/// The column that shows a goal, and the form of it that has the interval if there is one.
+fn goal_columns(goal: &str) -> &'static [(&'static str, usize)] {
+    match goal {
+        "latency" => &[("latency", 1)],
+        "throughput" => &[("inf/s", 0), ("inf/s", 1)],
+        "throughput-per-dollar" => &[("inf/$", 0), ("inf/$", 1)],
+        "power" => &[("power", 0), ("power", 1)],
+        "energy" => &[("J/inf", 0), ("J/inf", 1)],
+        "price" => &[("price", 0), ("price", 1)],
+        "price-per-hour" => &[("rent", 0), ("rent", 1)],
+        "size" => &[("board", 0), ("die", 0)],
+        _ => &[],
+    }
+}
+
+/// Best for the goal, or not to be told from it.
+const BEST: char = '=';
+/// It may break a limit.
+const UNSURE: char = '?';
+/// Never held against a measurement.
+const BOUND: char = '~';
+
+/// The records of a choice, each with its verdict, in at most `width` columns.
+pub fn choice_table(records: &[Record], view: &ChoiceView<'_>, width: usize) -> String {
+    let of = |record: &Record| record.verdict.clone().map(|verdict| verdict.standing);
+    let (front, lost): (Vec<&Record>, Vec<&Record>) =
+        records.iter().partition(|record| of(record) == Some(Standing::Front));
+    let mut out = String::new();
+    if !front.is_empty() {
+        out += &kept(&front, view, width);
+    }
+    if !lost.is_empty() {
+        out += if front.is_empty() { "Why not:\n" } else { "\nWhy not the others:\n" };
+        out += &losers(&lost, view, width);
+    }
+    out
+}
+
+fn verdict(record: &Record) -> Verdict {
+    record.verdict.clone().unwrap_or_else(|| Verdict::new(Standing::CannotRun))
+}
+
+fn marks(record: &Record) -> String {
+    let verdict = verdict(record);
+    let marks = [
+        (verdict.best, BEST),
+        (!verdict.may_break.is_empty(), UNSURE),
+        (record.is_unvalidated(), BOUND),
+    ];
+    marks.into_iter().filter(|(applies, _)| *applies).map(|(_, mark)| mark).collect()
+}
+
+fn kept(front: &[&Record], view: &ChoiceView<'_>, width: usize) -> String {
+    let owned: Vec<Record> = front.iter().map(|record| (*record).clone()).collect();
+    let mut out = title(&owned, width);
+    let marks: Vec<String> = front.iter().map(|record| marks(record)).collect();
+    let grid = grid(front, width).with(1, Column::words("mark", marks.clone()));
+    let mut wishes = WISHES[..3].to_vec();
+    wishes.extend(view.goal.map_or(&[][..], goal_columns));
+    wishes.extend(&WISHES[3..]);
+    let Drawn { text, titles } = grid.draw(&wishes, width);
+    out += &text;
+    out.push('\n');
+    out += &legend(&text);
+    let used = |mark: char| marks.iter().any(|marks| marks.contains(mark));
+    if used(BOUND) {
+        out += &format!("{BOUND} a bound: such estimates were never held against a measurement\n");
+    }
+    if has_blanks(front, &titles) {
+        out += "A blank is unknown, not zero; --verbose says why.\n";
+    }
+    out += &changed_formats(front, width);
+    out += &best(front, view, width);
+    let unsure: Vec<String> = front
+        .iter()
+        .map(|record| (record, verdict(record)))
+        .filter(|(_, verdict)| !verdict.may_break.is_empty())
+        .map(|(record, verdict)| format!("{} ({})", record.chip, verdict.may_break.join(", ")))
+        .collect();
+    if !unsure.is_empty() {
+        let shown: Vec<&str> = unsure.iter().map(String::as_str).collect();
+        let shown = if view.all { shown.join(", ") } else { few(&shown) };
+        out += &wrap(&format!("{UNSURE} "), &format!("may break a limit: {shown}"), width);
+    }
+    out
+}
+
+/// Which rows are of a model in another number format than its own.
+fn changed_formats(front: &[&Record], width: usize) -> String {
+    let mut formats: Vec<&str> = front.iter().map(|record| record.dtype.as_str()).collect();
+    formats.sort_unstable();
+    formats.dedup();
+    if formats.len() < 2 {
+        return String::new();
+    }
+    let text = format!(
+        "Where the format (dtype) is not the model's own, the model is a converted one, whose accuracy is not known; \
+         --dtype fixes it. Formats here: {}.",
+        formats.join(", ")
+    );
+    wrap("", &text, width)
+}
+
+/// The sentence that names the best, what it ties with, and the best of those that were held against measurements.
+fn best(front: &[&Record], view: &ChoiceView<'_>, width: usize) -> String {
+    let Some(goal) = view.goal else {
+        let text = format!(
+            "{} of these is best at everything; --for GOAL sorts them and names the best.",
+            if front.len() == 1 { "This one" } else { "None" }
+        );
+        return if front.len() == 1 { String::new() } else { wrap("", &text, width) };
+    };
+    let best: Vec<&Record> = front.iter().copied().filter(|record| verdict(record).best).collect();
+    let Some((first, ties)) = best.split_first() else {
+        return wrap("", &format!("No chip on the front has a known {goal}."), width);
+    };
+    let described = |record: &Record| {
+        let bound = if record.is_unvalidated() { ", a bound" } else { "" };
+        format!("{} at batch {} in {}{bound}", record.chip, record.batch, record.dtype)
+    };
+    let mut text = format!("Best for {goal}: {}", described(first));
+    if ties.is_empty() {
+        text += ", by more than the intervals.";
+    } else {
+        let names: Vec<&str> = ties.iter().map(|record| record.chip.as_str()).collect();
+        let names = if view.all { names.join(", ") } else { few(&names) };
+        text += &format!("; inside the intervals it ties with {names}.");
+        if first.is_unvalidated()
+            && let Some(sound) = ties.iter().find(|record| !record.is_unvalidated())
+        {
+            text += &format!(
+                " The best of them whose estimates were held against measurements: {}.",
+                described(sound)
+            );
+        }
+    }
+    wrap(&format!("{BEST} "), &text, width)
+}
+
+/// The chips that lost, one line for all that lost for the same, or one each.
+fn losers(lost: &[&Record], view: &ChoiceView<'_>, width: usize) -> String {
+    let mut groups: Vec<(Standing, String, Vec<&Record>)> = Vec::new();
+    for record in lost {
+        let Verdict { standing, reason, .. } = verdict(record);
+        let reason = match &record.why_not {
+            Some(why_not) => why_not.clone(),
+            None => reason,
+        };
+        match groups.iter_mut().find(|(s, r, _)| *s == standing && *r == reason) {
+            Some((_, _, records)) => records.push(record),
+            None => groups.push((standing, reason, vec![record])),
+        }
+    }
+    // Large groups first among those that lost in the same way.
+    groups.sort_by_key(|(standing, _, records)| (*standing, usize::MAX - records.len()));
+    let mut out = String::new();
+    for (standing, reason, records) in &groups {
+        let names: Vec<&str> = records.iter().map(|record| record.chip.as_str()).collect();
+        let reason = match standing {
+            Standing::CannotRun => format!("cannot run it: {reason}"),
+            Standing::Front | Standing::Dominated | Standing::OverLimit | Standing::Unknown => {
+                reason.clone()
+            }
+        };
+        let lead = format!("{:>4}  ", records.len());
+        if view.all {
+            out += &wrap(&lead, &reason, width);
+            for record in records {
+                let detail = verdict(record).detail;
+                let detail = if detail.is_empty() { detail } else { format!(": {detail}") };
+                out += &wrap("        ", &format!("{}{detail}", record.chip), width);
+            }
+            continue;
+        }
+        let detail = verdict(records[0]).detail;
+        let text = match (standing, records.len()) {
+            (_, 1) if detail.is_empty() => format!("{reason}: {}", names[0]),
+            (_, 1) => format!("{reason}: {}, {detail}", names[0]),
+            (Standing::OverLimit, _) => {
+                format!("{reason}; the nearest {}, {detail}", names[0])
+            }
+            (_, _) => format!("{reason}: {}", few(&names)),
+        };
+        out += &wrap(&lead, &text, width);
+    }
+    if !view.all && groups.iter().any(|(_, _, records)| records.len() > 1) {
+        out += "--all lists every chip with its figures.\n";
+    }
+    out
+}
