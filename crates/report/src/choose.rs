@@ -23,10 +23,10 @@ const WISHES: &[(&str, usize)] = &[
     ("batch", 0),
     ("inf/s", 0),
     ("inf/$", 0),
+    ("dtype", 0),
     ("power", 0),
     ("price", 0),
     ("rent", 0),
-    ("dtype", 0),
     ("latency", 1),
     ("J/inf", 0),
     ("board", 0),
@@ -90,16 +90,31 @@ fn marks(record: &Record) -> String {
     marks.into_iter().filter(|(applies, _)| *applies).map(|(_, mark)| mark).collect()
 }
 
+/// The most rows of the front that are shown unasked.
+const MOST_ROWS: usize = 24;
+
+/// Reasons why chips cannot run a model that fewer than this many share are put together.
+const FEW_CHIPS: usize = 4;
+
 fn kept(front: &[&Record], view: &ChoiceView<'_>, width: usize) -> String {
+    let all = front;
+    let front = if view.all { all } else { &all[..all.len().min(MOST_ROWS)] };
     let owned: Vec<Record> = front.iter().map(|record| (*record).clone()).collect();
     let mut out = title(&owned, width);
     let marks: Vec<String> = front.iter().map(|record| marks(record)).collect();
     let grid = grid(front, width).with(1, Column::words("mark", marks.clone()));
     let mut wishes = WISHES[..3].to_vec();
-    wishes.extend(view.goal.map_or(&[][..], goal_columns));
-    wishes.extend(&WISHES[3..]);
+    let goal = view.goal.map_or(&[][..], goal_columns);
+    wishes.extend(goal);
+    wishes.extend(WISHES[3..].iter().filter(|(title, _)| goal.iter().all(|(own, _)| own != title)));
     let Drawn { text, titles } = grid.draw(&wishes, width);
     out += &text;
+    if all.len() > front.len() {
+        out += &format!(
+            "… and {} more that no other is better than; --all lists them\n",
+            all.len() - front.len()
+        );
+    }
     out.push('\n');
     out += &legend(&text);
     let used = |mark: char| marks.iter().any(|marks| marks.contains(mark));
@@ -110,8 +125,8 @@ fn kept(front: &[&Record], view: &ChoiceView<'_>, width: usize) -> String {
         out += "A blank is unknown, not zero; --verbose says why.\n";
     }
     out += &changed_formats(front, width);
-    out += &best(front, view, width);
-    let unsure: Vec<String> = front
+    out += &best(all, view, width);
+    let unsure: Vec<String> = all
         .iter()
         .map(|record| (record, verdict(record)))
         .filter(|(_, verdict)| !verdict.may_break.is_empty())
@@ -177,9 +192,27 @@ fn best(front: &[&Record], view: &ChoiceView<'_>, width: usize) -> String {
     wrap(&format!("{BEST} "), &text, width)
 }
 
+/// Chips that lost in one way for one reason.
+type Group<'a> = (Standing, String, Vec<&'a Record>);
+
+/// Puts the rare reasons why chips cannot run the model into one group, at the end.
+fn fold_rare(groups: &mut Vec<Group<'_>>) {
+    let rare = |(standing, _, records): &Group<'_>| {
+        *standing == Standing::CannotRun && records.len() < FEW_CHIPS
+    };
+    if groups.iter().filter(|group| rare(group)).count() < 2 {
+        return;
+    }
+    let (folded, kept): (Vec<_>, Vec<_>) = groups.drain(..).partition(rare);
+    *groups = kept;
+    let reason = format!("{} other reasons", folded.len());
+    let records = folded.into_iter().flat_map(|(_, _, records)| records).collect();
+    groups.push((Standing::CannotRun, reason, records));
+}
+
 /// The chips that lost, one line for all that lost for the same, or one each.
 fn losers(lost: &[&Record], view: &ChoiceView<'_>, width: usize) -> String {
-    let mut groups: Vec<(Standing, String, Vec<&Record>)> = Vec::new();
+    let mut groups: Vec<Group<'_>> = Vec::new();
     for record in lost {
         let Verdict { standing, reason, .. } = verdict(record);
         let reason = match &record.why_not {
@@ -193,6 +226,9 @@ fn losers(lost: &[&Record], view: &ChoiceView<'_>, width: usize) -> String {
     }
     // Large groups first among those that lost in the same way.
     groups.sort_by_key(|(standing, _, records)| (*standing, usize::MAX - records.len()));
+    if !view.all {
+        fold_rare(&mut groups);
+    }
     let mut out = String::new();
     for (standing, reason, records) in &groups {
         let names: Vec<&str> = records.iter().map(|record| record.chip.as_str()).collect();

@@ -1,8 +1,10 @@
 //! The Pareto front of records whose figures are intervals.
 //!
 //! A record *beats* another in a figure when its interval is wholly better; otherwise they tie. It *dominates* another chip's
-//! record when it beats it in some figure and is beaten in none, knows every figure that the other knows (what nobody
-//! knows argues for nobody), and may break no limit that the other surely keeps.
+//! record when it beats it in some figure and is beaten in none, and
+//! - gains nothing from how little is known of it: where they tie, its value is not worse than the other's whole interval, and
+//!   it knows every figure that the other knows (what nobody knows argues for nobody);
+//! - may break no limit that the other surely keeps.
 //!
 //! Ties of intervals are not transitive, so neither is domination: where A dominates B and B dominates C, C may still beat A
 //! in something, and three can dominate each other in a circle. Therefore a record loses only to one that stays:
@@ -21,7 +23,7 @@ pub(super) fn dominates(a: &Record, b: &Record, limits: &[Limit]) -> bool {
     for metric in Metric::COMPARED {
         match metric.compare(a, b) {
             Relation::Better => beats = true,
-            Relation::Worse | Relation::LacksIt => return false,
+            Relation::Worse | Relation::Behind | Relation::LacksIt => return false,
             Relation::Tie | Relation::NoMatch => {}
         }
     }
@@ -142,6 +144,18 @@ mod tests {
         assert!(!dominates(&unpriced, &priced, &[]), "it may cost anything");
         let cheap = Example::new("cheap").latency(0.001, 0.001, 0.001).price(1.0).record();
         assert!(dominates(&cheap, &unpriced, &[]), "what nobody knows argues for nobody");
+    }
+
+    #[test]
+    fn a_wide_interval_does_not_stand_in_for_a_good_figure() {
+        let known = Example::new("known").latency(0.001, 0.0009, 0.0011).price(2000.0).record();
+        let vague = Example::new("vague").latency(0.004, 0.001, 0.016).price(200.0).record();
+        assert!(
+            !dominates(&vague, &known, &[]),
+            "its value is beyond all that is known of the other"
+        );
+        let alike = Example::new("alike").latency(0.001, 0.0003, 0.004).price(200.0).record();
+        assert!(dominates(&alike, &known, &[]));
     }
 
     #[test]

@@ -34,8 +34,11 @@ pub(super) enum Relation {
     Better,
     /// Its interval is wholly worse.
     Worse,
-    /// The intervals share a point, or the two figures are of different things.
+    /// The intervals share a point and its value is not worse than the whole of the other's; or the two figures are of
+    /// different things.
     Tie,
+    /// The intervals share a point only because little is known of it: its value is worse than the whole of the other's.
+    Behind,
     /// It does not know the figure and the other does.
     LacksIt,
     /// The other does not know it, or neither does.
@@ -146,9 +149,11 @@ impl Metric {
             (_, None) => return Relation::NoMatch,
         };
         let (above, below) = (a.low > b.high, a.high < b.low);
+        let behind = if self.more_is_better() { a.value < b.low } else { a.value > b.high };
         match (above, below, self.more_is_better()) {
             (true, _, true) | (_, true, false) => Relation::Better,
             (true, _, false) | (_, true, true) => Relation::Worse,
+            (false, false, _) if behind => Relation::Behind,
             (false, false, _) => Relation::Tie,
         }
     }

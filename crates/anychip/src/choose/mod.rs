@@ -1,7 +1,7 @@
 //! Which chip: the Pareto front of many records under limits, and why each other chip lost.
 //!
 //! [`search`] makes the candidates, a record for each chip, batch and number format; [`choose`] is pure over records. It
-//! keeps the front ([`front`]) and gives each chip one record with a [`Verdict`], or two where no goal says which of its batches
+//! keeps the front (`front.rs` has the rule) and gives each chip one record with a [`Verdict`], or two where no goal says which of its batches
 //! is wanted: the fastest and the one of most throughput.
 
 #[cfg(test)]
@@ -51,7 +51,10 @@ pub fn choose(
     if meeting.is_empty() && !running.is_empty() {
         return Err(NothingMeets::of(&running, limits));
     }
-    let losers = front::front(&meeting, limits);
+    let mut losers = front::front(&meeting, limits);
+    if let Some(best) = goal.and_then(|goal| best_for(goal, &meeting, limits)) {
+        losers[best].clear();
+    }
     let mut kept: Vec<Record> = Vec::new();
     let mut lost: Vec<Record> = Vec::new();
     for chip in &chips {
@@ -84,6 +87,17 @@ pub fn choose(
     mark_best(&mut kept, goal);
     kept.append(&mut lost);
     Ok(kept)
+}
+
+/// The record that surely keeps all limits and whose value is the best for the goal. It stays even where another ties with
+/// it in the goal and is better in something else: it is what was asked for.
+fn best_for(goal: Metric, meeting: &[&Record], limits: &[Limit]) -> Option<usize> {
+    let sure = |record: &Record| limits.iter().all(|limit| limit.fit(record) == Fit::Meets);
+    let known = (0..meeting.len()).filter(|&i| goal.of(meeting[i]).is_some());
+    known.max_by(|&a, &b| {
+        let by_goal = goal.merit(meeting[a]).total_cmp(&goal.merit(meeting[b]));
+        sure(meeting[a]).cmp(&sure(meeting[b])).then(by_goal).then(b.cmp(&a))
+    })
 }
 
 /// Whether the values keep all limits.
@@ -218,7 +232,7 @@ fn dominated<'a>(
             ))
         });
     let detail = figures.collect::<Vec<_>>().join("; ");
-    let reason = format!("no match for {}", winner.chip);
+    let reason = format!("beaten by {}", winner.chip);
     (shown, Verdict::lost(Standing::Dominated, reason, detail))
 }
 
@@ -241,9 +255,155 @@ fn mark_best(front: &mut [Record], goal: Option<Metric>) {
         return;
     };
     for record in front {
-        let ties = record.chip == best.chip || goal.compare(record, &best) == Relation::Tie;
+        let relation = goal.compare(record, &best);
+        let ties = matches!(relation, Relation::Tie | Relation::Behind) || record.chip == best.chip;
         if let Some(verdict) = &mut record.verdict {
             verdict.best = ties;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::example::Example;
+    use super::*;
+
+    fn limit(metric: Metric, bound: f64) -> Limit {
+        Limit { metric, bound }
+    }
+
+    fn standing(records: &[Record], chip: &str) -> Standing {
+        let record = records.iter().find(|record| record.chip == chip).expect("is there");
+        record.verdict.as_ref().expect("has a verdict").standing
+    }
+
+    fn verdict<'a>(records: &'a [Record], chip: &str) -> &'a Verdict {
+        let record = records.iter().find(|record| record.chip == chip).expect("is there");
+        record.verdict.as_ref().expect("has a verdict")
+    }
+
+    #[test]
+    fn each_loser_says_why() {
+        let key = Example::new("fpga").record();
+        let candidates = vec![
+            Example::new("good")
+                .latency(0.004, 0.003, 0.005)
+                .power(10.0, 9.0, 11.0)
+                .price(100.0)
+                .record(),
+            Example::new("hot")
+                .latency(0.002, 0.001, 0.003)
+                .power(42.0, 21.0, 70.0)
+                .price(90.0)
+                .record(),
+            Example::new("worse")
+                .latency(0.009, 0.008, 0.010)
+                .power(10.0, 9.0, 12.0)
+                .price(300.0)
+                .record(),
+            Example::new("unpriced").latency(0.004, 0.003, 0.005).power(5.0, 4.0, 6.0).record(),
+            Record { runs: false, why_not: Some("no engine".into()), ..key },
+            Example::new("unsure")
+                .latency(0.001, 0.001, 0.002)
+                .power(14.0, 7.0, 23.0)
+                .price(80.0)
+                .record(),
+        ];
+        let limits = [limit(Metric::Power, 15.0), limit(Metric::Price, 500.0)];
+        let found = choose(candidates, &limits, Some(Metric::Latency)).expect("some keep them");
+        let order: Vec<&str> = found.iter().map(|record| record.chip.as_str()).collect();
+        assert_eq!(order, ["good", "unsure", "worse", "hot", "unpriced", "fpga"]);
+        assert_eq!(standing(&found, "hot"), Standing::OverLimit);
+        assert_eq!(verdict(&found, "hot").reason, "over --max-power 15W");
+        assert_eq!(verdict(&found, "hot").detail, "power 42 [21–70] W, 2.8 times that");
+        assert_eq!(standing(&found, "unpriced"), Standing::Unknown);
+        assert_eq!(verdict(&found, "unpriced").reason, "no known price");
+        assert_eq!(standing(&found, "fpga"), Standing::CannotRun);
+        assert_eq!(standing(&found, "worse"), Standing::Dominated);
+        assert_eq!(verdict(&found, "worse").reason, "beaten by good");
+        assert!(verdict(&found, "worse").detail.contains("price $300.00 against $100.00"));
+        assert_eq!(verdict(&found, "unsure").may_break, ["power 14 [7–23] W"]);
+        assert!(verdict(&found, "good").best && !verdict(&found, "unsure").best);
+    }
+
+    #[test]
+    fn a_chip_is_shown_with_the_batch_that_its_goal_asks_for() {
+        let at = |batch: u64, latency: f64| {
+            Example::new("chip")
+                .batch(batch)
+                .latency(latency, latency, latency)
+                .streaming()
+                .record()
+        };
+        // 100/s, 160/s, 200/s, 202/s
+        let candidates = vec![at(1, 0.010), at(2, 0.0125), at(8, 0.040), at(64, 0.317)];
+        let batches = |goal: Option<Metric>, limits: &[Limit]| -> Vec<u64> {
+            let found = choose(candidates.clone(), limits, goal).expect("keeps them");
+            found.iter().map(|record| record.batch).collect()
+        };
+        assert_eq!(batches(Some(Metric::Latency), &[]), [1]);
+        assert_eq!(batches(Some(Metric::Throughput), &[]), [8], "64 is no better and far slower");
+        assert_eq!(batches(None, &[]), [1, 8]);
+        let within = [limit(Metric::Latency, 0.020)];
+        assert_eq!(batches(Some(Metric::Throughput), &within), [2]);
+    }
+
+    #[test]
+    fn the_own_format_is_kept_where_another_is_no_faster() {
+        let at = |dtype: &str, latency: f64| {
+            Example::new("chip")
+                .dtype(dtype)
+                .latency(latency, latency, latency)
+                .streaming()
+                .record()
+        };
+        let formats = |candidates: Vec<Record>| -> Vec<String> {
+            let found = choose(candidates, &[], Some(Metric::Latency)).expect("no limits");
+            found.into_iter().map(|record| record.dtype).collect()
+        };
+        assert_eq!(formats(vec![at("f32", 0.0102), at("f16", 0.0100)]), ["f32"]);
+        assert_eq!(formats(vec![at("f32", 0.0200), at("f16", 0.0100)]), ["f16"]);
+    }
+
+    #[test]
+    fn the_best_for_a_goal_stays_and_names_its_ties() {
+        let candidates = vec![
+            // Better in price by far, and a tie in what is asked for.
+            Example::new("frugal").per_dollar(80.0, 40.0, 160.0).price(10.0).record(),
+            Example::new("strong").per_dollar(100.0, 50.0, 200.0).price(90.0).record(),
+            Example::new("weak").per_dollar(30.0, 29.0, 31.0).price(10.0).record(),
+        ];
+        let goal = Some(Metric::ThroughputPerDollar);
+        let found = choose(candidates, &[], goal).expect("no limits");
+        assert_eq!(found[0].chip, "strong");
+        assert!(verdict(&found, "strong").best && verdict(&found, "frugal").best);
+        assert_eq!(standing(&found, "weak"), Standing::Dominated);
+        assert_eq!(verdict(&found, "weak").reason, "beaten by frugal");
+    }
+
+    #[test]
+    fn the_order_of_candidates_makes_no_difference() {
+        for seed in 0..50 {
+            let records = example::random_records(seed, 20);
+            let mut back = records.clone();
+            back.reverse();
+            let limits = [limit(Metric::Power, 6.0)];
+            let front = |candidates| {
+                let found = choose(candidates, &limits, Some(Metric::Price)).expect("some keep it");
+                let mut chips: Vec<(String, String)> =
+                    found.iter().map(|r| (r.chip.clone(), format!("{:?}", r.verdict))).collect();
+                chips.sort();
+                chips
+            };
+            assert_eq!(front(records), front(back), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn nothing_asked_nothing_found() {
+        assert_eq!(choose(Vec::new(), &[], None), Ok(Vec::new()));
+        let none = Record { runs: false, why_not: Some("no".into()), ..Example::new("a").record() };
+        let found = choose(vec![none], &[limit(Metric::Power, 1.0)], None).expect("none runs");
+        assert_eq!(standing(&found, "a"), Standing::CannotRun);
     }
 }

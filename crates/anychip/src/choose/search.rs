@@ -22,7 +22,8 @@ use crate::{Error, Model};
 pub struct SearchOptions {
     /// Batch sizes; powers of two up to what fits memory and the limit on latency when empty.
     pub batches: Vec<u64>,
-    /// Number formats to estimate in; the model's own, and the half-precision ones if that is a wider float, when empty.
+    /// Number formats to estimate in; when empty the model's own and, if that is a float of 16 bits or more, the others of
+    /// 16 and 32 bits: of smaller ones nobody knows the accuracy.
     pub precisions: Vec<Precision>,
     /// Software to estimate with; each chip's usual when absent.
     pub stack: Option<String>,
@@ -137,11 +138,12 @@ fn graph_for(model: &Model, options: &SearchOptions, batch: u64) -> Result<Graph
 fn formats(graph: &Graph, options: &SearchOptions) -> Vec<Precision> {
     let own = model_precision(graph);
     let wide = matches!(own, Precision::F64 | Precision::F32 | Precision::F16 | Precision::Bf16);
+    // A format as wide as the model's changes nothing and runs where the model's own does not.
     let mut formats = options.precisions.clone();
     if formats.is_empty() {
         formats.push(own);
         if wide {
-            formats.extend([Precision::F16, Precision::Bf16]);
+            formats.extend([Precision::F16, Precision::Bf16, Precision::F32]);
         }
     }
     let own_first = |format: &Precision| *format != own;
@@ -177,11 +179,31 @@ impl Asked<'_> {
                 contender.refused = Some(record);
             }
         }
+        if let (true, Some(refused)) = (found.is_empty(), &mut contender.refused) {
+            self.suggest_formats(&contender.chip, refused);
+        }
         let best = found.iter().map(|r| Metric::Throughput.merit(r)).fold(0.0, f64::max);
         contender.throughputs.push(best);
         contender.open = self.grows(&found, &contender.throughputs);
         contender.records.append(&mut found);
         Ok(())
+    }
+
+    /// Says of a chip that computes in none of the formats in which others it could be considered.
+    fn suggest_formats(&self, chip: &Chip, refused: &mut Record) {
+        if self.formats.iter().any(|&format| chip.computes(format)) {
+            return;
+        }
+        // The one that most such chips have comes first, so that the reasons are few.
+        let others = [Precision::Int8, Precision::F32, Precision::F16];
+        let all = others.into_iter().chain(Precision::ALL);
+        if let Some(other) = all.into_iter().find(|&format| chip.computes(format)) {
+            let formats: Vec<&str> = self.formats.iter().map(|format| format.word()).collect();
+            refused.why_not = Some(format!(
+                "the catalog knows no arithmetic of it in {}; `--dtype {other}` considers the converted model",
+                formats.join(", ")
+            ));
+        }
     }
 
     /// Whether a larger batch may be better at something and keep the limits.
