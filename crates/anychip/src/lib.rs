@@ -27,6 +27,7 @@ mod measure;
 mod meter;
 mod model;
 mod npz;
+mod scenario;
 mod targets;
 
 pub use accuracy::accuracy;
@@ -51,6 +52,7 @@ pub use machine::{THIS_CPU, this_cpu};
 pub use measure::{MeasureOptions, Subject, measure};
 pub use model::{Model, Sizes, ZOO, choose_sizes, describe, optimize, size_names, with_sizes};
 pub use npz::{NpzError, read_npz, write_npz};
+pub use scenario::{MLPERF_DURATION, STREAMS, Scenario};
 pub use targets::{find_place, targets};
 
 use std::path::Path;

@@ -125,29 +125,35 @@ impl Metric {
         if self.more_is_better() { view.value } else { -view.value }
     }
 
+    /// The figures of two records that say something of each other: boards with boards, else silicon with silicon.
+    pub(super) fn pair<'a>(
+        self,
+        a: &'a Record,
+        b: &'a Record,
+    ) -> (Option<View<'a>>, Option<View<'a>>) {
+        let of = |field: Field| (a.view(field), b.view(field));
+        match (self, of(Field::Board), of(Field::Die)) {
+            (Self::Size, boards @ (Some(_), Some(_)), _) => boards,
+            (Self::Size, _, dies @ (Some(_), Some(_))) => dies,
+            (_, _, _) => (self.of(a), self.of(b)),
+        }
+    }
+
     /// How `a` compares with `b`.
     pub(super) fn compare(self, a: &Record, b: &Record) -> Relation {
-        let (a, b) = match self {
-            Self::Size => {
-                let boards = (a.view(Field::Board), b.view(Field::Board));
-                let dies = (a.view(Field::Die), b.view(Field::Die));
-                match (boards, dies) {
-                    ((Some(_), Some(_)), _) => boards,
-                    (_, (Some(_), Some(_))) => dies,
-                    // A board and a die say nothing of each other.
-                    ((Some(_), None), (None, Some(_))) | ((None, Some(_)), (Some(_), None)) => {
-                        return Relation::Tie;
-                    }
-                    ((a, b), (c, d)) => (a.or(c), b.or(d)),
-                }
+        let alike = |field: Field| a.view(field).is_some() && b.view(field).is_some();
+        let (first, second) = match self.pair(a, b) {
+            // A board and a die say nothing of each other.
+            (Some(_), Some(_))
+                if self == Self::Size && !alike(Field::Board) && !alike(Field::Die) =>
+            {
+                return Relation::Tie;
             }
-            _ => (self.of(a), self.of(b)),
-        };
-        let (a, b) = match (a, b) {
-            (Some(a), Some(b)) => (a, b),
+            (Some(first), Some(second)) => (first, second),
             (None, Some(_)) => return Relation::LacksIt,
             (_, None) => return Relation::NoMatch,
         };
+        let (a, b) = (first, second);
         let (above, below) = (a.low > b.high, a.high < b.low);
         let behind = if self.more_is_better() { a.value < b.low } else { a.value > b.high };
         match (above, below, self.more_is_better()) {

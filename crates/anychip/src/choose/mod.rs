@@ -47,7 +47,7 @@ pub fn choose(
     let running: Vec<&Record> = candidates.iter().filter(|record| record.runs).collect();
     let meeting: Vec<&Record> =
         running.iter().copied().filter(|record| keeps(record, limits)).collect();
-    let meeting = one_format(&meeting);
+    let meeting = one_format(&surest(&meeting, limits));
     if meeting.is_empty() && !running.is_empty() {
         return Err(NothingMeets::of(&running, limits));
     }
@@ -103,6 +103,13 @@ fn best_for(goal: Metric, meeting: &[&Record], limits: &[Limit]) -> Option<usize
 /// Whether the values keep all limits.
 fn keeps(record: &Record, limits: &[Limit]) -> bool {
     limits.iter().all(|limit| matches!(limit.fit(record), Fit::Meets | Fit::MayBreak))
+}
+
+/// Where some records of a chip surely keep the limits, only those: the batch is ours to choose.
+fn surest<'a>(records: &[&'a Record], limits: &[Limit]) -> Vec<&'a Record> {
+    let sure = |record: &Record| limits.iter().all(|limit| limit.fit(record) == Fit::Meets);
+    let has_sure = |chip: &str| records.iter().any(|other| other.chip == chip && sure(other));
+    records.iter().copied().filter(|record| sure(record) || !has_sure(&record.chip)).collect()
 }
 
 /// Of the number formats of one chip and batch, the first of those that are as fast as the fastest: candidates come with the
@@ -223,7 +230,7 @@ fn dominated<'a>(
         .into_iter()
         .filter(|metric| metric.compare(winner, shown) == Relation::Better)
         .filter_map(|metric| {
-            let (ours, theirs) = (metric.of(shown)?, metric.of(winner)?);
+            let (Some(ours), Some(theirs)) = metric.pair(shown, winner) else { return None };
             Some(format!(
                 "{} {} against {}",
                 metric.name(),
@@ -346,6 +353,27 @@ mod tests {
         assert_eq!(batches(None, &[]), [1, 8]);
         let within = [limit(Metric::Latency, 0.020)];
         assert_eq!(batches(Some(Metric::Throughput), &within), [2]);
+    }
+
+    #[test]
+    fn a_batch_that_surely_keeps_the_limits_is_taken_where_there_is_one() {
+        let at = |chip: &str, batch: u64, latency: f64| {
+            Example::new(chip)
+                .batch(batch)
+                .latency(latency, latency / 4.0, latency * 4.0)
+                .streaming()
+        };
+        let candidates = vec![
+            at("bound", 1, 0.002).record(),
+            at("bound", 8, 0.004).record(),
+            at("slow", 1, 0.006).power(1.0, 1.0, 1.0).record(),
+        ];
+        let limits = [limit(Metric::Latency, 0.010)];
+        let found = choose(candidates, &limits, Some(Metric::Throughput)).expect("keeps it");
+        let rows: Vec<(&str, u64)> = found.iter().map(|r| (r.chip.as_str(), r.batch)).collect();
+        assert_eq!(rows, [("bound", 1), ("slow", 1)]);
+        assert!(verdict(&found, "bound").may_break.is_empty());
+        assert_eq!(verdict(&found, "slow").may_break, ["latency 6 [1.50–24.0] ms"]);
     }
 
     #[test]

@@ -170,12 +170,16 @@ impl Asked<'_> {
     /// Adds the records of this batch to a chip's, and closes the chip where larger batches are of no use.
     fn of(&self, contender: &mut Contender<'_>) -> Result<(), Error> {
         let mut found = Vec::new();
+        let mut lacks_memory = false;
         for &precision in &self.formats {
             let record = self.record(&contender.chip, precision)?;
             if record.runs {
                 found.push(record);
-            } else if contender.refused.is_none() || contender.chip.computes(precision) {
-                // That it lacks memory says more than that it lacks a format.
+            } else if contender.refused.is_none()
+                || (!lacks_memory && contender.chip.computes(precision))
+            {
+                // That it lacks memory says more than that it lacks a format, and most in the first format it has.
+                lacks_memory = contender.chip.computes(precision);
                 contender.refused = Some(record);
             }
         }
