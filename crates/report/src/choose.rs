@@ -264,3 +264,75 @@ fn losers(lost: &[&Record], view: &ChoiceView<'_>, width: usize) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anychip_record::Key;
+    use anychip_units::Figure;
+
+    fn record(chip: &str, latency: f64, source: &str, verdict: Verdict) -> Record {
+        let mut record = Record::new(Key {
+            model: "m".into(),
+            model_sha256: "0".into(),
+            chip: chip.into(),
+            stack: "s".into(),
+            target: None,
+            batch: 1,
+            dtype: "f16".into(),
+        });
+        let latency = Figure::estimated(latency, latency / 2.0, latency * 2.0, source);
+        record.set_latency(latency.expect("sound")).expect("sound");
+        Record { verdict: Some(verdict), ..record }
+    }
+
+    fn choice() -> Vec<Record> {
+        let best = Verdict { best: true, ..Verdict::new(Standing::Front) };
+        let unsure = Verdict { may_break: vec!["power 14 [7–23] W".into()], ..best.clone() };
+        let over =
+            |detail: &str| Verdict::lost(Standing::OverLimit, "over --max-power 15W", detail);
+        let mut all = vec![
+            record("sound", 0.001, "fitted", best),
+            record("risky", 0.001, "unfitted and unvalidated", unsure),
+            record("hot", 0.001, "fitted", over("power 20 W, 33 % more")),
+            record("hotter", 0.001, "fitted", over("power 40 W, 2.7 times that")),
+        ];
+        for (chip, reason) in [("a", "it spikes"), ("b", "it has qubits"), ("c", "it spikes")] {
+            let mut record = record(chip, 1.0, "fitted", Verdict::new(Standing::CannotRun));
+            (record.runs, record.why_not) = (false, Some(reason.into()));
+            all.push(record);
+        }
+        all
+    }
+
+    #[test]
+    fn the_front_is_marked_and_the_others_are_summed_up() {
+        let view = ChoiceView { goal: Some("latency"), all: false };
+        let text = choice_table(&choice(), &view, 80);
+        let row = |chip: &str| text.lines().find(|line| line.starts_with(chip)).expect("a row");
+        assert!(row("sound").contains(" = ") && row("risky").contains(" =?~ "), "{text}");
+        assert!(text.contains("= Best for latency: sound at batch 1 in f16; inside the intervals"));
+        assert!(text.contains("? may break a limit: risky (power 14 [7–23] W)"), "{text}");
+        assert!(
+            text.contains("   2  over --max-power 15W; the nearest hot, power 20 W, 33 % more")
+        );
+        assert!(text.contains("   3  cannot run it: 2 other reasons: a, c, b"), "{text}");
+        assert!(!text.contains("hotter"), "{text}");
+    }
+
+    #[test]
+    fn all_lists_each_chip_with_its_figures() {
+        let text = choice_table(&choice(), &ChoiceView { goal: None, all: true }, 80);
+        assert!(text.contains("hotter: power 40 W, 2.7 times that"), "{text}");
+        assert!(text.contains("cannot run it: it has qubits"), "{text}");
+        assert!(text.contains("--for GOAL"), "{text}");
+    }
+
+    #[test]
+    fn nothing_kept_is_no_table() {
+        let lost: Vec<Record> = choice().split_off(4);
+        let text = choice_table(&lost, &ChoiceView::default(), 80);
+        assert!(text.starts_with("Why not:\n"), "{text}");
+        assert_eq!(choice_table(&[], &ChoiceView::default(), 80), "");
+    }
+}

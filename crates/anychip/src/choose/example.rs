@@ -61,6 +61,13 @@ impl Example {
         self
     }
 
+    /// Board and silicon, mm².
+    pub(super) fn size(mut self, board: Option<f64>, die: Option<f64>) -> Self {
+        let figure = |value| Figure::stated(value, "example").expect("sound");
+        (self.0.board_mm2, self.0.die_mm2) = (board.map(figure), die.map(figure));
+        self
+    }
+
     pub(super) fn record(self) -> Record {
         self.0
     }

@@ -245,6 +245,21 @@ mod tests {
     }
 
     #[test]
+    fn sizes_are_compared_like_with_like() {
+        use super::super::example::Example;
+        let of = |board, die| Example::new("chip").size(board, die).record();
+        let compare = |a: (Option<f64>, Option<f64>), b: (Option<f64>, Option<f64>)| {
+            Metric::Size.compare(&of(a.0, a.1), &of(b.0, b.1))
+        };
+        let (small, large) = (Some(100.0), Some(400.0));
+        assert_eq!(compare((large, small), (small, large)), Relation::Worse, "boards first");
+        assert_eq!(compare((None, small), (small, large)), Relation::Better, "else silicon");
+        assert_eq!(compare((None, small), (large, None)), Relation::Tie, "a die and a board");
+        assert_eq!(compare((None, None), (large, None)), Relation::LacksIt);
+        assert_eq!(compare((None, small), (None, None)), Relation::NoMatch);
+    }
+
+    #[test]
     fn words_and_metrics_are_one_to_one() {
         for metric in Metric::ALL {
             assert_eq!(Metric::from_word(metric.word()), Some(metric));

@@ -10,6 +10,7 @@ use crate::commands::{note, prepare, print};
 use crate::terminal::{Progress, width};
 
 pub(crate) fn execute(args: &Bench) -> Result<()> {
+    let scenario = scenario(args)?;
     let chip = anychip::local_chip(&args.on)?;
     let prepared = prepare(&args.model)?;
     let inputs = match &args.input {
@@ -23,7 +24,6 @@ pub(crate) fn execute(args: &Bench) -> Result<()> {
         graph: &prepared.graph,
         batch: args.model.batch,
     };
-    let scenario = scenario(args)?;
     let fewest = scenario.as_ref().map_or(10, Scenario::fewest_queries);
     let options = MeasureOptions {
         compile: CompileOptions { layers: args.layers, ..args.execution.compile_options() },
@@ -49,8 +49,11 @@ pub(crate) fn execute(args: &Bench) -> Result<()> {
     }
     let records = [record];
     let width = width();
+    let how = records[0].latency_s.as_ref().filter(|_| args.scenario.is_some());
+    let how = how.map_or_else(String::new, |latency| format!("\n{}\n", latency.source()));
     print(
         &(anychip_report::bench_table(&records, width)
+            + &how
             + &anychip_report::layers_table(&records[0], width)
             + &anychip_report::absences(&records, width)),
     )
