@@ -198,7 +198,7 @@ mod tests {
                 .prices(price[1], price[0], price[2])
                 .record()
         };
-        let (better, between, worse) = ([1.0, 1.5, 2.0], [1.5, 2.5, 3.5], [3.0, 3.5, 4.0]);
+        let (better, between, worse) = ([1.0, 1.5, 2.0], [1.5, 2.0, 3.6], [3.0, 3.5, 4.0]);
         let records = [
             of("a", better, worse, between),
             of("b", worse, between, better),

@@ -373,7 +373,7 @@ mod tests {
         let rows: Vec<(&str, u64)> = found.iter().map(|r| (r.chip.as_str(), r.batch)).collect();
         assert_eq!(rows, [("bound", 1), ("slow", 1)]);
         assert!(verdict(&found, "bound").may_break.is_empty());
-        assert_eq!(verdict(&found, "slow").may_break, ["latency 6 [1.50–24.0] ms"]);
+        assert_eq!(verdict(&found, "slow").may_break, ["latency 6 [1.50–24] ms"]);
     }
 
     #[test]

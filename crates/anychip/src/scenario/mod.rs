@@ -11,7 +11,7 @@ mod server;
 use std::time::Duration;
 
 pub(crate) use result::set;
-pub use server::Found;
+pub(crate) use server::Found;
 
 use arrivals::Arrivals;
 
@@ -63,7 +63,7 @@ impl Scenario {
 }
 
 /// What is driven: a model that runs, and the clock that goes on meanwhile.
-pub trait System {
+pub(crate) trait System {
     /// Why a run can fail.
     type Error;
     /// Seconds since some fixed moment.
@@ -76,26 +76,26 @@ pub trait System {
 
 /// How long a scenario is driven.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Length {
+pub(crate) struct Length {
     /// Least seconds in which queries are issued.
-    pub seconds: f64,
+    pub(crate) seconds: f64,
     /// Least number of queries.
-    pub queries: usize,
+    pub(crate) queries: usize,
     /// Samples in one run of the system.
-    pub batch: u64,
+    pub(crate) batch: u64,
 }
 
 /// What was seen.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// The latency of each query in seconds, in the order of completion.
-    pub latencies: Vec<f64>,
+    pub(crate) latencies: Vec<f64>,
     /// Samples answered.
-    pub samples: u64,
+    pub(crate) samples: u64,
     /// Seconds from the first query to the last answer.
-    pub seconds: f64,
+    pub(crate) seconds: f64,
     /// Of a server: the rate, whether it was valid, and what was tried.
-    pub server: Option<Found>,
+    pub(crate) server: Option<Found>,
 }
 
 /// The most latencies that are kept; a very small model runs no longer than that many queries.
@@ -105,7 +105,7 @@ const MOST_QUERIES: usize = 1_000_000;
 ///
 /// # Errors
 /// When a run of the system fails.
-pub fn drive<S: System>(
+pub(crate) fn drive<S: System>(
     scenario: &Scenario,
     system: &mut S,
     length: &Length,

@@ -6,17 +6,17 @@ use super::{Arrivals, Length, MOST_QUERIES, Outcome, System};
 
 /// A rate that was held, or not.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Found {
+pub(crate) struct Found {
     /// Queries a second that arrived, on average.
-    pub rate: f64,
+    pub(crate) rate: f64,
     /// Seconds in which a query had to be answered.
-    pub bound: f64,
+    pub(crate) bound: f64,
     /// The share of queries that were answered later.
-    pub late: f64,
+    pub(crate) late: f64,
     /// At most one query in a hundred was late.
-    pub valid: bool,
+    pub(crate) valid: bool,
     /// No rate was asked for: this is the highest valid one that was found.
-    pub searched: bool,
+    pub(crate) searched: bool,
 }
 
 /// The share of queries that may be late.
@@ -46,23 +46,25 @@ pub(super) fn hold<S: System>(
     let planned =
         (rate * length.seconds).ceil().max(length.queries as f64).min(MOST_QUERIES as f64);
     let most_late = (planned * MAY_BE_LATE).floor();
-    let mut due = Arrivals::new(rate, seed).take(planned as usize).peekable();
     let start = system.now();
+    // On the system's clock, so that a moment waited for has come: a difference from the start may round below it.
+    let moments = Arrivals::new(rate, seed).map(|moment| start + moment);
+    let mut due = moments.take(planned as usize).peekable();
     let mut waiting: VecDeque<f64> = VecDeque::new();
     let mut latencies = Vec::new();
     let mut late = 0.0;
     loop {
-        let now = system.now() - start;
+        let now = system.now();
         while let Some(moment) = due.next_if(|moment| *moment <= now) {
             waiting.push_back(moment);
         }
         if waiting.is_empty() {
             let Some(&moment) = due.peek() else { break };
-            system.wait_until(start + moment);
+            system.wait_until(moment);
             continue;
         }
         system.run()?;
-        let now = system.now() - start;
+        let now = system.now();
         let taken = waiting.len().min(usize::try_from(length.batch).unwrap_or(usize::MAX).max(1));
         for moment in waiting.drain(..taken) {
             latencies.push(now - moment);
