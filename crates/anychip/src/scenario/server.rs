@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn waiting_times_are_those_of_queueing_theory() {
+    fn waiting_times_are_those_of_queuing_theory() {
         // One server, deterministic service, load 0.5: the mean wait is load / (2 (1 - load)) services (Pollaczek, Khinchine).
         let length = Length { seconds: 2000.0, ..LENGTH };
         let outcome = serve(Some(50.0), 10.0, &length, 0.010);
