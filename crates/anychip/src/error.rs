@@ -80,6 +80,11 @@ pub enum Error {
         /// An input that has it.
         input: String,
     },
+    /// Batches asked for of a model that has one of its own.
+    #[error(
+        "the model's inputs leave no size open for a batch\n  help: leave --batch away, or export the model with a named first dim"
+    )]
+    FixedBatch,
     /// A chip without a target that runs here.
     #[error(
         "`{chip}` cannot run anything on this machine, only be estimated\n  help: `anychip compare MODEL --chips {chip}` estimates it; `anychip doctor` lists what runs here"

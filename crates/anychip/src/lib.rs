@@ -15,6 +15,7 @@
 //! ```
 
 mod accuracy;
+mod choose;
 mod compare;
 mod doctor;
 mod engine;
@@ -26,6 +27,7 @@ mod measure;
 mod meter;
 mod model;
 mod npz;
+mod scenario;
 mod targets;
 
 pub use accuracy::accuracy;
@@ -39,6 +41,7 @@ pub use anychip_tensor::Tensor;
 pub use anychip_zoo::{
     KEYS as ARCHITECTURE_SETTINGS, Published, Row as ArchitectureRow, rows as architectures,
 };
+pub use choose::{Limit, Metric, NothingMeets, Relaxation, SearchOptions, choose, search};
 pub use compare::{CompareOptions, compare, estimate, select_chips};
 pub use doctor::{Finding, doctor};
 pub use engine::Engine;
@@ -49,6 +52,7 @@ pub use machine::{THIS_CPU, this_cpu};
 pub use measure::{MeasureOptions, Subject, measure};
 pub use model::{Model, Sizes, ZOO, choose_sizes, describe, optimize, size_names, with_sizes};
 pub use npz::{NpzError, read_npz, write_npz};
+pub use scenario::{MLPERF_DURATION, STREAMS, Scenario};
 pub use targets::{find_place, targets};
 
 use std::path::Path;

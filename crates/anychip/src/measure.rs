@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use anychip_chips::Chip;
 use anychip_ir::{Graph, graph_work};
-use anychip_record::{Field, Key, Layer, Ownership, Record, percentiles};
+use anychip_record::{Field, Key, Layer, Ownership, Record};
 use anychip_target::{CompileOptions, Counters, Place};
 use anychip_tensor::Tensor;
 use anychip_units::Figure;
 
 use crate::machine::with_peaks;
 use crate::meter::{Instructions, Meter, PackageEnergy, largest_resident};
+use crate::scenario::{self, Length, STREAMS, Scenario, System};
 use crate::{Engine, Error};
 
 /// How long and how to measure.
@@ -20,8 +21,10 @@ pub struct MeasureOptions {
     pub compile: CompileOptions,
     /// Least time to spend on timed runs.
     pub duration: Duration,
-    /// Least number of timed runs.
+    /// Least number of timed runs; of queries, where a scenario is named.
     pub runs: usize,
+    /// How queries arrive; one run after another, without a scenario's name in the Record, when absent.
+    pub scenario: Option<Scenario>,
     /// Runs that are not counted, first.
     pub warmup: usize,
 }
@@ -32,12 +35,13 @@ impl Default for MeasureOptions {
             compile: CompileOptions::default(),
             duration: Duration::from_secs(2),
             runs: 10,
+            scenario: None,
             warmup: 2,
         }
     }
 }
 
-/// The most latencies that are kept; a very small model runs no longer than that many times.
+/// The most times that layers are timed.
 const MOST_RUNS: usize = 1_000_000;
 
 /// What is measured and what it is called in the Record.
@@ -86,35 +90,34 @@ pub fn measure(
     for _ in 0..options.warmup.max(1) {
         counters = engine.run(inputs)?.1;
     }
-    let mut latencies = Vec::new();
-    let start = Instant::now();
     energy.start();
     instructions.start();
-    while (latencies.len() < options.runs || start.elapsed() < options.duration)
-        && latencies.len() < MOST_RUNS
-    {
-        let before = Instant::now();
-        engine.run(inputs)?;
-        latencies.push(before.elapsed().as_secs_f64());
-        progress((start.elapsed().as_secs_f64() / options.duration.as_secs_f64()).min(1.0));
-    }
+    let mut timed = Timed {
+        engine: &mut engine,
+        inputs,
+        start: Instant::now(),
+        runs: 0,
+        duration: options.duration,
+        progress,
+    };
+    let length = Length {
+        seconds: options.duration.as_secs_f64(),
+        queries: options.runs,
+        batch: subject.batch.max(1),
+    };
+    let scenario = options.scenario.as_ref();
+    let outcome =
+        scenario::drive(scenario.unwrap_or(&Scenario::SingleStream), &mut timed, &length)?;
+    let (seconds, runs) = (timed.now(), timed.runs);
     let instructions = instructions.stop();
     let joules = energy.stop();
-    let seconds = start.elapsed().as_secs_f64();
 
     let mut record = Record::new(key(subject, chip, "anychip", Some(engine.target())));
-    record.threads = options.compile.threads.and_then(|n| u32::try_from(n).ok());
-    let source = format!("clock, {} runs", latencies.len());
-    if let Some(found) = percentiles(&latencies, &source) {
-        record.set_percentiles(found?)?;
-    } else {
-        let median = median(&mut latencies);
-        record.set_latency(Figure::measured(median, source)?)?;
-        record.mark_absent(
-            [Field::LatencyP50, Field::LatencyP90, Field::LatencyP99],
-            "fewer than six runs",
-        );
+    if scenario == Some(&Scenario::MultiStream) {
+        record.batch = STREAMS.max(record.batch);
     }
+    record.threads = options.compile.threads.and_then(|n| u32::try_from(n).ok());
+    scenario::set(&mut record, scenario, &outcome)?;
     record.peak_memory_bytes = match (largest_resident(), counters.peak_bytes) {
         (Some(bytes), _) => Some(Figure::measured(bytes, "largest resident set of the process")?),
         (None, Some(bytes)) => Some(Figure::measured(
@@ -153,10 +156,13 @@ pub fn measure(
         Ok(joules) if joules > 0.0 => {
             record
                 .set_power(Figure::measured(joules / seconds, "package energy counter / clock")?)?;
-            // The counter knows what the inferences took, slow runs included; power × median time does not.
-            let inferences = latencies.len() as f64 * subject.batch.max(1) as f64;
-            let source = "package energy counter / inferences";
-            record.energy_j = Some(Figure::measured(joules / inferences, source)?);
+            // The counter knows what the inferences took, slow runs included; power × median time does not. A server waits
+            // too and its runs are not always full, so there it is power over throughput.
+            if !matches!(scenario, Some(Scenario::Server { .. })) {
+                let inferences = runs as f64 * subject.batch.max(1) as f64;
+                let source = "package energy counter / inferences";
+                record.energy_j = Some(Figure::measured(joules / inferences, source)?);
+            }
         }
         Ok(_) => {
             record.mark_absent([Field::Power, Field::Energy], "the energy counter did not move");
@@ -168,6 +174,45 @@ pub fn measure(
     record.mark_absent([Field::Accuracy], "no labeled data was given");
     record.settle();
     Ok(record)
+}
+
+/// An engine on the machine's clock.
+struct Timed<'a> {
+    engine: &'a mut Engine,
+    inputs: &'a [Tensor],
+    start: Instant,
+    runs: usize,
+    duration: Duration,
+    progress: &'a mut dyn FnMut(f64),
+}
+
+/// A sleep may last this much longer than asked; the rest of a wait is spent looking at the clock.
+const SLEEP_SLACK: Duration = Duration::from_millis(1);
+
+impl System for Timed<'_> {
+    type Error = Error;
+
+    fn now(&self) -> f64 {
+        self.start.elapsed().as_secs_f64()
+    }
+
+    fn wait_until(&mut self, moment: f64) {
+        let left = Duration::try_from_secs_f64(moment - self.now()).unwrap_or(Duration::ZERO);
+        if let Some(sleep) = left.checked_sub(SLEEP_SLACK) {
+            std::thread::sleep(sleep);
+        }
+        while self.now() < moment {
+            std::hint::spin_loop();
+        }
+    }
+
+    fn run(&mut self) -> Result<(), Error> {
+        self.engine.run(self.inputs)?;
+        self.runs += 1;
+        let share = self.now() / self.duration.as_secs_f64().max(f64::MIN_POSITIVE);
+        (self.progress)(share.min(1.0));
+        Ok(())
+    }
 }
 
 /// The median time of each layer over runs that take a third of the time of the others.

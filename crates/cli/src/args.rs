@@ -1,12 +1,16 @@
 //! The command line: every flag with its help, and examples a newcomer can paste.
 
+mod choose;
+
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use anychip::{CompileOptions, Family, Order, Precision};
-use anychip_units::{Bytes, Watts};
+use anychip_units::{Bytes, PerSecond, Seconds, Watts};
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
+
+pub(crate) use choose::Choose;
 
 /// One trained model in, any accelerator out: run it here, estimate it everywhere else, with the basis of each number.
 #[derive(Debug, Parser)]
@@ -16,6 +20,7 @@ use clap_complete::Shell;
     about,
     after_help = "Examples:
   anychip compare models/digits-cnn.onnx
+  anychip choose models/digits-cnn.onnx --max-power 15W --for latency
   anychip run models/digits-cnn.onnx --input models/digits-cnn.npz
   anychip bench model.onnx --batch 8 --threads 2
   anychip chips nvidia-a100-sxm4-80gb
@@ -31,6 +36,8 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Compare chips for a model: what is here is measured, the rest is estimated
     Compare(Compare),
+    /// Choose a chip for a model under limits: what is best, and why each other chip is not
+    Choose(Box<Choose>),
     /// Run a model on real inputs
     Run(Run),
     /// Time a model on a chip that is here
@@ -172,7 +179,8 @@ pub(crate) struct Run {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   anychip bench models/digits-cnn.onnx
-  anychip bench resnet50.onnx --batch 8 --threads 1 --seconds 10 --json")]
+  anychip bench resnet50.onnx --batch 8 --threads 1 --min-duration 10s --json
+  anychip bench resnet50.onnx --scenario server --latency-bound 50ms --min-duration 10s")]
 pub(crate) struct Bench {
     #[command(flatten)]
     pub(crate) model: ModelArguments,
@@ -184,12 +192,24 @@ pub(crate) struct Bench {
     /// Inputs to use instead of made-up ones: a NumPy archive
     #[arg(long, short, value_name = "IN.npz", value_hint = ValueHint::FilePath)]
     pub(crate) input: Option<PathBuf>,
-    /// Least seconds of timed runs
-    #[arg(long, default_value_t = 3.0, value_parser = parse_seconds)]
-    pub(crate) seconds: f64,
-    /// How queries arrive
-    #[arg(long, value_enum, default_value_t = Scenario::SingleStream)]
-    pub(crate) scenario: Scenario,
+    /// Least time in which queries are issued: 10s, or 600s as MLPerf asks
+    #[arg(long, alias = "seconds", value_name = "TIME", default_value = "3s", value_parser = parse_duration)]
+    pub(crate) min_duration: f64,
+    /// Least number of queries; when absent 10, and with --scenario what its percentile takes: 36 for a p90, 368 for a p99
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) min_queries: Option<u32>,
+    /// How queries arrive, by MLPerf's rules; one run after another when absent
+    #[arg(long, value_enum)]
+    pub(crate) scenario: Option<ScenarioName>,
+    /// Of --scenario server: the time in which 99 of 100 queries have to be answered, as 15ms
+    #[arg(long, value_name = "TIME", required_if_eq("scenario", "server"), value_parser = anychip_units::parse::<Seconds>)]
+    pub(crate) latency_bound: Option<f64>,
+    /// Of --scenario server: queries a second, as 200/s; the highest valid rate is looked for when absent
+    #[arg(long, value_name = "RATE", requires = "latency_bound", value_parser = parse_rate)]
+    pub(crate) target_qps: Option<f64>,
+    /// Of --scenario server: decides the arrival times
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
     /// Time each layer too: where the time goes, and how near each comes to the machine's peaks
     #[arg(long)]
     pub(crate) layers: bool,
@@ -200,27 +220,35 @@ pub(crate) struct Bench {
 
 /// How queries arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Scenario {
-    /// The next when the last is done: latency
+pub(crate) enum ScenarioName {
+    /// One sample a query, the next when the last is done: p90 of latency
     SingleStream,
+    /// Eight samples a query (in one run with --batch 8), the next when the last is done: p99 of latency
+    MultiStream,
+    /// Single samples at random times: the rate at which 99 of 100 are answered within --latency-bound
+    Server,
     /// All at once: throughput
     Offline,
 }
 
-impl Scenario {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Scenario::SingleStream => "single-stream",
-            Scenario::Offline => "offline",
-        }
+/// A time with its unit, or a bare number of seconds.
+fn parse_duration(text: &str) -> Result<f64, String> {
+    let seconds = match text.parse::<f64>() {
+        Ok(seconds) => seconds,
+        Err(_) => anychip_units::parse::<Seconds>(text).map_err(|error| error.to_string())?,
+    };
+    if seconds.is_finite() && (0.0..=86_400.0).contains(&seconds) {
+        Ok(seconds)
+    } else {
+        Err("expected a time between 0 and 86400 seconds, as 10s".to_string())
     }
 }
 
-fn parse_seconds(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(seconds) if seconds.is_finite() && (0.0..=86_400.0).contains(&seconds) => Ok(seconds),
-        _ => Err("expected a number of seconds between 0 and 86400".to_string()),
-    }
+/// Queries a second, with or without the unit.
+fn parse_rate(text: &str) -> Result<f64, String> {
+    let with_unit =
+        if text.parse::<f64>().is_ok() { format!("{text}/s") } else { text.to_string() };
+    anychip_units::parse::<PerSecond>(&with_unit).map_err(|error| error.to_string())
 }
 
 #[derive(Debug, Args)]

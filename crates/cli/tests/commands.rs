@@ -246,6 +246,48 @@ fn arrays_that_do_not_fit_are_told_apart() {
 }
 
 #[test]
+fn bench_drives_the_scenarios_and_says_how_short_they_are() {
+    let model = "models/digits-cnn.onnx";
+    let bench = |arguments: &[&str]| {
+        let mut all = vec!["bench", model, "--min-duration", "0.2s", "--json"];
+        all.extend(arguments);
+        let output = anychip(&all);
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}\n{errors}");
+        if arguments.contains(&"--scenario") {
+            assert!(errors.contains("not a valid MLPerf duration: 0.2 s of 600 s"), "{errors}");
+        }
+        anychip_record::Record::from_json(&text(&output.stdout)).expect("a record")
+    };
+    let single = bench(&["--scenario", "single-stream"]);
+    assert!(single.latency_p90_s.is_some_and(|f| f.source().contains("of 600 s")));
+    let multi = bench(&["--scenario", "multi-stream", "--batch", "4"]);
+    assert_eq!((multi.batch, multi.scenario.as_deref()), (8, Some("multi-stream")));
+    assert!(multi.latency_p99_s.is_some());
+    let offline = bench(&["--scenario", "offline", "--batch", "8"]);
+    assert!(offline.throughput_per_s.is_some() && offline.latency_p90_s.is_none());
+    let server = ["--scenario", "server", "--latency-bound", "2s", "--target-qps"];
+    let held = bench(&[&server[..], &["2000"]].concat());
+    let source = held.throughput_per_s.as_ref().map_or("", anychip_units::Figure::source);
+    assert!(source.contains("server at 2 k/s") && source.contains(": valid"), "{source}");
+    let rushed =
+        bench(&["--scenario", "server", "--latency-bound", "1us", "--target-qps", "100/s"]);
+    assert_eq!(rushed.throughput_per_s, None);
+    assert!(rushed.absent["throughput_per_s"].contains("not valid"), "{:?}", rushed.absent);
+    assert_eq!(bench(&[]).scenario.as_deref(), Some("single-stream"));
+    // No bound, a bound without a server, no such rate, samples that runs do not make up.
+    fails(&["bench", model, "--scenario", "server"], 2);
+    fails(&["bench", model, "--target-qps", "100"], 2);
+    fails(&["bench", model, "--scenario", "server", "--latency-bound", "0s"], 2);
+    fails(
+        &["bench", model, "--scenario", "server", "--latency-bound", "1s", "--target-qps", "-1"],
+        2,
+    );
+    fails(&["bench", model, "--scenario", "offline", "--latency-bound", "1s"], 1);
+    fails(&["bench", model, "--scenario", "multi-stream", "--batch", "3"], 1);
+}
+
+#[test]
 fn wrong_usage_ends_with_status_two() {
     fails(&["compare"], 2);
     fails(&["frobnicate"], 2);

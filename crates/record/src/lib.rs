@@ -25,9 +25,11 @@ mod json;
 mod layer;
 mod percentile;
 mod record;
+mod verdict;
 
 pub use derive::Ownership;
 pub use json::{RecordError, read_json_lines, write_json_lines};
 pub use layer::Layer;
 pub use percentile::{Percentiles, percentiles};
 pub use record::{Field, Key, Record, SCHEMA, View};
+pub use verdict::{Standing, Verdict};

@@ -1,6 +1,6 @@
 //! [`Record`]: its fields, its invariants, and views of its figures by name.
 
-use crate::Layer;
+use crate::{Layer, Verdict};
 use std::collections::BTreeMap;
 
 use anychip_units::{
@@ -77,6 +77,9 @@ macro_rules! record {
             pub absent: BTreeMap<String, String>,
             /// Why the chip cannot run the model, if it cannot.
             pub why_not: Option<String>,
+            /// What a choice among chips found of it.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub verdict: Option<Verdict>,
         }
 
         /// The figures of a record.
@@ -117,6 +120,7 @@ macro_rules! record {
                     layers: Vec::new(),
                     absent: BTreeMap::new(),
                     why_not: None,
+                    verdict: None,
                 }
             }
 
@@ -227,6 +231,14 @@ impl<'a> View<'a> {
 }
 
 impl Record {
+    /// Whether its latency is an estimate that was never held against a measurement: a bound more than a prediction. The
+    /// predictor says so in the source.
+    pub fn is_unvalidated(&self) -> bool {
+        let says =
+            |source: &str| source.contains("unvalidated") || source.contains("not validated");
+        self.latency_s.as_ref().is_some_and(|latency| says(latency.source()))
+    }
+
     /// A record of a model the chip cannot run as it is. Facts of the chip may still be set.
     pub fn refused(key: Key, why_not: impl Into<String>) -> Self {
         Self { runs: false, why_not: Some(why_not.into()), ..Self::new(key) }

@@ -78,7 +78,7 @@ fn table(mut runs: Vec<&Record>, width: usize) -> String {
     out
 }
 
-fn grid(runs: &[&Record], width: usize) -> Grid {
+pub(crate) fn grid(runs: &[&Record], width: usize) -> Grid {
     let words = |title: &str, cell: &dyn Fn(&Record) -> String| {
         Column::words(title, runs.iter().map(|record| cell(record)).collect())
     };
@@ -134,7 +134,7 @@ fn is_shown(view: &View<'_>) -> bool {
 }
 
 /// `resnet50 · batch 1 · f16`, of what all records share.
-fn title(records: &[Record], width: usize) -> String {
+pub(crate) fn title(records: &[Record], width: usize) -> String {
     let shared = |cell: &dyn Fn(&Record) -> String| {
         let first = cell(&records[0]);
         records.iter().all(|record| cell(record) == first).then_some(first)
@@ -168,7 +168,7 @@ fn cannot_run(refused: &[&Record], width: usize) -> String {
     out
 }
 
-fn has_blanks(runs: &[&Record], titles: &[String]) -> bool {
+pub(crate) fn has_blanks(runs: &[&Record], titles: &[String]) -> bool {
     let fields: &[(&str, &[Field])] = &[
         ("latency", &[Field::Latency]),
         ("inf/s", &[Field::Throughput]),

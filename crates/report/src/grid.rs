@@ -57,6 +57,12 @@ impl Grid {
         Self { columns }
     }
 
+    /// With one more column at a place from the left.
+    pub(crate) fn with(mut self, place: usize, column: Column) -> Self {
+        self.columns.insert(place, column);
+        self
+    }
+
     /// Draws what fits in `width`. `wishes` name columns by title, most wanted first, each with the form wanted; the
     /// first wish is granted whatever the width. A wish that does not fit is skipped, and later ones may still fit.
     pub(crate) fn draw(&self, wishes: &[(&str, usize)], width: usize) -> Drawn {

@@ -7,6 +7,7 @@
 
 mod bench;
 mod catalog;
+mod choose;
 mod compare;
 mod evidence;
 mod grid;
@@ -14,6 +15,7 @@ mod layers;
 
 pub use bench::bench_table;
 pub use catalog::{chip_page, chips_table};
+pub use choose::{ChoiceView, choice_table};
 pub use compare::compare_table;
 pub use evidence::{absences, sources};
 pub use layers::layers_table;

@@ -2,6 +2,7 @@
 
 mod bench;
 mod chips;
+mod choose;
 mod compare;
 mod doctor;
 mod explain;
@@ -12,6 +13,7 @@ mod zoo;
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::path::Path;
 
 use anyhow::Result;
 use clap::CommandFactory;
@@ -22,6 +24,7 @@ use crate::args::{Arguments, Command, ModelArguments};
 pub(crate) fn execute(command: Command) -> Result<()> {
     match command {
         Command::Compare(args) => compare::execute(&args),
+        Command::Choose(args) => choose::execute(&args),
         Command::Run(args) => run::execute(&args),
         Command::Bench(args) => bench::execute(&args),
         Command::Optimize(args) => optimize::execute(&args),
@@ -64,21 +67,31 @@ pub(crate) struct Prepared {
     pub(crate) reports: Vec<anychip::PassReport>,
 }
 
-/// Loads a model and fixes its sizes, saying which were assumed.
-pub(crate) fn prepare(args: &ModelArguments) -> Result<Prepared> {
-    let model = anychip::Model::load(&args.model)?;
+/// Loads a model and says what is odd about it, and which sizes will be assumed; and the sizes that were given.
+pub(crate) fn load(
+    path: &Path,
+    dims: &[(String, usize)],
+) -> Result<(anychip::Model, BTreeMap<String, usize>)> {
+    let model = anychip::Model::load(path)?;
     warn(&model);
-    let given: BTreeMap<String, usize> = args.dims.iter().cloned().collect();
+    let given: BTreeMap<String, usize> = dims.iter().cloned().collect();
     for name in given.keys() {
         if !anychip::size_names(model.graph()).contains(name) {
             note(&format!("no input of the model has a size called `{name}`"));
         }
     }
-    let sizes =
-        anychip::choose_sizes(model.graph(), &given, model.usual_sizes(), args.batch as usize)?;
+    let sizes = anychip::choose_sizes(model.graph(), &given, model.usual_sizes(), 1)?;
     for (name, size) in &sizes.assumed {
         note(&format!("assuming {name} = {size}; give it with --dim {name}=SIZE"));
     }
+    Ok((model, given))
+}
+
+/// Loads a model and fixes its sizes, saying which were assumed.
+pub(crate) fn prepare(args: &ModelArguments) -> Result<Prepared> {
+    let (model, given) = load(&args.model, &args.dims)?;
+    let sizes =
+        anychip::choose_sizes(model.graph(), &given, model.usual_sizes(), args.batch as usize)?;
     let fixed = anychip::with_sizes(model.graph(), &sizes)?;
     let (graph, reports) = anychip::optimize(&fixed)?;
     Ok(Prepared { model, graph, reports })
