@@ -20,12 +20,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod context;
 mod derive;
 mod json;
 mod layer;
 mod percentile;
 mod record;
 
+pub use context::{ChipRow, Origin, Roof};
 pub use derive::Ownership;
 pub use json::{RecordError, read_json_lines, write_json_lines};
 pub use layer::Layer;
