@@ -16,6 +16,7 @@
 
 mod accuracy;
 mod compare;
+mod describe;
 mod doctor;
 mod engine;
 mod error;

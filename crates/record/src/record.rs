@@ -107,6 +107,13 @@ macro_rules! record {
                     $(Self::$variant => stringify!($field),)*
                 }
             }
+
+            /// What a unit of the serialized number is: the symbol, and how many of what the symbol names it is.
+            pub fn unit(self) -> (&'static str, f64) {
+                match self {
+                    $(Self::$variant => ($unit::SYMBOL, $unit::SCALE),)*
+                }
+            }
         }
 
         impl Record {
