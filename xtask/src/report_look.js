@@ -75,6 +75,6 @@
     if (!named) fault(`nothing names a ${item.tagName}`);
   }
   found.overflow = document.documentElement.scrollWidth - innerWidth;
-  found.texts = PROBES.map(([value, symbol]) => quantity(value, symbol));
+  found.texts = PROBES.map(([value, symbol, style]) => quantity(value, symbol, style));
   parent.postMessage(JSON.stringify(found).replaceAll("<", "\\u003c"), "*");
 }

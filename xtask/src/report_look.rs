@@ -39,16 +39,24 @@ struct Found {
 }
 
 /// Numbers that the page's script must write as the tables do.
-const PROBES: [(f64, &str, &str); 9] = [
-    (0.001_234, "s", "1.23 ms"),
-    (4200.0, "/s", "4.20 k/s"),
-    (61e-6, "s", "61 µs"),
-    (95.23, "/s", "95.2/s"),
-    (0.000_999_9, "s", "1.00 ms"),
-    (2.039e12, "B/s", "2.04 TB/s"),
-    (19.49e12, "OP/s", "19.5 TOP/s"),
-    (1.5e22, "OP/s", "15,000 EOP/s"),
-    (0.07, "W", "70 mW"),
+const PROBES: [(f64, &str, &str, &str); 17] = [
+    (0.001_234, "s", "small-prefixed", "1.23 ms"),
+    (4200.0, "s", "small-prefixed", "4,200 s"),
+    (61e-6, "s", "small-prefixed", "61 µs"),
+    (0.000_999_9, "s", "small-prefixed", "1.00 ms"),
+    (2e-18, "s", "small-prefixed", "0.00200 fs"),
+    (95.23, "/s", "prefixed", "95.2/s"),
+    (95_230.0, "/s", "prefixed", "95.2 k/s"),
+    (2.039e12, "B/s", "prefixed", "2.04 TB/s"),
+    (19.49e12, "OP/s", "prefixed", "19.5 TOP/s"),
+    (1.5e22, "OP/s", "prefixed", "15,000 EOP/s"),
+    (0.07, "W", "prefixed", "70 mW"),
+    (46_225.0, "mm²", "plain", "46,225 mm²"),
+    (0.431, "%", "percent", "43.1 %"),
+    (3.93, "/h", "dollars", "$3.93/h"),
+    (30_678.0, "", "dollars", "$30,678"),
+    (0.0035, "", "dollars", "$0.00350"),
+    (9.996, "", "plain", "10.0"),
 ];
 
 /// Look at the report of a model over all chips; skips, saying so, where there is no browser.
@@ -110,7 +118,7 @@ fn with_probe(page: &str) -> Result<String> {
     let collect = "<script>window.faults = [];\
         addEventListener('error', (e) => faults.push(`error: ${e.message}`));\
         addEventListener('securitypolicyviolation', (e) => faults.push(`blocked: ${e.blockedURI}`));</script>";
-    let probes: Vec<_> = PROBES.iter().map(|(value, symbol, _)| (value, symbol)).collect();
+    let probes: Vec<_> = PROBES.iter().map(|(value, symbol, style, _)| (value, symbol, style)).collect();
     let using = include_str!("report_look.js");
     let using =
         format!("<script>const PROBES = {};\n{using}</script>", serde_json::to_string(&probes)?);
@@ -144,7 +152,7 @@ fn check(browser: &Path, probe: &Path, width: u32, height: u32, records: &str) -
     if found.overflow > 0 {
         faults.push(format!("the page is {} pixels wider than its window", found.overflow));
     }
-    for ((value, symbol, expected), text) in PROBES.iter().zip(&found.texts) {
+    for ((value, symbol, _, expected), text) in PROBES.iter().zip(&found.texts) {
         if text != expected {
             faults.push(format!("{value} {symbol} is written `{text}`, not `{expected}`"));
         }

@@ -12,7 +12,7 @@ pub(crate) fn describe(record: &mut Record, chip: &Chip) {
         name: chip.name.clone(),
         vendor: chip.vendor.clone(),
         family: chip.family.word().to_string(),
-        year: chip.year,
+        year: chip.year.as_ref().map(|year| year.value as u16),
     });
     static ORIGIN: OnceLock<Origin> = OnceLock::new();
     record.origin = Some(ORIGIN.get_or_init(origin).clone());

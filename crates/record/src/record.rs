@@ -108,10 +108,11 @@ macro_rules! record {
                 }
             }
 
-            /// What a unit of the serialized number is: the symbol, and how many of what the symbol names it is.
-            pub fn unit(self) -> (&'static str, f64) {
+            /// What a unit of the serialized number is: the symbol, how it is written, and how many of what the symbol
+            /// names it is.
+            pub fn unit(self) -> (&'static str, Style, f64) {
                 match self {
-                    $(Self::$variant => ($unit::SYMBOL, $unit::SCALE),)*
+                    $(Self::$variant => ($unit::SYMBOL, $unit::STYLE, $unit::SCALE),)*
                 }
             }
         }

@@ -210,3 +210,34 @@ fn a_page_without_rows_says_why_and_no_records_are_an_error() {
     assert!(page.contains("it is &lt;too&gt; small") && page.contains("No chip can run"));
     assert!(matches!(html_page(&[], None), Err(PageError::NoRecords)));
 }
+
+/// The relative luminance of `#rrggbb`, as WCAG 2 defines it.
+fn luminance(color: &str) -> f64 {
+    let channel = |at: usize| {
+        let value = f64::from(u8::from_str_radix(&color[at..at + 2], 16).unwrap()) / 255.0;
+        if value <= 0.040_45 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) }
+    };
+    0.2126 * channel(1) + 0.7152 * channel(3) + 0.0722 * channel(5)
+}
+
+#[test]
+fn words_stand_out_from_their_background_by_4_5_to_1() {
+    let page = html_page(&[record("a", "m", &mut Random(1))], None).unwrap();
+    let style = between(&page, "<style>", "</style>").unwrap().0;
+    let schemes: Vec<&str> =
+        style.split(":root {").skip(1).map(|rest| rest.split('}').next().unwrap()).collect();
+    assert_eq!(schemes.len(), 3, "light, dark and print");
+    for scheme in schemes {
+        let color = |name: &str| {
+            let found = between(scheme, &format!("--{name}: "), ";");
+            found.map_or_else(|| panic!("no {name} in {scheme}"), |(color, _)| luminance(color.trim()))
+        };
+        for background in ["page", "panel"] {
+            for text in ["text", "quiet", "measured", "simulated", "estimated", "front"] {
+                let (a, b) = (color(text), color(background));
+                let contrast = (a.max(b) + 0.05) / (a.min(b) + 0.05);
+                assert!(contrast >= 4.5, "{text} on {background}: {contrast:.2} in {scheme}");
+            }
+        }
+    }
+}

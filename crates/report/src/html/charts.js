@@ -48,7 +48,7 @@ function drawPareto() {
     `${points.length} chips on logarithmic axes. None beats: ${best.map((p) => `${p.name} (${p.text})`).join("; ")}.`);
   const box = { left: 66, right: chart.width - 14, top: 26, bottom: chart.height - 44 };
   const axis = (column, i) => ({
-    title: words(column), symbol: column.symbol,
+    title: words(column), symbol: column.symbol, style: column.style,
     values: points.flatMap((p) => [p.figures[i].value, p.figures[i].low || p.figures[i].value, p.figures[i].high]
       .map((value) => scaled(column, value))),
   });
@@ -108,7 +108,7 @@ function drawRank(side) {
   for (const value of ticks(scale, Math.max(2, Math.floor(chart.width / 90)))) {
     const at = scale.at(value);
     chart.svg.append(shape("line", { class: "grid", x1: at, x2: at, y1: 4, y2: bottom }));
-    chart.svg.append(label(tickText(value, column.symbol), { class: "quiet", x: at, y: bottom + 16, "text-anchor": "middle" }));
+    chart.svg.append(label(quantity(value, column.symbol, column.style), { class: "quiet", x: at, y: bottom + 16, "text-anchor": "middle" }));
   }
   best.forEach((point, i) => {
     const [figure] = point.figures;
@@ -141,7 +141,7 @@ function drawRoofline(record, layers) {
   const intensity = (l) => l.operations / l.bytes;
   const rate = (l) => l.operations / l.seconds;
   const { across, up } = axes(chart, box,
-    { title: "operations per byte moved", symbol: "", values: [...drawn.map(intensity), ridge / 3, ridge * 3] },
+    { title: "operations per byte moved", symbol: "", style: "plain", values: [...drawn.map(intensity), ridge / 3, ridge * 3] },
     { title: "operations a second", symbol: "OP/s", values: [...drawn.map(rate), peak.value] });
   const left = 10 ** across.low;
   const right = 10 ** across.high;
@@ -157,7 +157,7 @@ function drawRoofline(record, layers) {
   for (const layer of [...drawn].sort((a, b) => b.seconds - a.seconds)) {
     chart.svg.append(shape("circle", { class: `layer ${basis}`, cx: across.at(intensity(layer)), cy: up.at(rate(layer)),
       r: Math.max(2.5, 30 * Math.sqrt(layer.seconds / total)) },
-      `${layer.name} (${layer.kernel}): ${quantity(layer.seconds, "s")}, ${quantity(rate(layer), "OP/s")}, ${quantity(intensity(layer), "")} operations a byte`));
+      `${layer.name} (${layer.kernel}): ${quantity(layer.seconds, "s")}, ${quantity(rate(layer), "OP/s")}, ${significant(intensity(layer))} operations a byte`));
   }
   chart.svg.append(label(`peak ${quantity(peak.value, "OP/s")}`, { x: box.right, y: level - 6, "text-anchor": "end" }));
   note.textContent = `A circle is a layer, its area its share of the time. Line: ${quantity(peak.value, "OP/s")} dense in ${record.dtype}`
@@ -180,7 +180,7 @@ function drawLayers(record, layers) {
   if (rest.length) {
     bars.push({ name: `${rest.length} others`, kernel: "", seconds: rest.reduce((sum, l) => sum + l.seconds, 0) });
   }
-  const words = (l) => `${l.name}${l.kernel ? ` (${l.kernel})` : ""} · ${quantity(l.seconds, "s")}, ${quantity(100 * l.seconds / total, "")} %`;
+  const words = (l) => `${l.name}${l.kernel ? ` (${l.kernel})` : ""} · ${quantity(l.seconds, "s")}, ${significant(100 * l.seconds / total)} %`;
   const chart = canvas(place, 8 + bars.length * 30, `Time by layer on ${nameOf(record)}`, bars.map(words).join("; "));
   const longest = Math.max(...bars.map((l) => l.seconds));
   const basis = record.latency_s.basis;
@@ -192,7 +192,7 @@ function drawLayers(record, layers) {
   });
   const heads = ["layer", "kernel", "time", "share", "operations", "bytes"];
   const numbers = layers.map((l) => element("tr", {}, element("th", { scope: "row" }, l.name), element("td", {}, l.kernel),
-    ...[[l.seconds, quantity(l.seconds, "s")], [l.seconds / total, `${quantity(100 * l.seconds / total, "")} %`],
+    ...[[l.seconds, quantity(l.seconds, "s")], [l.seconds / total, `${significant(100 * l.seconds / total)} %`],
       [l.operations, l.operations > 0 ? quantity(l.operations, "OP") : ""], [l.bytes, l.bytes > 0 ? quantity(l.bytes, "B") : ""]]
       .map(([value, text]) => element("td", { "data-v": value }, text))));
   byId("layer-table").replaceChildren(

@@ -35,22 +35,37 @@ function canvas(place, height, title, description) {
 const PREFIXES = [[1e18, "E"], [1e15, "P"], [1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"], [1, ""],
   [1e-3, "m"], [1e-6, "µ"], [1e-9, "n"], [1e-12, "p"], [1e-15, "f"]];
 
-/** A number with three significant digits and a prefix, as the tables write theirs. */
-function quantity(value, symbol) {
-  if (value === 0) return `0 ${symbol}`;
-  const [size, prefix] = PREFIXES.find(([size]) => value >= size * 0.9995) || PREFIXES.at(-1);
-  const scaled = value / size;
-  const digits = Number(scaled.toPrecision(3));
-  const text = Number.isInteger(scaled) && scaled < 1e4 ? String(scaled)
-    : digits >= 100 ? digits.toFixed(0) : scaled.toPrecision(3);
-  const spaced = prefix === "" && (symbol === "" || symbol.startsWith("/")) ? "" : " ";
-  return `${text.replace(/\B(?=(\d{3})+(?!\d))/g, text.includes(".") ? "" : ",")}${spaced}${prefix}${symbol}`;
+/** A number with three significant digits, thousands apart. */
+function significant(value) {
+  if (value === 0) return "0";
+  const decimals = Math.max(0, 2 - Math.floor(Math.log10(Math.abs(value))));
+  let text = value.toFixed(Math.min(decimals, 100));
+  // Rounding may have carried into one more digit: 9.996 becomes 10.00, which should be 10.0.
+  if (decimals > 0 && text.replace(/^[-0.]+/, "").replace(".", "").length > 3) text = value.toFixed(decimals - 1);
+  return thousands(text);
 }
 
-/** A tick of a column's axis. */
-function tickText(value, symbol) {
-  if (symbol.startsWith("$")) return `$${quantity(value, "").replace(" ", "")}${symbol.slice(1)}`;
-  return quantity(value, symbol);
+const thousands = (text) => {
+  const [whole, fraction] = text.split(".");
+  const apart = whole.replace(/\B(?=(\d{3})+$)/g, ",");
+  return fraction === undefined ? apart : `${apart}.${fraction}`;
+};
+
+/** A number as the tables write it: the program's own rules for each style of unit. */
+function quantity(value, symbol, style = symbol === "s" ? "small-prefixed" : "prefixed") {
+  const prefixed = style === "prefixed" || style === "small-prefixed";
+  const sizes = style === "prefixed" ? PREFIXES : PREFIXES.filter(([size]) => size <= 1);
+  let [size, prefix] = [style === "percent" ? 0.01 : 1, ""];
+  if (prefixed && value !== 0) [size, prefix] = sizes.find(([least]) => Math.abs(value) >= least * 0.9995) || sizes.at(-1);
+  const scaled = value / size;
+  const whole = Number.isInteger(scaled);
+  let text = significant(scaled);
+  if (style === "bare") text = scaled.toFixed(0);
+  else if ((style === "plain" && whole) || (prefixed && whole && scaled < 1e4)) text = thousands(scaled.toFixed(0));
+  else if (style === "dollars" && scaled >= 0.0995 && scaled < 999.5) text = scaled.toFixed(2);
+  if (style === "dollars") return `$${text}${symbol}`;
+  const close = prefix === "" && (symbol === "" || symbol.startsWith("/"));
+  return close ? `${text}${symbol}` : `${text} ${prefix}${symbol}`;
 }
 
 /** A logarithmic scale from the values to the pixels, with room at both ends. */
@@ -88,12 +103,12 @@ function axes(chart, box, x, y) {
   for (const value of ticks(across, Math.max(2, Math.floor((box.right - box.left) / 80)))) {
     const at = across.at(value);
     svg.append(shape("line", { class: "grid", x1: at, x2: at, y1: box.top, y2: box.bottom }));
-    svg.append(label(tickText(value, x.symbol), { class: "quiet", x: at, y: box.bottom + 16, "text-anchor": "middle" }));
+    svg.append(label(quantity(value, x.symbol, x.style), { class: "quiet", x: at, y: box.bottom + 16, "text-anchor": "middle" }));
   }
   for (const value of ticks(up, 8)) {
     const at = up.at(value);
     svg.append(shape("line", { class: "grid", x1: box.left, x2: box.right, y1: at, y2: at }));
-    svg.append(label(tickText(value, y.symbol), { class: "quiet", x: box.left - 6, y: at + 4, "text-anchor": "end" }));
+    svg.append(label(quantity(value, y.symbol, y.style), { class: "quiet", x: box.left - 6, y: at + 4, "text-anchor": "end" }));
   }
   svg.append(label(x.title, { x: box.right, y: box.bottom + 34, "text-anchor": "end" }));
   svg.append(label(y.title, { x: 0, y: 12 }));

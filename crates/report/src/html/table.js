@@ -90,7 +90,7 @@ const rows = byId("table") ? [...byId("table").tBodies[0].rows] : [];
 /** The columns that hold figures: field, place, title, unit, and which end is better. */
 const figureColumns = byId("table")
   ? [...byId("table").tHead.rows[0].cells].flatMap((head, column) => head.dataset.figure ? [{
-      field: head.dataset.figure, column, title: head.textContent, symbol: head.dataset.symbol,
+      field: head.dataset.figure, column, title: head.textContent, symbol: head.dataset.symbol, style: head.dataset.style,
       scale: Number(head.dataset.scale), more: head.dataset.better === "more",
       explanation: head.title,
     }] : [])

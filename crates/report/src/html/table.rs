@@ -1,6 +1,7 @@
 //! The rows and columns of the page's table.
 
 use anychip_record::{Field, Record, View};
+use anychip_units::Style;
 use serde::Serialize;
 
 use crate::compare::fastest_first;
@@ -42,6 +43,7 @@ struct Column {
     field: &'static str,
     explanation: &'static str,
     symbol: &'static str,
+    style: &'static str,
     scale: f64,
     better: &'static str,
 }
@@ -120,15 +122,24 @@ pub(crate) fn table(records: &[Record]) -> Table {
         words: words.iter().map(|(title, _)| *title).collect(),
         columns: columns
             .into_iter()
-            .map(|&(title, field, explanation, less)| Column {
-                title,
-                field: field.name(),
-                explanation,
-                symbol: field.unit().0,
-                scale: field.unit().1,
-                better: if less { "less" } else { "more" },
+            .map(|&(title, field, explanation, less)| {
+                let (symbol, style, scale) = field.unit();
+                let (style, better) = (style_word(style), if less { "less" } else { "more" });
+                Column { title, field: field.name(), explanation, symbol, style, scale, better }
             })
             .collect(),
+    }
+}
+
+/// The page's script writes the ticks of axes as tables write numbers, by the style of their unit.
+fn style_word(style: Style) -> &'static str {
+    match style {
+        Style::Prefixed => "prefixed",
+        Style::SmallPrefixed => "small-prefixed",
+        Style::Percent => "percent",
+        Style::Plain => "plain",
+        Style::Dollars => "dollars",
+        Style::Bare => "bare",
     }
 }
 
