@@ -245,8 +245,11 @@ fn moved(figure: &'static str, old: &View<'_>, new: &View<'_>) -> Option<Change>
     })
 }
 
-/// `+5.1 %`, `−48 %`.
+/// `+5.1 %`, `−48 %`; `±0 %` where only the interval moved.
 fn signed(percent: f64) -> String {
+    if percent == 0.0 {
+        return "±0 %".to_owned();
+    }
     let sign = if percent < 0.0 { "−" } else { "+" };
     format!("{sign}{} %", significant(percent.abs(), 3))
 }
@@ -388,6 +391,7 @@ pub fn changes_table(changes: &Changes, width: usize) -> String {
             out += "\n! a value lies outside of the other's interval   !! the intervals do not meet\n";
         }
     }
+    out += "\n";
     let chips = |wanted: &dyn Fn(&Change) -> bool| -> Vec<&str> {
         let found = changes.list.iter().filter(|of| wanted(&of.change));
         found.map(|of| of.chip.as_str()).collect()
@@ -397,7 +401,6 @@ pub fn changes_table(changes: &Changes, width: usize) -> String {
         ("Removed: ", chips(&|change| matches!(change, Change::Removed))),
     ] {
         if !found.is_empty() {
-            out += "\n";
             out += &wrap(title, &found.join(", "), width);
         }
     }
@@ -410,7 +413,7 @@ pub fn changes_table(changes: &Changes, width: usize) -> String {
                 out += &wrap("", &format!("{} runs no longer: {why_not}", of.chip), width);
             }
             Change::Stack { old } => {
-                let text = format!("{}: {}, before with {old}", of.chip, of.stack);
+                let text = format!("{} with {}; before with {old}", of.chip, of.stack);
                 out += &wrap("", &text, width);
             }
             Change::Added
@@ -420,7 +423,8 @@ pub fn changes_table(changes: &Changes, width: usize) -> String {
             | Change::Figure { .. } => {}
         }
     }
-    out
+    out.truncate(out.trim_end().len());
+    out + "\n"
 }
 
 /// A figure's change among those of a record.

@@ -87,7 +87,25 @@ fn the_table_at_100_columns() {
     for line in text.lines() {
         assert!(line.chars().count() <= 100, "{line}");
     }
-    expect![[""]].assert_eq(&text);
+    expect![[r#"
+        8 in both runs, 1 of them the same; 1 added, 1 removed. 4 latencies changed: 1 outside of the
+        other's interval, 1 with intervals apart.
+
+        chip      old latency         new latency    latency       inf/s  stack
+        ───────────────────────────────────────────────────────────────────────
+        apart       2 [1–3] s           5 [4–6] s  +150 % !!  −60.0 % !!  s
+        outside     2 [1–3] s     2.90 [2.10–4] s  +45.0 % !   −31.0 % !  s
+        within      2 [1–3] s  2.10 [1.10–3.10] s    +5.00 %     −4.76 %  s
+        narrower    2 [1–3] s     2 [1.90–2.10] s       ±0 %        ±0 %  s
+
+        ! a value lies outside of the other's interval   !! the intervals do not meet
+
+        Added: new
+        Removed: gone
+        renamed with compiled; before with eager
+        runs-now runs now; before: too small
+        fails-now runs no longer: no peak
+    "#]].assert_eq(&text);
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod table;
 
 use anychip_record::Record;
 use anychip_units::Basis;
+use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, Value, context};
 
 use crate::changes::Changes;
@@ -45,8 +46,6 @@ pub fn html_page(records: &[Record], changes: Option<&Changes>) -> Result<String
     }
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
-    environment.set_trim_blocks(true);
-    environment.set_lstrip_blocks(true);
     let template = environment.template_from_str(TEMPLATE)?;
     let refused: Vec<&Record> = records.iter().filter(|record| !record.runs).collect();
     let bases = Basis::ALL.map(|basis| (basis.word(), basis.mark().to_string()));
@@ -56,19 +55,19 @@ pub fn html_page(records: &[Record], changes: Option<&Changes>) -> Result<String
         script => Value::from_safe_string(SCRIPTS.concat()),
         data => Value::from_safe_string(data::block(records)?),
         title => shared_words(records),
-        families => table.families(),
-        bases => bases,
+        families => Serde(table.families()),
+        bases => Serde(bases),
         chips => records.len(),
         layers => records.iter().any(|record| !record.layers.is_empty()),
         refused_chips => refused.len(),
-        refusals => notes::refusals(&refused),
-        sources => notes::sources(records),
-        absences => notes::absences(records),
-        origins => notes::origins(records),
-        models => notes::models(records),
-        changes => changes.map(Changes::rows),
+        refusals => Serde(notes::refusals(&refused)),
+        sources => Serde(notes::sources(records)),
+        absences => Serde(notes::absences(records)),
+        origins => Serde(notes::origins(records)),
+        models => Serde(notes::models(records)),
+        changes => Serde(changes.map(Changes::rows)),
         summary => changes.map(Changes::summary),
-        table => Value::from_serialize(table),
+        table => Serde(table),
     };
     Ok(template.render(page)?)
 }
