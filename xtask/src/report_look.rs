@@ -118,7 +118,8 @@ fn with_probe(page: &str) -> Result<String> {
     let collect = "<script>window.faults = [];\
         addEventListener('error', (e) => faults.push(`error: ${e.message}`));\
         addEventListener('securitypolicyviolation', (e) => faults.push(`blocked: ${e.blockedURI}`));</script>";
-    let probes: Vec<_> = PROBES.iter().map(|(value, symbol, style, _)| (value, symbol, style)).collect();
+    let probes: Vec<_> =
+        PROBES.iter().map(|(value, symbol, style, _)| (value, symbol, style)).collect();
     let using = include_str!("report_look.js");
     let using =
         format!("<script>const PROBES = {};\n{using}</script>", serde_json::to_string(&probes)?);
@@ -126,7 +127,9 @@ fn with_probe(page: &str) -> Result<String> {
     if page.matches(data).count() != 1 {
         bail!("the page's data were not found where they are expected");
     }
-    Ok(page.replace(data, &format!("{collect}{data}")).replace("</body>", &format!("{using}</body>")))
+    Ok(page
+        .replace(data, &format!("{collect}{data}"))
+        .replace("</body>", &format!("{using}</body>")))
 }
 
 /// Uses the page in a frame of a width; every fault is an error.
@@ -173,7 +176,10 @@ fn check(browser: &Path, probe: &Path, width: u32, height: u32, records: &str) -
         faults.truncate(20);
         bail!("at {width} pixels:\n{}", faults.join("\n"));
     }
-    println!("{width} px: {} rows, {} layers drawn, records come back as they were", found.rows, found.layers);
+    println!(
+        "{width} px: {} rows, {} layers drawn, records come back as they were",
+        found.rows, found.layers
+    );
     Ok(())
 }
 

@@ -388,7 +388,8 @@ pub fn changes_table(changes: &Changes, width: usize) -> String {
         let text = changed_figures(&moved, width);
         out += &text;
         if text.contains('!') {
-            out += "\n! a value lies outside of the other's interval   !! the intervals do not meet\n";
+            out +=
+                "\n! a value lies outside of the other's interval   !! the intervals do not meet\n";
         }
     }
     out += "\n";

@@ -48,7 +48,9 @@ fn record(chip: &str, model: &str, random: &mut Random) -> Record {
     record.roof = Some(Roof { peak, bandwidth: Some(bandwidth) });
     if random.unit() < 0.7 {
         let watts = random.spread(3.0, 4.0);
-        record.set_power(Figure::estimated(watts, 0.5 * watts, watts, "design power").unwrap()).unwrap();
+        record
+            .set_power(Figure::estimated(watts, 0.5 * watts, watts, "design power").unwrap())
+            .unwrap();
     }
     let price = random.spread(-1.0, 5.0);
     let price = Figure::estimated(price, price, price, "list price").unwrap();
@@ -105,9 +107,14 @@ fn visible(markup: &str) -> String {
             _ => {}
         }
     }
-    for (escaped, plain) in
-        [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#x27;", "'"), ("&#x2f;", "/"), ("&amp;", "&")]
-    {
+    for (escaped, plain) in [
+        ("&lt;", "<"),
+        ("&gt;", ">"),
+        ("&quot;", "\""),
+        ("&#x27;", "'"),
+        ("&#x2f;", "/"),
+        ("&amp;", "&"),
+    ] {
         out = out.replace(escaped, plain);
     }
     out
@@ -126,7 +133,9 @@ fn every_figure_in_the_page_is_the_records() {
     let fields: Vec<Option<Field>> = head
         .split("<th ")
         .skip(1)
-        .map(|cell| between(cell, "data-figure=\"", "\"").and_then(|(name, _)| Field::from_name(name)))
+        .map(|cell| {
+            between(cell, "data-figure=\"", "\"").and_then(|(name, _)| Field::from_name(name))
+        })
         .collect();
     let mut seen = 0;
     let mut rows = 0;
@@ -167,7 +176,8 @@ fn every_figure_in_the_page_is_the_records() {
 
 #[test]
 fn no_word_of_a_record_is_markup() {
-    let hostile = "\"'></script><script>alert(1)</script><img src=x onerror=alert(2)><!-- & {{ 7 }}";
+    let hostile =
+        "\"'></script><script>alert(1)</script><img src=x onerror=alert(2)><!-- & {{ 7 }}";
     let mut random = Random(7);
     let mut one = record("chip", hostile, &mut random);
     one.layers[0].name = hostile.into();
@@ -181,7 +191,9 @@ fn no_word_of_a_record_is_markup() {
     let records = [one.clone(), two.clone(), refused("third", hostile, hostile)];
     let since = changes(&records, &[two, refused("third", hostile, "\"<i>"), one]);
     for page in [html_page(&records, None).unwrap(), html_page(&records, Some(&since)).unwrap()] {
-        assert!(!page.contains("<script>alert") && !page.contains("<img") && !page.contains("<i>\""));
+        assert!(
+            !page.contains("<script>alert") && !page.contains("<img") && !page.contains("<i>\"")
+        );
         assert_eq!(page.matches("<script").count(), 2, "the data and the page's own");
         assert_eq!(page.matches("</script").count(), 2);
         assert!(!page.contains("<!--"), "no comment can be opened");
@@ -194,7 +206,9 @@ fn no_word_of_a_record_is_markup() {
 fn nothing_is_fetched() {
     let page = html_page(&[record("a", "m", &mut Random(1))], None).unwrap();
     let own = page.replace(between(&page, "id=\"data\">", "</script>").unwrap().0, "");
-    for fetching in ["src=", "url(", "@import", "fetch(", "XMLHttpRequest", "import(", "http://", "https://"] {
+    for fetching in
+        ["src=", "url(", "@import", "fetch(", "XMLHttpRequest", "import(", "http://", "https://"]
+    {
         // The name of SVG is written as an address, and is none.
         let count = own.matches(fetching).count();
         let names = own.matches("\"http://www.w3.org/2000/svg\"").count();
@@ -230,7 +244,10 @@ fn words_stand_out_from_their_background_by_4_5_to_1() {
     for scheme in schemes {
         let color = |name: &str| {
             let found = between(scheme, &format!("--{name}: "), ";");
-            found.map_or_else(|| panic!("no {name} in {scheme}"), |(color, _)| luminance(color.trim()))
+            found.map_or_else(
+                || panic!("no {name} in {scheme}"),
+                |(color, _)| luminance(color.trim()),
+            )
         };
         for background in ["page", "panel"] {
             for text in ["text", "quiet", "measured", "simulated", "estimated", "front"] {
