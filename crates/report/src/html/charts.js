@@ -182,11 +182,12 @@ function drawLayers(record, layers) {
   }
   const words = (l) => `${l.name}${l.kernel ? ` (${l.kernel})` : ""} · ${quantity(l.seconds, "s")}, ${significant(100 * l.seconds / total)} %`;
   const chart = canvas(place, 8 + bars.length * 30, `Time by layer on ${nameOf(record)}`, bars.map(words).join("; "));
-  const longest = Math.max(...bars.map((l) => l.seconds));
+  // What is left over has no bar: it would dwarf those of layers.
+  const longest = bars[0].seconds;
   const basis = record.latency_s.basis;
   bars.forEach((layer, i) => {
     const y = 4 + i * 30;
-    chart.svg.append(shape("rect", { class: `bar ${basis}`, x: 1, y: y + 15, height: 9,
+    if (layer.kernel) chart.svg.append(shape("rect", { class: `bar ${basis}`, x: 1, y: y + 15, height: 9,
       width: Math.max(1, (chart.width - 4) * layer.seconds / longest) }, words(layer)));
     chart.svg.append(label(shorten(words(layer), chart.width), { x: 0, y: y + 11 }));
   });
