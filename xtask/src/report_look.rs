@@ -97,7 +97,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 fn find_browser() -> Option<PathBuf> {
     let found = |name: &&str| process::exists(Command::new(name).arg("--version"));
-    BROWSERS.iter().find(found).map(PathBuf::from)
+    BROWSERS.into_iter().find(found).map(PathBuf::from)
 }
 
 fn address(page: &Path) -> String {
