@@ -264,12 +264,13 @@ if (rows.length && figureColumns.length) {
   for (const side of ["left", "right"]) byId(`rank-${side}`).addEventListener("input", () => drawRank(side));
   byId("chip").addEventListener("input", (event) => choose(Number(event.target.value)));
   document.addEventListener("rows", drawAll);
-  let width = 0;
-  new ResizeObserver(() => {
+  let width = document.body.clientWidth;
+  addEventListener("resize", () => {
+    // Height alone changes when a phone hides its bars.
     if (document.body.clientWidth === width) return;
     width = document.body.clientWidth;
     drawAll();
-  }).observe(document.body);
+  });
   filterRows();
 }
 document.documentElement.dataset.ready = "yes";
