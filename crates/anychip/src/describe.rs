@@ -6,6 +6,9 @@ use anychip_chips::Chip;
 use anychip_cpu::detect::Cpu;
 use anychip_record::{ChipRow, Origin, Record};
 
+/// This program and machine, which do not change while it runs.
+static ORIGIN: OnceLock<Origin> = OnceLock::new();
+
 /// Adds the chip's row of the catalogue, and what made the record.
 pub(crate) fn describe(record: &mut Record, chip: &Chip) {
     record.chip_row = Some(ChipRow {
@@ -14,7 +17,6 @@ pub(crate) fn describe(record: &mut Record, chip: &Chip) {
         family: chip.family.word().to_string(),
         year: chip.year.as_ref().map(|year| year.value as u16),
     });
-    static ORIGIN: OnceLock<Origin> = OnceLock::new();
     record.origin = Some(ORIGIN.get_or_init(origin).clone());
 }
 

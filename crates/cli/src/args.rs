@@ -81,6 +81,7 @@ fn parse_dim(text: &str) -> Result<(String, usize), String> {
   anychip compare resnet50.onnx --html report.html   then open report.html in a browser
   anychip compare records.jsonl --html report.html   an old run drawn again
   anychip compare old.jsonl new.jsonl                what changed between two runs")]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct Compare {
     #[command(flatten)]
     pub(crate) model: ModelArguments,

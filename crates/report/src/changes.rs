@@ -259,7 +259,7 @@ fn signed(percent: f64) -> String {
 pub(crate) struct ChangeRow {
     chip: String,
     stack: String,
-    what: String,
+    what: &'static str,
     old: String,
     new: String,
     percent: Option<f64>,
@@ -306,7 +306,7 @@ fn row(of: &ChangeOf) -> ChangeRow {
     let mut row = ChangeRow {
         chip: of.chip.clone(),
         stack: of.stack.clone(),
-        what: String::new(),
+        what: "",
         old: String::new(),
         new: String::new(),
         percent: None,
@@ -314,31 +314,31 @@ fn row(of: &ChangeOf) -> ChangeRow {
         intervals: "",
     };
     match &of.change {
-        Change::Added => row.what = "added".to_owned(),
-        Change::Removed => row.what = "removed".to_owned(),
+        Change::Added => row.what = "added",
+        Change::Removed => row.what = "removed",
         Change::RunsNow { why_not } => {
-            row.what = "runs now".to_owned();
+            row.what = "runs now";
             row.old.clone_from(why_not);
         }
         Change::RunsNoLonger { why_not } => {
-            row.what = "runs no longer".to_owned();
+            row.what = "runs no longer";
             row.new.clone_from(why_not);
         }
         Change::Stack { old } => {
-            row.what = "software".to_owned();
+            row.what = "software";
             row.old.clone_from(old);
             row.new.clone_from(&of.stack);
         }
         Change::Known { figure, text, .. } => {
-            row.what = (*figure).to_owned();
+            row.what = figure;
             row.new.clone_from(text);
         }
         Change::Unknown { figure, text, .. } => {
-            row.what = (*figure).to_owned();
+            row.what = figure;
             row.old.clone_from(text);
         }
         Change::Figure { figure, percent, agreement, texts: [old, new], .. } => {
-            row.what = (*figure).to_owned();
+            row.what = figure;
             row.old.clone_from(old);
             row.new.clone_from(new);
             row.percent = *percent;
@@ -375,7 +375,7 @@ pub fn changes_table(changes: &Changes, width: usize) -> String {
             (of.chip.as_str(), of.stack.as_str(), of.model.as_str(), of.batch, of.dtype.as_str());
         by_record.entry(key).or_default().push(&of.change);
     }
-    let mut moved: Vec<(&str, &str, Vec<&Change>)> = by_record
+    let mut moved: Vec<OfRecord<'_>> = by_record
         .iter()
         .filter(|(_, list)| list.iter().any(|change| matches!(change, Change::Figure { .. })))
         .map(|((chip, stack, ..), list)| (*chip, *stack, list.clone()))
@@ -444,13 +444,16 @@ fn figure<'a>(list: &[&'a Change], wanted: &str) -> Option<Moved<'a>> {
     })
 }
 
-fn changed_figures(moved: &[(&str, &str, Vec<&Change>)], width: usize) -> String {
+/// Chip, software and changes of one record.
+type OfRecord<'a> = (&'a str, &'a str, Vec<&'a Change>);
+
+fn changed_figures(moved: &[OfRecord<'_>], width: usize) -> String {
     let percent = |list: &[&Change], field: &str| {
         figure(list, field).map_or_else(String::new, |found| {
             found.percent.map_or_else(String::new, |p| signed(p) + found.agreement.mark())
         })
     };
-    let cells = |cell: &dyn Fn(&(&str, &str, Vec<&Change>)) -> String| -> Vec<String> {
+    let cells = |cell: &dyn Fn(&OfRecord<'_>) -> String| -> Vec<String> {
         moved.iter().map(cell).collect()
     };
     let side = |list: &[&Change], side: usize| {

@@ -87,7 +87,7 @@ fn the_table_at_100_columns() {
     for line in text.lines() {
         assert!(line.chars().count() <= 100, "{line}");
     }
-    expect![[r#"
+    expect![[r"
         8 in both runs, 1 of them the same; 1 added, 1 removed. 4 latencies changed: 1 outside of the
         other's interval, 1 with intervals apart.
 
@@ -105,7 +105,7 @@ fn the_table_at_100_columns() {
         renamed with compiled; before with eager
         runs-now runs now; before: too small
         fails-now runs no longer: no peak
-    "#]].assert_eq(&text);
+    "]].assert_eq(&text);
 }
 
 #[test]

@@ -30,7 +30,9 @@ pub(crate) fn execute(args: &Compare) -> Result<()> {
         let mut records = records;
         if !args.layers {
             // The page has them; lines have them where they were asked for.
-            records.iter_mut().for_each(|record| record.layers.clear());
+            for record in &mut records {
+                record.layers.clear();
+            }
         }
         anychip_record::write_json_lines(&records, &mut lines)?;
         return print(&String::from_utf8_lossy(&lines));

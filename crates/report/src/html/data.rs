@@ -39,9 +39,12 @@ struct Set {
 /// What makes two layers' work the same: kernel, operations, bytes, and the time where a clock tells them apart.
 type Work<'a> = (&'a str, u64, u64);
 
+/// What makes two records' layers one set: whether like work is one kind, and each layer's name and work.
+type SetKey<'a> = (bool, Vec<(&'a str, Work<'a>)>);
+
 fn pack(records: &[Record]) -> Packed {
     let mut packed = Packed { records: Vec::new(), sets: Vec::new(), times: Vec::new() };
-    let mut known: HashMap<(bool, Vec<(&str, Work<'_>)>), usize> = HashMap::new();
+    let mut known: HashMap<SetKey<'_>, usize> = HashMap::new();
     for record in records {
         packed.records.push(Record { layers: Vec::new(), ..record.clone() });
         if record.layers.is_empty() {
