@@ -14,6 +14,7 @@ mod onnx_tests;
 mod peers;
 mod process;
 mod python;
+mod report_look;
 mod sanitize;
 mod start;
 mod test;
@@ -63,6 +64,8 @@ enum Task {
     Fit(fit::Options),
     /// Refit the predictor without what it is then asked about; print its errors
     Validate(validate::Options),
+    /// Open the HTML report in a headless browser, use all of it, keep pictures to look at
+    ReportLook(report_look::Options),
     /// Build the release binary from nothing; print time and size
     BuildTime,
     /// Train and export the models in `models/` again
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
         Task::Endurance(options) => endurance::run(&options),
         Task::Fit(options) => fit::run(&options),
         Task::Validate(options) => validate::run(&options),
+        Task::ReportLook(options) => report_look::run(&options),
         Task::BuildTime => build_time::run(),
         Task::TrainDigits => python::train_digits(),
     };

@@ -2,9 +2,10 @@
 
 use anychip_chips::{Catalog, Chip, Precision};
 use anychip_ir::Graph;
-use anychip_predict::{Counted, PredictError, Request, predict};
+use anychip_predict::{Counted, PredictError, Request, add_layers, predict, roof};
 use anychip_record::Record;
 
+use crate::describe::describe;
 use crate::inputs::made_up;
 use crate::machine::{THIS_CPU, check_memory, this_cpu, with_peaks};
 use anychip_target::CompileOptions;
@@ -25,6 +26,8 @@ pub struct CompareOptions {
     pub threads: Option<usize>,
     /// Inferences in one run.
     pub batch: u64,
+    /// Also say where the time goes, layer by layer.
+    pub layers: bool,
 }
 
 /// The chips of the given names (all of the catalogue, and this machine's CPU, when there are none), as rows.
@@ -68,10 +71,14 @@ pub fn compare(
         let here = crate::targets::find_place(&chip.id).is_some();
         // A run is in the model's own format by anychip's own stack; anything else asked for is an estimate.
         let asked_for_this = own_format && options.stack.as_ref().is_none_or(|s| s == "anychip");
-        let record = if here && fits && !options.estimate_only && asked_for_this {
+        let mut record = if here && fits && !options.estimate_only && asked_for_this {
             let inputs = made_up(graph)?;
             let measuring = MeasureOptions {
-                compile: CompileOptions { threads: options.threads, ..CompileOptions::default() },
+                compile: CompileOptions {
+                    threads: options.threads,
+                    layers: options.layers,
+                    ..CompileOptions::default()
+                },
                 duration: std::time::Duration::from_millis(800),
                 ..MeasureOptions::default()
             };
@@ -79,6 +86,7 @@ pub fn compare(
         } else {
             estimate(&subject, &counted, chip, options)?
         };
+        describe(&mut record, chip);
         records.push(record);
     }
     Ok(records)
@@ -101,14 +109,22 @@ pub fn estimate(
         stack: options.stack.as_deref(),
         anchor: None,
     };
-    let mut record = match predict(&request, chip) {
-        Ok(record) => record,
-        Err(PredictError::Graph(error)) => return Err(Error::Graph(error)),
-        Err(PredictError::Figure(error)) => return Err(Error::Figure(error)),
-        Err(PredictError::Tables(error)) => return Err(Error::Tables(error)),
-    };
+    let mut record = predict(&request, chip).map_err(from_predict)?;
     if record.runs {
         add_chip_facts(&mut record, chip)?;
+        let precision = options.precision.unwrap_or(counted.precision());
+        record.roof = roof(chip, precision).map_err(from_predict)?;
+        if options.layers {
+            add_layers(&mut record, &request, chip).map_err(from_predict)?;
+        }
     }
     Ok(record)
+}
+
+pub(crate) fn from_predict(error: PredictError) -> Error {
+    match error {
+        PredictError::Graph(error) => Error::Graph(error),
+        PredictError::Figure(error) => Error::Figure(error),
+        PredictError::Tables(error) => Error::Tables(error),
+    }
 }

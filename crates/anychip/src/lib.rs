@@ -17,6 +17,7 @@
 mod accuracy;
 mod choose;
 mod compare;
+mod describe;
 mod doctor;
 mod engine;
 mod error;

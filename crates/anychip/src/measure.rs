@@ -129,6 +129,8 @@ pub fn measure(
     drop(engine);
     if options.compile.layers {
         record.layers = layers(subject, chip, inputs, options)?;
+        record.layers_source =
+            Some("clock, each layer's median over runs of their own".to_string());
     }
     // The machine's peaks come last: nothing waits for them, and their buffers are no memory of the model's.
     let chip = with_peaks(chip, options.compile.threads);
@@ -140,6 +142,7 @@ pub fn measure(
     } else {
         record.set_work(per_inference, 0.0)?;
     }
+    record.roof = anychip_predict::roof(&chip, precision).map_err(crate::compare::from_predict)?;
     match chip.compute().and_then(|c| c.peak(precision)) {
         Some(peak) => record.set_utilization(&peak.figure()?)?,
         None => {

@@ -84,10 +84,18 @@ fn parse_dim(text: &str) -> Result<(String, usize), String> {
   anychip compare bert.onnx --chips cpu,nvidia-a100-sxm4-80gb,google-tpu-v4 --dim sequence=128
   anychip compare resnet50.onnx --batch 8 --estimate --json > records.jsonl
   anychip compare zoo:mixtral-8x7b,phase=decode,context=2048 --estimate
-  anychip compare llama/config.json,phase=prefill,sequence=512 --estimate")]
+  anychip compare llama/config.json,phase=prefill,sequence=512 --estimate
+  anychip compare resnet50.onnx --html report.html   then open report.html in a browser
+  anychip compare records.jsonl --html report.html   an old run drawn again
+  anychip compare old.jsonl new.jsonl                what changed between two runs")]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct Compare {
     #[command(flatten)]
     pub(crate) model: ModelArguments,
+    /// With two files that `compare --json` wrote, an old and a new run: what changed between them
+    #[arg(value_name = "NEW.jsonl", value_hint = ValueHint::FilePath, conflicts_with_all = ["chips", "dtype", "stack",
+        "estimate", "threads", "catalogs", "batch", "dims", "verbose", "layers"])]
+    pub(crate) new: Option<PathBuf>,
     /// Chips to compare, by catalogue name; all of them when absent
     #[arg(long, value_delimiter = ',', value_name = "A,B,…")]
     pub(crate) chips: Vec<String>,
@@ -112,6 +120,12 @@ pub(crate) struct Compare {
     /// Print Records, one JSON object a line
     #[arg(long)]
     pub(crate) json: bool,
+    /// Also write a report: one HTML file with the table, charts and the Records, which needs no network
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) html: Option<PathBuf>,
+    /// With --json: also the time of each layer
+    #[arg(long, requires = "json")]
+    pub(crate) layers: bool,
 }
 
 /// How a model is run on a chip that is here.

@@ -21,6 +21,13 @@ pub struct GroupCost {
     pub other_bytes: f64,
 }
 
+impl GroupCost {
+    /// Bytes that cross its edge where floating-point values take `scale` times those of the graph.
+    pub(crate) fn bytes(&self, scale: f64) -> f64 {
+        self.float_bytes * scale + self.other_bytes
+    }
+}
+
 /// The work of a model.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ModelCost {

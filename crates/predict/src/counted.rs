@@ -8,7 +8,7 @@ use anychip_chips::Precision;
 use anychip_ir::{Graph, IrError};
 
 use crate::cost::{ModelCost, cost};
-use crate::graph_kernels::{Launching, graph_kernels};
+use crate::graph_kernels::{Label, Launching, graph_kernels, labeled_kernels};
 use crate::kernel::Kernel;
 use crate::precision::model_precision;
 
@@ -19,6 +19,7 @@ pub struct Counted<'a> {
     precision: Precision,
     pub(crate) work: ModelCost,
     kernels: RefCell<Kernels>,
+    labels: RefCell<BTreeMap<Launching, Rc<[Label]>>>,
 }
 
 /// By how they are launched, and the bits of the factor on their bytes.
@@ -32,7 +33,7 @@ impl<'a> Counted<'a> {
     pub fn new(graph: &'a Graph) -> Result<Self, IrError> {
         let precision = model_precision(graph);
         let work = cost(graph, precision.bits())?;
-        Ok(Self { graph, precision, work, kernels: RefCell::default() })
+        Ok(Self { graph, precision, work, kernels: RefCell::default(), labels: RefCell::default() })
     }
 
     /// The number format the model computes in.
@@ -53,6 +54,16 @@ impl<'a> Counted<'a> {
         let counted: Rc<[Kernel]> = graph_kernels(self.graph, launching, scale)?.into();
         self.kernels.borrow_mut().insert(key, Rc::clone(&counted));
         Ok(counted)
+    }
+
+    /// The labels of [`Counted::kernels`], which no factor on bytes changes.
+    pub(crate) fn labels(&self, launching: Launching) -> Result<Rc<[Label]>, IrError> {
+        if let Some(found) = self.labels.borrow().get(&launching) {
+            return Ok(Rc::clone(found));
+        }
+        let labels: Rc<[Label]> = labeled_kernels(self.graph, launching, 1.0)?.1.into();
+        self.labels.borrow_mut().insert(launching, Rc::clone(&labels));
+        Ok(labels)
     }
 }
 

@@ -5,7 +5,7 @@ use anychip_ir::IrError;
 use anychip_record::{Field, Key, Record};
 use anychip_units::{Figure, FigureError, Seconds};
 
-use crate::cost::ModelCost;
+use crate::cost::{GroupCost, ModelCost};
 use crate::counted::Counted;
 use crate::operators::Rates;
 use crate::refusal::usable;
@@ -231,16 +231,27 @@ struct Time {
 fn roofline(work: &ModelCost, scale: f64, rates: &Rates, vector: Option<f64>) -> Time {
     let (mut arithmetic_only, mut central) = (0.0, 0.0);
     for group in &work.groups {
-        let vector = vector.unwrap_or(rates.peak);
-        let arithmetic = 2.0 * group.macs / rates.peak + group.operations / vector;
-        let traffic = (group.float_bytes * scale + group.other_bytes) / rates.bandwidth;
+        let (arithmetic, seconds) = group_seconds(group, scale, rates, vector);
         arithmetic_only += arithmetic;
-        central += arithmetic.max(traffic) / SHARE + LAUNCH_SECONDS;
+        central += seconds;
     }
     // Values that stay on the chip between kernels cost no traffic, so arithmetic alone bounds from below; a
     // model with next to none of it gets the same factor as above.
     let low = arithmetic_only.max(central / UPPER).min(central);
     Time { low, central, high: UPPER * central }
+}
+
+/// Seconds of a group's arithmetic at full peaks, and its central estimate with the launch.
+pub(crate) fn group_seconds(
+    group: &GroupCost,
+    scale: f64,
+    rates: &Rates,
+    vector: Option<f64>,
+) -> (f64, f64) {
+    let vector = vector.unwrap_or(rates.peak);
+    let arithmetic = 2.0 * group.macs / rates.peak + group.operations / vector;
+    let traffic = group.bytes(scale) / rates.bandwidth;
+    (arithmetic, arithmetic.max(traffic) / SHARE + LAUNCH_SECONDS)
 }
 
 #[cfg(test)]

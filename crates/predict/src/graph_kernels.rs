@@ -17,6 +17,15 @@ pub enum Launching {
     Compiled,
 }
 
+/// What a kernel is called in tables of layers, and the arithmetic it does.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Label {
+    /// The node, or the first of several.
+    pub(crate) name: String,
+    /// Operations of one; a multiply-accumulate is two.
+    pub(crate) operations: f64,
+}
+
 /// The kernels of an optimized graph whose sizes are numbers; floating-point values count `scale` times the bytes
 /// they have in the graph.
 pub fn graph_kernels(
@@ -24,27 +33,46 @@ pub fn graph_kernels(
     launching: Launching,
     scale: f64,
 ) -> Result<Vec<Kernel>, IrError> {
+    Ok(labeled_kernels(graph, launching, scale)?.0)
+}
+
+/// [`graph_kernels`], and the label of each.
+pub(crate) fn labeled_kernels(
+    graph: &Graph,
+    launching: Launching,
+    scale: f64,
+) -> Result<(Vec<Kernel>, Vec<Label>), IrError> {
     let works = node_works(graph)?;
     let mut elementwise = Elementwise::default();
-    let mut kernels = Vec::new();
+    let (mut kernels, mut labels) = (Vec::new(), Vec::new());
     for group in anychip_passes::fuse::groups(graph).iter() {
         let mut tail: Option<Class> = None;
+        let mut tail_label: Option<Label> = None;
         for &id in &group.nodes {
             let node = graph.node(id);
             if crate::cost::moves_nothing(node) {
                 continue;
             }
-            let class = class_of(graph, node, works[id.index()].macs, &mut elementwise);
+            let work = works[id.index()];
+            let class = class_of(graph, node, work.macs, &mut elementwise);
+            let operations = 2.0 * work.macs + work.operations;
+            let label = || Label { name: node.label().to_string(), operations };
             let alone =
                 launching == Launching::Eager || class.is_product() || group.nodes.len() == 1;
             if alone {
-                kernels.push(kernel(graph, node, class, works[id.index()].macs, scale));
+                kernels.push(kernel(graph, node, class, work.macs, scale));
+                labels.push(label());
             } else {
+                match &mut tail_label {
+                    Some(first) => first.operations += operations,
+                    None => tail_label = Some(label()),
+                }
                 // What follows a product, or a run of elementwise operators, is one kernel.
                 let heavier = tail == Some(Class::Transcendental) || class == Class::Transcendental;
                 tail = Some(if heavier { Class::Transcendental } else { class });
             }
         }
+        labels.extend(tail_label);
         if let Some(class) = tail {
             let constants = group
                 .inputs
@@ -69,7 +97,8 @@ pub fn graph_kernels(
             kernels.push(Kernel { weight_bytes, ..Kernel::moving(class, moved) });
         }
     }
-    Ok(kernels)
+    debug_assert_eq!(kernels.len(), labels.len());
+    Ok((kernels, labels))
 }
 
 /// Bytes of a value; 0 where only a run can tell its size.

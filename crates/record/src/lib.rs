@@ -20,6 +20,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod context;
 mod derive;
 mod json;
 mod layer;
@@ -27,6 +28,7 @@ mod percentile;
 mod record;
 mod verdict;
 
+pub use context::{ChipRow, Origin, Roof};
 pub use derive::Ownership;
 pub use json::{RecordError, read_json_lines, write_json_lines};
 pub use layer::Layer;

@@ -1,6 +1,6 @@
 //! [`Record`]: its fields, its invariants, and views of its figures by name.
 
-use crate::{Layer, Verdict};
+use crate::{ChipRow, Layer, Origin, Roof, Verdict};
 use std::collections::BTreeMap;
 
 use anychip_units::{
@@ -69,9 +69,21 @@ macro_rules! record {
                 #[serde(default, skip_serializing_if = "Option::is_none")]
                 pub $field: Option<Figure<$unit>>,
             )*
+            /// The chip's row of the catalog.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub chip_row: Option<ChipRow>,
+            /// The chip's peak and bandwidth for the number format, where they are known.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub roof: Option<Roof>,
             /// Where the time of a run goes, when that was asked for.
             #[serde(default, skip_serializing_if = "Vec::is_empty")]
             pub layers: Vec<Layer>,
+            /// How the times of the layers came about.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub layers_source: Option<String>,
+            /// The program and the machine that made the record.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub origin: Option<Origin>,
             /// Why each figure that is not here is not here, by field name.
             #[serde(default)]
             pub absent: BTreeMap<String, String>,
@@ -98,6 +110,14 @@ macro_rules! record {
                     $(Self::$variant => stringify!($field),)*
                 }
             }
+
+            /// What a unit of the serialized number is: the symbol, how it is written, and how many of what the symbol
+            /// names it is.
+            pub fn unit(self) -> (&'static str, Style, f64) {
+                match self {
+                    $(Self::$variant => ($unit::SYMBOL, $unit::STYLE, $unit::SCALE),)*
+                }
+            }
         }
 
         impl Record {
@@ -117,7 +137,11 @@ macro_rules! record {
                     threads: None,
                     runs: true,
                     $($field: None,)*
+                    chip_row: None,
+                    roof: None,
                     layers: Vec::new(),
+                    layers_source: None,
+                    origin: None,
                     absent: BTreeMap::new(),
                     why_not: None,
                     verdict: None,

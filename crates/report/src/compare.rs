@@ -58,13 +58,15 @@ pub fn compare_table(records: &[Record], width: usize) -> String {
     out
 }
 
-fn table(mut runs: Vec<&Record>, width: usize) -> String {
-    // A chip without a latency comes after those with one; ties keep a fixed order.
+/// Fastest first. A chip without a latency comes after those with one; ties keep a fixed order.
+pub(crate) fn fastest_first(a: &Record, b: &Record) -> std::cmp::Ordering {
     let latency = |record: &Record| record.latency_s.as_ref().map_or(f64::INFINITY, Figure::value);
-    runs.sort_by(|a, b| {
-        let by_latency = latency(a).total_cmp(&latency(b));
-        by_latency.then_with(|| (&a.chip, &a.stack).cmp(&(&b.chip, &b.stack)))
-    });
+    let by_latency = latency(a).total_cmp(&latency(b));
+    by_latency.then_with(|| (&a.chip, &a.stack).cmp(&(&b.chip, &b.stack)))
+}
+
+fn table(mut runs: Vec<&Record>, width: usize) -> String {
+    runs.sort_by(|a, b| fastest_first(a, b));
     let Drawn { text, titles } = grid(&runs, width).draw(WISHES, width);
     let mut out = text;
     let legend = legend(&out);
@@ -134,7 +136,7 @@ fn is_shown(view: &View<'_>) -> bool {
 }
 
 /// `resnet50 · batch 1 · f16`, of what all records share.
-pub(crate) fn title(records: &[Record], width: usize) -> String {
+pub(crate) fn shared_words(records: &[Record]) -> String {
     let shared = |cell: &dyn Fn(&Record) -> String| {
         let first = cell(&records[0]);
         records.iter().all(|record| cell(record) == first).then_some(first)
@@ -144,12 +146,17 @@ pub(crate) fn title(records: &[Record], width: usize) -> String {
         shared(&|record| format!("batch {}", record.batch)),
         shared(&|record| record.dtype.clone()),
     ];
-    let title = parts.into_iter().flatten().collect::<Vec<_>>().join(" · ");
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" · ")
+}
+
+/// [`shared_words`] as a table's first line.
+pub(crate) fn title(records: &[Record], width: usize) -> String {
+    let title = shared_words(records);
     if title.is_empty() { String::new() } else { elide(&title, width) + "\n\n" }
 }
 
 /// The chips that cannot run the model, one reason once.
-fn cannot_run(refused: &[&Record], width: usize) -> String {
+pub(crate) fn refusals<'a>(refused: &[&'a Record]) -> Vec<(Vec<&'a str>, &'a str)> {
     let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for record in refused {
         let reason = record.why_not.as_deref().unwrap_or("no reason was recorded");
@@ -161,8 +168,12 @@ fn cannot_run(refused: &[&Record], width: usize) -> String {
     let mut groups: Vec<(Vec<&str>, &str)> =
         by_reason.into_iter().map(|(reason, chips)| (chips, reason)).collect();
     groups.sort();
+    groups
+}
+
+fn cannot_run(refused: &[&Record], width: usize) -> String {
     let mut out = "\nCannot run it as it is:\n".to_owned();
-    for (chips, reason) in groups {
+    for (chips, reason) in refusals(refused) {
         out += &wrap("  ", &format!("{}: {reason}", chips.join(", ")), width);
     }
     out

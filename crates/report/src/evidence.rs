@@ -29,8 +29,15 @@ pub(crate) fn legend(text: &str) -> String {
     if parts.is_empty() { String::new() } else { parts.join("   ") + "\n" }
 }
 
-/// The reasons why figures are absent, each once: what `--verbose` prints below a table.
-pub fn absences(records: &[Record], width: usize) -> String {
+/// A reason why figures are absent, with the figures and the chips it is given for.
+pub(crate) struct Absence<'a> {
+    pub(crate) reason: &'a str,
+    pub(crate) fields: Vec<&'a str>,
+    pub(crate) chips: String,
+}
+
+/// The reasons of blanks, each once.
+pub(crate) fn absences_by_reason(records: &[Record]) -> Vec<Absence<'_>> {
     let mut by_reason: BTreeMap<&str, (Vec<&str>, Vec<&str>)> = BTreeMap::new();
     for record in records {
         for (field, reason) in &record.absent {
@@ -39,20 +46,30 @@ pub fn absences(records: &[Record], width: usize) -> String {
             push_new(chips, &record.chip);
         }
     }
+    let running = records.iter().filter(|record| record.runs).count();
+    let absences = by_reason.into_iter().map(|(reason, (fields, chips))| {
+        let everywhere = running == chips.len() && chips.len() > 1;
+        let chips = if everywhere { "all chips".to_owned() } else { few(&chips) };
+        Absence { reason, fields, chips }
+    });
+    absences.collect()
+}
+
+/// The reasons why figures are absent, each once: what `--verbose` prints below a table.
+pub fn absences(records: &[Record], width: usize) -> String {
+    let by_reason = absences_by_reason(records);
     if by_reason.is_empty() {
         return String::new();
     }
     let mut out = "Blank because:\n".to_owned();
-    for (reason, (fields, chips)) in by_reason {
-        let everywhere = records.iter().filter(|record| record.runs).count() == chips.len();
-        let of = if everywhere && chips.len() > 1 { "all chips".to_owned() } else { few(&chips) };
-        out += &wrap("  ", &format!("{reason}: {} ({of})", fields.join(", ")), width);
+    for Absence { reason, fields, chips } in by_reason {
+        out += &wrap("  ", &format!("{reason}: {} ({chips})", fields.join(", ")), width);
     }
     out
 }
 
-/// Where the figures of the records come from, each source once with its basis.
-pub fn sources(records: &[Record], width: usize) -> String {
+/// Each source once, with its basis and the figures that come from it.
+pub(crate) fn fields_by_source(records: &[Record]) -> BTreeMap<(Basis, &str), Vec<&'static str>> {
     let mut by_source: BTreeMap<(Basis, &str), Vec<&str>> = BTreeMap::new();
     for record in records {
         for field in Field::ALL {
@@ -63,6 +80,12 @@ pub fn sources(records: &[Record], width: usize) -> String {
             }
         }
     }
+    by_source
+}
+
+/// Where the figures of the records come from, each source once with its basis.
+pub fn sources(records: &[Record], width: usize) -> String {
+    let by_source = fields_by_source(records);
     if by_source.is_empty() {
         return String::new();
     }

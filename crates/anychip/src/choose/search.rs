@@ -257,6 +257,7 @@ impl Asked<'_> {
             estimate_only: true,
             threads: self.options.threads,
             batch: self.subject.batch,
+            layers: false,
         };
         estimate(self.subject, self.counted, chip, &options)
     }
