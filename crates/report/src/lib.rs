@@ -17,8 +17,8 @@ mod layers;
 
 pub use bench::bench_table;
 pub use catalog::{chip_page, chips_table};
-pub use choose::{ChoiceView, choice_table};
 pub use changes::{Agreement, Change, ChangeOf, Changes, changes, changes_table};
+pub use choose::{ChoiceView, choice_table};
 pub use compare::compare_table;
 pub use evidence::{absences, sources};
 pub use html::{PageError, html_page};
