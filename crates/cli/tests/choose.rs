@@ -123,13 +123,11 @@ fn batches_and_formats_are_searched_or_given() {
     let tight = batches(&["--for", "throughput", "--max-latency", "5ms"])[0];
     assert!(tight < free, "a limit on latency keeps batches small: {tight}, {free}");
     assert_eq!(batches(&["--for", "throughput", "--batch", "2,4"]), [4]);
-    // Small enough for what that chip keeps on itself.
-    let small = "zoo:mobilenet-v2";
     let formats =
-        |dtype: &str| records(&[small, "--chips", "google-edge-tpu", "--dtype", dtype, "--json"]);
+        |dtype: &str| records(&[RESNET, "--chips", "furiosa-warboy", "--dtype", dtype, "--json"]);
     let int8 = formats("int8");
     assert_eq!((int8[0].dtype.as_str(), standing(&int8[0])), ("int8", Standing::Front));
-    let output = anychip(&[small, "--chips", "google-edge-tpu"], 100);
+    let output = anychip(&[RESNET, "--chips", "furiosa-warboy"], 100);
     assert_eq!(output.status.code(), Some(1), "it computes in none of the default formats");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(text.contains("--dtype int8"), "the way out is named: {text}");
