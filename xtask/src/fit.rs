@@ -2,7 +2,7 @@
 
 use crate::fit_truth::{TimmRun, timm, timm_chip};
 use crate::validate_timm::{both, by_stack, sample, transfers};
-use crate::workspace;
+use crate::{fit_kernels, workspace};
 use anychip_chips::{Catalog, Precision};
 use anychip_predict::fit::{Sample, fit_whole, quantile};
 use anychip_predict::{Entry, Launching, Tables};
@@ -15,6 +15,9 @@ pub(crate) struct Options {
     /// The folder of measured truth
     #[arg(long, default_value = "../shared/truth")]
     truth: PathBuf,
+    /// Only one file of tables: `tables` or `serving`
+    #[arg(long)]
+    only: Option<String>,
 }
 
 /// Counts up when the form of the tables or the data behind them change.
@@ -31,11 +34,23 @@ const STACKS: [(&str, &str); 7] = [
     ("i9_10940x", "torch2.4.0-compile nchw"),
 ];
 
-/// Refits and writes `crates/predict/data/tables.json`.
+/// Refits and writes the tables in `crates/predict/data`.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let catalog = Catalog::builtin()?;
+    let wanted = |name: &str| options.only.as_ref().is_none_or(|only| only == name);
+    if wanted("serving") {
+        fit_kernels::write(&options.truth, &catalog)?;
+    }
+    if wanted("tables") {
+        models(options, &catalog)?;
+    }
+    Ok(())
+}
+
+/// Whole models.
+fn models(options: &Options, catalog: &Catalog) -> Result<()> {
     let data = workspace::root().join("crates/predict/data");
-    let (runs, lost) = timm(&options.truth, &data.join("timm_layers.csv.gz"), &catalog)?;
+    let (runs, lost) = timm(&options.truth, &data.join("timm_layers.csv.gz"), catalog)?;
     println!("timm_inference: {} rows fitted on; {lost} without operators left aside", runs.len());
     let runs: Vec<&TimmRun> = runs.iter().collect();
     let stacks = by_stack(&runs);

@@ -1,7 +1,7 @@
 //! `cargo xtask validate`: refits the predictor without what it is then asked about, and prints how far off it is.
 
 use crate::fit_truth::TimmRun;
-use crate::{fit_gemm, fit_truth, validate_gemm, validate_mlperf, validate_timm, workspace};
+use crate::{fit_kernels, fit_truth, validate_kernels, validate_mlperf, validate_timm, workspace};
 use anychip_chips::Catalog;
 use anychip_predict::fit::{quantile, spearman};
 use anyhow::Result;
@@ -17,7 +17,7 @@ pub(crate) struct Options {
     /// Write every line of the tables as JSON too
     #[arg(long)]
     json: Option<PathBuf>,
-    /// Only one table: `families`, `devices`, `products` or `mlperf`
+    /// Only one table: `families`, `devices`, `products`, `attention` or `mlperf`
     #[arg(long)]
     only: Option<String>,
 }
@@ -119,21 +119,51 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let wanted =
         |title: &str| options.only.as_ref().is_none_or(|only| title.contains(only.as_str()));
     let mut lines = Vec::new();
-    let (runs, lost) = fit_truth::timm(&options.truth, &layers, &catalog)?;
-    println!(
-        "timm_inference: {} rows; {lost} more without operators of the same parameter count",
-        runs.len()
-    );
-    let runs: Vec<&TimmRun> = runs.iter().collect();
-    if wanted("families") {
-        lines.extend(validate_timm::families(&runs));
-    }
-    if wanted("devices") {
-        lines.extend(validate_timm::devices(&runs));
+    if wanted("families") || wanted("devices") {
+        let (runs, lost) = fit_truth::timm(&options.truth, &layers, &catalog)?;
+        println!(
+            "timm_inference: {} rows; {lost} more without operators of the same parameter count",
+            runs.len()
+        );
+        let runs: Vec<&TimmRun> = runs.iter().collect();
+        if wanted("families") {
+            lines.extend(validate_timm::families(&runs));
+        }
+        if wanted("devices") {
+            lines.extend(validate_timm::devices(&runs));
+        }
     }
     if wanted("products") {
-        let (runs, software) = fit_gemm::read(&options.truth, &catalog)?;
-        lines.extend(validate_gemm::devices(&runs, &software));
+        lines.extend(validate_kernels::tables(&validate_kernels::Sort {
+            table: "products, device left out",
+            title: "Matrix products, devices left out",
+            baseline: "13 % H100, 24 % A100",
+            target: Some(10.0),
+            kernels: &fit_kernels::products(&options.truth, &catalog)?,
+        }));
+    }
+    if wanted("attention") {
+        let attentions = fit_kernels::attentions(&options.truth, &catalog)?;
+        for (table, title, kernels) in [
+            (
+                "prefill attention, device left out",
+                "Attention of prompts, devices left out",
+                &attentions.prefill,
+            ),
+            (
+                "decode attention, device left out",
+                "Attention of one more position, devices left out",
+                &attentions.decode,
+            ),
+        ] {
+            lines.extend(validate_kernels::tables(&validate_kernels::Sort {
+                table,
+                title,
+                baseline: "none stated",
+                target: None,
+                kernels,
+            }));
+        }
     }
     if wanted("mlperf") {
         lines.extend(validate_mlperf::tables(&options.truth, &catalog)?);

@@ -50,6 +50,16 @@ pub struct Entry {
 #[error("the fitted tables cannot be read: {0}")]
 pub struct TableError(String);
 
+impl TableError {
+    pub(crate) fn unreadable(error: serde_json::Error) -> Self {
+        Self(error.to_string())
+    }
+
+    pub(crate) fn unsound() -> Self {
+        Self("a tree that asks for a feature there is not, or leads nowhere".to_string())
+    }
+}
+
 /// An entry, and how well it fits what was asked.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Choice<'a> {
@@ -68,7 +78,7 @@ impl Tables {
         TABLES
             .get_or_init(|| {
                 serde_json::from_str(include_str!("../data/tables.json"))
-                    .map_err(|error| TableError(error.to_string()))
+                    .map_err(TableError::unreadable)
             })
             .as_ref()
             .map_err(Clone::clone)
