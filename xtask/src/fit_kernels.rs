@@ -5,6 +5,7 @@ use anychip_chips::{Catalog, Precision};
 use anychip_predict::fit::{MeasuredKernel, fit_kernel_table};
 use anychip_predict::serving::{AttentionCall, Engine, Product, ServingTables};
 use anyhow::{Context, Result, bail};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 #[derive(serde::Deserialize)]
@@ -71,14 +72,15 @@ struct AttentionRow {
 pub(crate) struct Attentions {
     pub(crate) prefill: Vec<MeasuredKernel>,
     pub(crate) decode: Vec<MeasuredKernel>,
-    /// Rows of one form of `vllm-0.19.0` that are not used; see [`attentions`].
-    pub(crate) aside: usize,
+    /// What is not used, and why.
+    pub(crate) aside: Vec<String>,
 }
 
 /// Every usable row of `llm_kernels_attention`.
 pub(crate) fn attentions(truth: &Path, catalog: &Catalog) -> Result<Attentions> {
     let rows: Vec<AttentionRow> = fit_truth::rows(truth, "llm_kernels_attention")?;
-    let mut found = Attentions { prefill: Vec::new(), decode: Vec::new(), aside: 0 };
+    let mut found = Attentions { prefill: Vec::new(), decode: Vec::new(), aside: Vec::new() };
+    let mut impossible = BTreeMap::new();
     for row in rows {
         let prefill = match row.table.as_str() {
             "context_attention" => true,
@@ -86,7 +88,6 @@ pub(crate) fn attentions(truth: &Path, catalog: &Catalog) -> Result<Attentions> 
             other => bail!("a table of attention with no meaning here: {other}"),
         };
         if row.latency <= 0.0 {
-            found.aside += 1;
             continue;
         }
         let bytes = |word: &str| match word {
@@ -107,6 +108,12 @@ pub(crate) fn attentions(truth: &Path, catalog: &Catalog) -> Result<Attentions> 
         };
         let precision = if row.attn_dtype == "fp8" { Precision::Fp8 } else { Precision::Bf16 };
         let device = device(&row.device)?;
+        let engine = engine(catalog, device, precision)?;
+        let beats_peak = 2.0 * call.macs() / engine.peak > row.latency * 1e-3;
+        let count: &mut (usize, usize) =
+            impossible.entry((device, row.stack.clone(), prefill)).or_default();
+        count.0 += usize::from(beats_peak);
+        count.1 += 1;
         let rare = matches!(row.kernel_source.as_str(), "triton" | "vllm_flash_attn_fa4");
         let software =
             if rare { format!("{} {}", row.stack, row.kernel_source) } else { row.stack };
@@ -114,13 +121,28 @@ pub(crate) fn attentions(truth: &Path, catalog: &Catalog) -> Result<Attentions> 
             device: device.to_string(),
             software,
             format: format!("{}/{}", row.attn_dtype, row.kv_cache_dtype),
-            sized: call.features(&engine(catalog, device, precision)?),
+            sized: call.features(&engine),
             log_seconds: (row.latency * 1e-3).ln(),
         };
         if prefill { found.prefill.push(kernel) } else { found.decode.push(kernel) }
     }
+    // Rows that were measured together are wrong together.
+    for ((device, software, prefill), (beat, all)) in impossible {
+        if (beat as f64) < MOST_IMPOSSIBLE * all as f64 {
+            continue;
+        }
+        let kernels = if prefill { &mut found.prefill } else { &mut found.decode };
+        kernels.retain(|k| k.device != device || k.software.split(' ').next() != Some(&software));
+        let sort = if prefill { "prompts" } else { "steps" };
+        found.aside.push(format!(
+            "{all} {sort} of {software} on {device}: {beat} of them are faster than the chip's peak"
+        ));
+    }
     Ok(found)
 }
+
+/// The share of rows faster than the chip's peak from which on all that was measured with them is left aside.
+const MOST_IMPOSSIBLE: f64 = 0.05;
 
 /// The catalog's name of a device of the kernel tables.
 fn device(word: &str) -> Result<&'static str> {
@@ -145,12 +167,14 @@ pub(crate) fn write(truth: &Path, catalog: &Catalog) -> Result<()> {
     let products = products(truth, catalog)?;
     let attentions = attentions(truth, catalog)?;
     println!(
-        "llm_kernels: {} products, {} prompts, {} steps; {} without a time left aside",
+        "llm_kernels: {} products, {} prompts, {} steps",
         products.len(),
         attentions.prefill.len(),
         attentions.decode.len(),
-        attentions.aside
     );
+    for aside in &attentions.aside {
+        println!("  left aside: {aside}");
+    }
     let sorts = [&products, &attentions.prefill, &attentions.decode];
     let mut fitted = crate::validate_timm::both(&sorts, |kernels| {
         let kernels: Vec<&MeasuredKernel> = kernels.iter().collect();

@@ -144,6 +144,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     if wanted("attention") {
         let attentions = fit_kernels::attentions(&options.truth, &catalog)?;
+        for aside in &attentions.aside {
+            println!("left aside: {aside}");
+        }
         for (table, title, kernels) in [
             (
                 "prefill attention, device left out",

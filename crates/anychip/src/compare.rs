@@ -17,6 +17,10 @@ use crate::{Error, Model};
 pub struct CompareOptions {
     /// Number format to estimate in; the model's own when absent.
     pub precision: Option<Precision>,
+    /// Number format that estimates keep the weights of linear layers in, where another than that of arithmetic.
+    pub weights: Option<Precision>,
+    /// Chips of a kind that estimates split the model over; as many as it needs when absent.
+    pub devices: Option<u32>,
     /// Software to estimate with; each chip's usual when absent.
     pub stack: Option<String>,
     /// Run nothing.
@@ -67,7 +71,10 @@ pub fn compare(
         progress(&chip.id);
         let here = crate::targets::find_place(&chip.id).is_some();
         // A run is in the model's own format by anychip's own stack; anything else asked for is an estimate.
-        let asked_for_this = own_format && options.stack.as_ref().is_none_or(|s| s == "anychip");
+        let asked_for_this = own_format
+            && options.weights.is_none()
+            && options.devices.is_none_or(|n| n == 1)
+            && options.stack.as_ref().is_none_or(|s| s == "anychip");
         let record = if here && fits && !options.estimate_only && asked_for_this {
             let inputs = made_up(graph)?;
             let measuring = MeasureOptions {
@@ -98,6 +105,8 @@ pub fn estimate(
         counted,
         batch: subject.batch,
         precision: options.precision,
+        weights: options.weights,
+        devices: options.devices,
         stack: options.stack.as_deref(),
         anchor: None,
     };

@@ -3,7 +3,7 @@
 use anychip::{Catalog, CompareOptions, Precision};
 use anyhow::{Result, bail};
 
-use crate::args::Compare;
+use crate::args::{Compare, WeightFormat};
 use crate::commands::{prepare, print};
 use crate::terminal::{Progress, width};
 
@@ -27,6 +27,11 @@ pub(crate) fn execute(args: &Compare) -> Result<()> {
     let prepared = prepare(&args.model)?;
     let options = CompareOptions {
         precision,
+        weights: args.weights.map(|weights| match weights {
+            WeightFormat::Int8 => Precision::Int8,
+            WeightFormat::Int4 => Precision::Int4,
+        }),
+        devices: args.devices,
         stack: args.stack.clone(),
         estimate_only: args.estimate,
         threads: args.threads.map(|n| n as usize),
