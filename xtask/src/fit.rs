@@ -1,11 +1,11 @@
 //! `cargo xtask fit`: refits every table of the predictor from measured truth.
 
 use crate::fit_truth::{TimmRun, timm, timm_chip};
-use crate::validate_timm::{both, by_stack, sample, transfers};
+use crate::validate_timm::{Transferred, both, by_stack, reach, sample, transfers};
 use crate::{fit_kernels, workspace};
-use anychip_chips::{Catalog, Precision};
-use anychip_predict::fit::{Sample, fit_whole, quantile};
-use anychip_predict::{Entry, Launching, Tables};
+use anychip_chips::{Catalog, Family, Precision};
+use anychip_predict::fit::{Sample, fit_whole};
+use anychip_predict::{Entry, Launching, Tables, Transfer};
 use anyhow::Result;
 use std::path::PathBuf;
 
@@ -21,7 +21,7 @@ pub(crate) struct Options {
 }
 
 /// Counts up when the form of the tables or the data behind them change.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The stacks that get a table: of each device and way to launch, the newest version in each layout it was measured in.
 const STACKS: [(&str, &str); 7] = [
@@ -83,23 +83,32 @@ fn models(options: &Options, catalog: &Catalog) -> Result<()> {
             None => println!("  {device} {software}: no rows, no table"),
         }
     }
-    let mut errors: Vec<f64> = transfers(&runs)
-        .into_iter()
-        .flat_map(|(_, specified, _)| specified)
-        .map(|case| case.truth - case.predicted)
-        .collect();
-    let transfer = [quantile(&mut errors, 0.1), quantile(&mut errors, 0.9)];
-    println!(
-        "  on a chip not fitted on: {:+.0} % to {:+.0} %",
-        100.0 * transfer[0].exp_m1(),
-        100.0 * transfer[1].exp_m1()
-    );
+    let pairs = transfers(&runs);
+    let mut found_transfers = Vec::new();
+    for family in [Family::Gpu, Family::Cpu] {
+        let of_family: Vec<&Transferred> =
+            pairs.iter().filter(|pair| pair.family == family).collect();
+        if of_family.is_empty() {
+            continue;
+        }
+        let transfer = Transfer {
+            family,
+            reach: reach(&of_family),
+            anchored: of_family.iter().all(|pair| pair.anchor_helps()),
+        };
+        println!(
+            "  {family} not fitted on: {:.1} times the difficulty; an anchor {}",
+            transfer.reach,
+            if transfer.anchored { "helps" } else { "does not help" }
+        );
+        found_transfers.push(transfer);
+    }
     let tables = Tables {
         version: VERSION,
         provenance: "fitted by `cargo xtask fit` on pytorch-image-models results (Apache-2.0), operators of timm 1.0.31"
             .to_string(),
         entries: found,
-        transfer,
+        transfers: found_transfers,
     };
     let path = data.join("tables.json");
     let mut text = serde_json::to_string(&tables)?.replace("},{\"chip\"", "},\n{\"chip\"");

@@ -36,6 +36,44 @@ pub(crate) struct Line {
     pub(crate) coverage: Option<f64>,
 }
 
+/// What `--json` writes.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Report {
+    pub(crate) lines: Vec<Line>,
+    /// The cases that are furthest off; `docs/predictor-errors.md` says why.
+    pub(crate) worst: Vec<Worst>,
+}
+
+/// A case that is far off.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Worst {
+    pub(crate) table: &'static str,
+    pub(crate) case: String,
+    /// Predicted over true seconds, less one, in percent.
+    pub(crate) error: f64,
+}
+
+/// Prints the ten cases that are furthest off, at most one of a group.
+pub(crate) fn worst(table: &'static str, cases: &mut [Case]) -> Vec<Worst> {
+    cases.sort_by(|a, b| (b.predicted - b.truth).abs().total_cmp(&(a.predicted - a.truth).abs()));
+    println!("  the worst, one of a kind:");
+    let mut seen: Vec<&str> = Vec::new();
+    let mut found = Vec::new();
+    for case in cases.iter() {
+        if seen.contains(&case.group.as_str()) {
+            continue;
+        }
+        seen.push(&case.group);
+        let error = 100.0 * case.error();
+        println!("    {error:+5.0} % time  {}", case.name);
+        found.push(Worst { table, case: case.name.clone(), error });
+        if seen.len() == 10 {
+            break;
+        }
+    }
+    found
+}
+
 /// One prediction of something left out: logarithms of seconds.
 #[derive(Debug, Clone)]
 pub(crate) struct Case {
@@ -118,7 +156,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let layers = workspace::root().join("crates/predict/data/timm_layers.csv.gz");
     let wanted =
         |title: &str| options.only.as_ref().is_none_or(|only| title.contains(only.as_str()));
-    let mut lines = Vec::new();
+    let mut report = Report::default();
+    let lines = &mut report.lines;
     if wanted("families") || wanted("devices") {
         let (runs, lost) = fit_truth::timm(&options.truth, &layers, &catalog)?;
         println!(
@@ -127,7 +166,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         );
         let runs: Vec<&TimmRun> = runs.iter().collect();
         if wanted("families") {
-            lines.extend(validate_timm::families(&runs));
+            let (found, worst) = validate_timm::families(&runs);
+            lines.extend(found);
+            report.worst.extend(worst);
         }
         if wanted("devices") {
             lines.extend(validate_timm::devices(&runs));
@@ -169,10 +210,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
     }
     if wanted("mlperf") {
-        lines.extend(validate_mlperf::tables(&options.truth, &catalog)?);
+        let (found, worst) = validate_mlperf::tables(&options.truth, &catalog)?;
+        lines.extend(found);
+        report.worst.extend(worst);
     }
     if let Some(path) = &options.json {
-        std::fs::write(path, serde_json::to_string_pretty(&lines)?)?;
+        std::fs::write(path, serde_json::to_string_pretty(&report)? + "\n")?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use anychip_chips::{Catalog, Chip, Precision};
 use anychip_ir::Graph;
-use anychip_predict::{Counted, PredictError, Request, predict};
+use anychip_predict::{Anchor, Counted, PredictError, Request, predict};
 use anychip_record::Record;
 
 use crate::inputs::made_up;
@@ -66,29 +66,45 @@ pub fn compare(
     let own_format = options.precision.is_none_or(|p| p == counted.precision());
     // What does not fit here can still be estimated.
     let fits = check_memory(graph).is_ok();
-    let mut records = Vec::new();
-    for chip in chips {
-        progress(&chip.id);
+    let mut records: Vec<Option<Record>> = vec![None; chips.len()];
+    // What is measured comes first, so that estimates can start from it.
+    for (chip, record) in chips.iter().zip(&mut records) {
         let here = crate::targets::find_place(&chip.id).is_some();
         // A run is in the model's own format by anychip's own stack; anything else asked for is an estimate.
         let asked_for_this = own_format
             && options.weights.is_none()
             && options.devices.is_none_or(|n| n == 1)
             && options.stack.as_ref().is_none_or(|s| s == "anychip");
-        let record = if here && fits && !options.estimate_only && asked_for_this {
+        if here && fits && !options.estimate_only && asked_for_this {
+            progress(&chip.id);
             let inputs = made_up(graph)?;
             let measuring = MeasureOptions {
                 compile: CompileOptions { threads: options.threads, ..CompileOptions::default() },
                 duration: std::time::Duration::from_millis(800),
                 ..MeasureOptions::default()
             };
-            measure(&subject, chip, &inputs, &measuring, &mut |_| {})?
-        } else {
-            estimate(&subject, &counted, chip, options)?
-        };
-        records.push(record);
+            *record = Some(measure(&subject, chip, &inputs, &measuring, &mut |_| {})?);
+        }
     }
-    Ok(records)
+    let measured: Vec<(&Chip, String, f64)> = chips
+        .iter()
+        .zip(&records)
+        .filter_map(|(chip, record)| {
+            let record = record.as_ref()?;
+            Some((chip, record.stack.clone(), record.latency_s.as_ref()?.value()))
+        })
+        .collect();
+    for (chip, record) in chips.iter().zip(&mut records) {
+        if record.is_none() {
+            progress(&chip.id);
+            let anchor = measured
+                .iter()
+                .find(|(here, _, _)| here.family == chip.family)
+                .map(|(chip, stack, seconds)| Anchor { chip, stack, seconds: *seconds });
+            *record = Some(estimate_from(&subject, &counted, chip, options, anchor)?);
+        }
+    }
+    Ok(records.into_iter().flatten().collect())
 }
 
 /// Estimates the subject on a chip, with the catalogue's prices and sizes.
@@ -97,6 +113,18 @@ pub fn estimate(
     counted: &Counted<'_>,
     chip: &Chip,
     options: &CompareOptions,
+) -> Result<Record, Error> {
+    estimate_from(subject, counted, chip, options, None)
+}
+
+/// The same, starting from a measurement of the model on a chip of the family where there is one. Whether it is used is decided
+/// by what validation found: see [`anychip_predict::Transfer::anchored`].
+fn estimate_from(
+    subject: &Subject<'_>,
+    counted: &Counted<'_>,
+    chip: &Chip,
+    options: &CompareOptions,
+    anchor: Option<Anchor<'_>>,
 ) -> Result<Record, Error> {
     let chip = &with_peaks(chip, options.threads);
     let request = Request {
@@ -108,7 +136,7 @@ pub fn estimate(
         weights: options.weights,
         devices: options.devices,
         stack: options.stack.as_deref(),
-        anchor: None,
+        anchor,
     };
     let mut record = match predict(&request, chip) {
         Ok(record) => record,

@@ -37,11 +37,14 @@ pub struct Request<'a> {
     pub anchor: Option<Anchor<'a>>,
 }
 
-/// A measurement of the model that is asked about, on a chip at hand with the same stack and format.
+/// A measurement of the model that is asked about, on a chip at hand with the same stack and format. It is used for chips of
+/// the same family, where that made predictions of devices left out better ([`crate::Transfer::anchored`]).
 #[derive(Debug, Clone, Copy)]
 pub struct Anchor<'a> {
     /// The chip it was measured on.
     pub chip: &'a Chip,
+    /// With which software.
+    pub stack: &'a str,
     /// The seconds one run took.
     pub seconds: f64,
 }
@@ -218,13 +221,32 @@ fn fitted_time(
     if !entry.whole.covers(&kernels, rates) {
         return Ok(None);
     }
-    let span = entry.whole.predict(&kernels, rates);
+    let own = entry.whole.quantiles();
+    let mut quantiles = own;
+    let mut notes = String::new();
+    if !choice.own_precision {
+        notes += &format!("; fitted in {}, so {precision} is not validated", entry.precision);
+    }
+    let transfer = tables.transfer(entry.family);
+    if !choice.own_chip || !choice.own_precision {
+        // Where it was never tried, as far as it reached where it was worst.
+        let worst = || tables.transfers.iter().map(|t| t.reach).fold(0.0, f64::max);
+        let reach = transfer.map_or_else(worst, |transfer| transfer.reach);
+        quantiles = [own[0].min(-reach), own[1].max(reach)];
+        if !choice.own_chip {
+            notes += "; not fitted on this chip: interval from devices left out";
+        }
+    }
+    let span = entry.whole.predict_within(&kernels, rates, quantiles);
     let (mut low, mut high, mut central) = (span.low, span.high, span.seconds);
     let mut source = format!(
         "predict/tables v{}, {} on {}, {} models, intervals from model families left out",
         tables.version, entry.software, entry.chip, entry.models
     );
     if let Some(anchor) = &request.anchor
+        && transfer.is_some_and(|transfer| transfer.anchored)
+        && anchor.chip.family == entry.family
+        && anchor.stack == entry.stack
         && let Some(other) = anchor_rates(anchor.chip, precision)
     {
         // What the formula gets wrong about the model it gets wrong on both chips.
@@ -233,19 +255,7 @@ fn fitted_time(
         (low, central, high) = (low * moved, central * moved, high * moved);
         source = format!("measured on {} × predicted ratio; {source}", anchor.chip.id);
     }
-    if !choice.own_precision {
-        low *= tables.transfer[0].min(0.0).exp();
-        high *= tables.transfer[1].max(0.0).exp();
-        source =
-            format!("{source}; fitted in {}, so {precision} is not validated", entry.precision);
-    }
-    if !choice.own_chip {
-        low *= tables.transfer[0].min(0.0).exp();
-        high *= tables.transfer[1].max(0.0).exp();
-        source =
-            format!("{source}; not fitted on this chip: widened by errors on devices left out");
-    }
-    Ok(Some((Time { low, central, high }, source)))
+    Ok(Some((Time { low, central, high }, source + &notes)))
 }
 
 /// Peak and bandwidth of the chip that was measured on, where the catalog has both.

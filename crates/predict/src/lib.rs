@@ -31,6 +31,6 @@ pub use graph_kernels::{Launching, graph_kernels};
 pub use kernel::{Class, Kernel, PRODUCTS};
 pub use operators::{COEFFICIENTS, Operators, Rates};
 pub use precision::model_precision;
-pub use tables::{Choice, Entry, TableError, Tables};
+pub use tables::{Choice, Entry, TableError, Tables, Transfer};
 pub use trees::{Growth, Trees};
 pub use whole::{Span, Whole};
