@@ -1,11 +1,11 @@
 //! `cargo xtask fit`: refits every table of the predictor from measured truth.
 
 use crate::fit_truth::{TimmRun, timm, timm_chip};
-use crate::validate_timm::{both, by_stack, sample, transfers};
-use crate::workspace;
-use anychip_chips::{Catalog, Precision};
-use anychip_predict::fit::{Sample, fit_whole, quantile};
-use anychip_predict::{Entry, Launching, Tables};
+use crate::validate_timm::{Transferred, both, by_stack, reach, sample, transfers};
+use crate::{fit_kernels, workspace};
+use anychip_chips::{Catalog, Family, Precision};
+use anychip_predict::fit::{Sample, fit_whole};
+use anychip_predict::{Entry, Launching, Tables, Transfer};
 use anyhow::Result;
 use std::path::PathBuf;
 
@@ -15,10 +15,13 @@ pub(crate) struct Options {
     /// The folder of measured truth
     #[arg(long, default_value = "../shared/truth")]
     truth: PathBuf,
+    /// Only one file of tables: `tables` or `serving`
+    #[arg(long)]
+    only: Option<String>,
 }
 
 /// Counts up when the form of the tables or the data behind them change.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The stacks that get a table: of each device and way to launch, the newest version in each layout it was measured in.
 const STACKS: [(&str, &str); 7] = [
@@ -31,11 +34,23 @@ const STACKS: [(&str, &str); 7] = [
     ("i9_10940x", "torch2.4.0-compile nchw"),
 ];
 
-/// Refits and writes `crates/predict/data/tables.json`.
+/// Refits and writes the tables in `crates/predict/data`.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let catalog = Catalog::builtin()?;
+    let wanted = |name: &str| options.only.as_ref().is_none_or(|only| only == name);
+    if wanted("serving") {
+        fit_kernels::write(&options.truth, &catalog)?;
+    }
+    if wanted("tables") {
+        models(options, &catalog)?;
+    }
+    Ok(())
+}
+
+/// Whole models.
+fn models(options: &Options, catalog: &Catalog) -> Result<()> {
     let data = workspace::root().join("crates/predict/data");
-    let (runs, lost) = timm(&options.truth, &data.join("timm_layers.csv.gz"), &catalog)?;
+    let (runs, lost) = timm(&options.truth, &data.join("timm_layers.csv.gz"), catalog)?;
     println!("timm_inference: {} rows fitted on; {lost} without operators left aside", runs.len());
     let runs: Vec<&TimmRun> = runs.iter().collect();
     let stacks = by_stack(&runs);
@@ -68,23 +83,32 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             None => println!("  {device} {software}: no rows, no table"),
         }
     }
-    let mut errors: Vec<f64> = transfers(&runs)
-        .into_iter()
-        .flat_map(|(_, specified, _)| specified)
-        .map(|case| case.truth - case.predicted)
-        .collect();
-    let transfer = [quantile(&mut errors, 0.1), quantile(&mut errors, 0.9)];
-    println!(
-        "  on a chip not fitted on: {:+.0} % to {:+.0} %",
-        100.0 * transfer[0].exp_m1(),
-        100.0 * transfer[1].exp_m1()
-    );
+    let pairs = transfers(&runs);
+    let mut found_transfers = Vec::new();
+    for family in [Family::Gpu, Family::Cpu] {
+        let of_family: Vec<&Transferred> =
+            pairs.iter().filter(|pair| pair.family == family).collect();
+        if of_family.is_empty() {
+            continue;
+        }
+        let transfer = Transfer {
+            family,
+            reach: reach(&of_family),
+            anchored: of_family.iter().all(|pair| pair.anchor_helps()),
+        };
+        println!(
+            "  {family} not fitted on: {:.1} times the difficulty; an anchor {}",
+            transfer.reach,
+            if transfer.anchored { "helps" } else { "does not help" }
+        );
+        found_transfers.push(transfer);
+    }
     let tables = Tables {
         version: VERSION,
         provenance: "fitted by `cargo xtask fit` on pytorch-image-models results (Apache-2.0), operators of timm 1.0.31"
             .to_string(),
         entries: found,
-        transfer,
+        transfers: found_transfers,
     };
     let path = data.join("tables.json");
     let mut text = serde_json::to_string(&tables)?.replace("},{\"chip\"", "},\n{\"chip\"");

@@ -1,7 +1,7 @@
 //! `cargo xtask validate`: refits the predictor without what it is then asked about, and prints how far off it is.
 
 use crate::fit_truth::TimmRun;
-use crate::{fit_gemm, fit_truth, validate_gemm, validate_mlperf, validate_timm, workspace};
+use crate::{fit_kernels, fit_truth, validate_kernels, validate_mlperf, validate_timm, workspace};
 use anychip_chips::Catalog;
 use anychip_predict::fit::{quantile, spearman};
 use anyhow::Result;
@@ -17,7 +17,7 @@ pub(crate) struct Options {
     /// Write every line of the tables as JSON too
     #[arg(long)]
     json: Option<PathBuf>,
-    /// Only one table: `families`, `devices`, `products` or `mlperf`
+    /// Only one table: `families`, `devices`, `products`, `attention` or `mlperf`
     #[arg(long)]
     only: Option<String>,
 }
@@ -34,6 +34,44 @@ pub(crate) struct Line {
     pub(crate) spearman: f64,
     /// The share of truths inside intervals of 80 %, in percent.
     pub(crate) coverage: Option<f64>,
+}
+
+/// What `--json` writes.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Report {
+    pub(crate) lines: Vec<Line>,
+    /// The cases that are furthest off; `docs/predictor-errors.md` says why.
+    pub(crate) worst: Vec<Worst>,
+}
+
+/// A case that is far off.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Worst {
+    pub(crate) table: &'static str,
+    pub(crate) case: String,
+    /// Predicted over true seconds, less one, in percent.
+    pub(crate) error: f64,
+}
+
+/// Prints the ten cases that are furthest off, at most one of a group.
+pub(crate) fn worst(table: &'static str, cases: &mut [Case]) -> Vec<Worst> {
+    cases.sort_by(|a, b| (b.predicted - b.truth).abs().total_cmp(&(a.predicted - a.truth).abs()));
+    println!("  the worst, one of a kind:");
+    let mut seen: Vec<&str> = Vec::new();
+    let mut found = Vec::new();
+    for case in cases.iter() {
+        if seen.contains(&case.group.as_str()) {
+            continue;
+        }
+        seen.push(&case.group);
+        let error = 100.0 * case.error();
+        println!("    {error:+5.0} % time  {}", case.name);
+        found.push(Worst { table, case: case.name.clone(), error });
+        if seen.len() == 10 {
+            break;
+        }
+    }
+    found
 }
 
 /// One prediction of something left out: logarithms of seconds.
@@ -118,28 +156,66 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let layers = workspace::root().join("crates/predict/data/timm_layers.csv.gz");
     let wanted =
         |title: &str| options.only.as_ref().is_none_or(|only| title.contains(only.as_str()));
-    let mut lines = Vec::new();
-    let (runs, lost) = fit_truth::timm(&options.truth, &layers, &catalog)?;
-    println!(
-        "timm_inference: {} rows; {lost} more without operators of the same parameter count",
-        runs.len()
-    );
-    let runs: Vec<&TimmRun> = runs.iter().collect();
-    if wanted("families") {
-        lines.extend(validate_timm::families(&runs));
-    }
-    if wanted("devices") {
-        lines.extend(validate_timm::devices(&runs));
+    let mut report = Report::default();
+    let lines = &mut report.lines;
+    if wanted("families") || wanted("devices") {
+        let (runs, lost) = fit_truth::timm(&options.truth, &layers, &catalog)?;
+        println!(
+            "timm_inference: {} rows; {lost} more without operators of the same parameter count",
+            runs.len()
+        );
+        let runs: Vec<&TimmRun> = runs.iter().collect();
+        if wanted("families") {
+            let (found, worst) = validate_timm::families(&runs);
+            lines.extend(found);
+            report.worst.extend(worst);
+        }
+        if wanted("devices") {
+            lines.extend(validate_timm::devices(&runs));
+        }
     }
     if wanted("products") {
-        let (runs, software) = fit_gemm::read(&options.truth, &catalog)?;
-        lines.extend(validate_gemm::devices(&runs, &software));
+        lines.extend(validate_kernels::tables(&validate_kernels::Sort {
+            table: "products, device left out",
+            title: "Matrix products, devices left out",
+            baseline: "13 % H100, 24 % A100",
+            target: Some(10.0),
+            kernels: &fit_kernels::products(&options.truth, &catalog)?,
+        }));
+    }
+    if wanted("attention") {
+        let attentions = fit_kernels::attentions(&options.truth, &catalog)?;
+        for aside in &attentions.aside {
+            println!("left aside: {aside}");
+        }
+        for (table, title, kernels) in [
+            (
+                "prefill attention, device left out",
+                "Attention of prompts, devices left out",
+                &attentions.prefill,
+            ),
+            (
+                "decode attention, device left out",
+                "Attention of one more position, devices left out",
+                &attentions.decode,
+            ),
+        ] {
+            lines.extend(validate_kernels::tables(&validate_kernels::Sort {
+                table,
+                title,
+                baseline: "none stated",
+                target: None,
+                kernels,
+            }));
+        }
     }
     if wanted("mlperf") {
-        lines.extend(validate_mlperf::tables(&options.truth, &catalog)?);
+        let (found, worst) = validate_mlperf::tables(&options.truth, &catalog)?;
+        lines.extend(found);
+        report.worst.extend(worst);
     }
     if let Some(path) = &options.json {
-        std::fs::write(path, serde_json::to_string_pretty(&lines)?)?;
+        std::fs::write(path, serde_json::to_string_pretty(&report)? + "\n")?;
     }
     Ok(())
 }

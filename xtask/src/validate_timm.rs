@@ -1,8 +1,9 @@
 //! Whole vision models: families left out, devices left out.
 
 use crate::fit_truth::TimmRun;
-use crate::validate::{Case, Line, head, line, show};
-use anychip_predict::fit::{Sample, fit_whole, folds};
+use crate::validate::{Case, Line, Worst, head, line, show, worst};
+use anychip_chips::Family;
+use anychip_predict::fit::{Sample, fit_whole, folds, quantile};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -62,7 +63,7 @@ fn case(run: &TimmRun, span: anychip_predict::Span) -> Case {
 }
 
 /// Whole families left out, stack by stack.
-pub(crate) fn families(runs: &[&TimmRun]) -> Vec<Line> {
+pub(crate) fn families(runs: &[&TimmRun]) -> (Vec<Line>, Vec<Worst>) {
     head(
         "Whole vision models, families left out",
         "five folds of families (column `family`); each predicted by a fit, intervals included, on the other four",
@@ -101,32 +102,49 @@ pub(crate) fn families(runs: &[&TimmRun]) -> Vec<Line> {
         lines.push(found);
         all.extend(of_stack);
     }
-    worst(&mut all);
-    lines
+    let worst = worst("families left out", &mut all);
+    (lines, worst)
 }
 
-/// Prints the ten cases that are furthest off, at most one of a family.
-fn worst(cases: &mut [Case]) {
-    cases.sort_by(|a, b| (b.predicted - b.truth).abs().total_cmp(&(a.predicted - a.truth).abs()));
-    println!("  the worst, one a family:");
-    let mut seen: Vec<&str> = Vec::new();
-    for case in cases.iter() {
-        if seen.contains(&case.group.as_str()) {
-            continue;
-        }
-        seen.push(&case.group);
-        println!("    {:+5.0} %  {}", 100.0 * case.error(), case.name);
-        if seen.len() == 10 {
-            break;
-        }
+/// One device predicted from another.
+pub(crate) struct Transferred {
+    /// What is predicted, and from which.
+    pub(crate) left_out: String,
+    pub(crate) what: String,
+    pub(crate) family: Family,
+    /// From specifications; and with the other's measurement of the same model as an anchor.
+    pub(crate) specified: Vec<Case>,
+    pub(crate) anchored: Vec<Case>,
+    /// Of each specified case: the difficulty of the model.
+    pub(crate) difficulty: Vec<f64>,
+}
+
+impl Transferred {
+    /// Whether the anchor made predictions better on average.
+    pub(crate) fn anchor_helps(&self) -> bool {
+        let error = |cases: &[Case]| {
+            cases.iter().map(|c| c.error().abs()).sum::<f64>() / cases.len().max(1) as f64
+        };
+        error(&self.anchored) < error(&self.specified)
     }
 }
 
-/// What a pair of devices gives: its name, predictions from specifications, predictions with the other as an anchor.
-pub(crate) type Transfer = (String, Vec<Case>, Vec<Case>);
+/// The quantile 0.8 of errors over difficulty: four of five truths lie that far off at most.
+pub(crate) fn reach(pairs: &[&Transferred]) -> f64 {
+    let mut scaled: Vec<f64> = pairs
+        .iter()
+        .flat_map(|pair| {
+            pair.specified
+                .iter()
+                .zip(&pair.difficulty)
+                .map(|(case, width)| (case.truth - case.predicted).abs() / width)
+        })
+        .collect();
+    quantile(&mut scaled, 0.8)
+}
 
 /// Each device predicted from each other one of its kind with the same stack.
-pub(crate) fn transfers(runs: &[&TimmRun]) -> Vec<Transfer> {
+pub(crate) fn transfers(runs: &[&TimmRun]) -> Vec<Transferred> {
     let stacks = by_stack(runs);
     let mut jobs = Vec::new();
     for (left_out, name) in stacks.keys() {
@@ -147,7 +165,9 @@ pub(crate) fn transfers(runs: &[&TimmRun]) -> Vec<Transfer> {
             seen.iter().map(|r| ((r.row.model.as_str(), r.row.infer_img_size), r)).collect();
         let mut specified = Vec::new();
         let mut anchored = Vec::new();
+        let mut difficulty = Vec::new();
         for run in asked {
+            difficulty.push(whole.difficulty(&run.kernels, &run.rates));
             let found = case(run, whole.predict(&run.kernels, &run.rates));
             if let Some(here) = measured.get(&(run.row.model.as_str(), run.row.infer_img_size)) {
                 let ratio =
@@ -160,7 +180,14 @@ pub(crate) fn transfers(runs: &[&TimmRun]) -> Vec<Transfer> {
             }
             specified.push(found);
         }
-        (format!("{left_out} {name}, from {owned}"), specified, anchored)
+        Transferred {
+            left_out: left_out.clone(),
+            what: format!("{left_out} {name}, from {owned}"),
+            family: if left_out.starts_with("rtx") { Family::Gpu } else { Family::Cpu },
+            specified,
+            anchored,
+            difficulty,
+        }
     })
 }
 
@@ -173,11 +200,28 @@ pub(crate) fn devices(runs: &[&TimmRun]) -> Vec<Line> {
         "12 % from specifications, 6 % with an anchor",
     );
     let mut lines = Vec::new();
-    for (name, specified, anchored) in transfers(runs) {
-        let by_specification = line("device left out", name, &specified);
+    let mut pairs = transfers(runs);
+    // Intervals reach as far as errors did when other devices of the kind were left out.
+    let reaches: Vec<f64> = pairs
+        .iter()
+        .map(|pair| {
+            let others: Vec<&Transferred> = pairs
+                .iter()
+                .filter(|o| o.family == pair.family && o.left_out != pair.left_out)
+                .collect();
+            reach(&others)
+        })
+        .collect();
+    for (pair, reach) in pairs.iter_mut().zip(reaches) {
+        for (case, width) in pair.specified.iter_mut().zip(&pair.difficulty) {
+            case.interval = Some((case.predicted - reach * width, case.predicted + reach * width));
+        }
+    }
+    for pair in pairs {
+        let by_specification = line("device left out", pair.what, &pair.specified);
         show(&by_specification, Some(12.0), None);
         let by_anchor =
-            line("device left out, anchored", "  the same, anchored".to_string(), &anchored);
+            line("device left out, anchored", "  the same, anchored".to_string(), &pair.anchored);
         show(&by_anchor, Some(6.0), None);
         lines.extend([by_specification, by_anchor]);
     }

@@ -2,7 +2,7 @@
 
 use anychip_chips::{Catalog, Chip, Precision};
 use anychip_ir::Graph;
-use anychip_predict::{Counted, PredictError, Request, add_layers, predict, roof};
+use anychip_predict::{Anchor, Counted, PredictError, Request, add_layers, predict, roof};
 use anychip_record::Record;
 
 use crate::describe::describe;
@@ -18,6 +18,10 @@ use crate::{Error, Model};
 pub struct CompareOptions {
     /// Number format to estimate in; the model's own when absent.
     pub precision: Option<Precision>,
+    /// Number format that estimates keep the weights of linear layers in, where another than that of arithmetic.
+    pub weights: Option<Precision>,
+    /// Chips of a kind that estimates split the model over; as many as it needs when absent.
+    pub devices: Option<u32>,
     /// Software to estimate with; each chip's usual when absent.
     pub stack: Option<String>,
     /// Run nothing.
@@ -65,13 +69,17 @@ pub fn compare(
     let own_format = options.precision.is_none_or(|p| p == counted.precision());
     // What does not fit here can still be estimated.
     let fits = check_memory(graph).is_ok();
-    let mut records = Vec::new();
-    for chip in chips {
-        progress(&chip.id);
+    let mut records: Vec<Option<Record>> = vec![None; chips.len()];
+    // What is measured comes first, so that estimates can start from it.
+    for (chip, record) in chips.iter().zip(&mut records) {
         let here = crate::targets::find_place(&chip.id).is_some();
         // A run is in the model's own format by anychip's own stack; anything else asked for is an estimate.
-        let asked_for_this = own_format && options.stack.as_ref().is_none_or(|s| s == "anychip");
-        let mut record = if here && fits && !options.estimate_only && asked_for_this {
+        let asked_for_this = own_format
+            && options.weights.is_none()
+            && options.devices.is_none_or(|n| n == 1)
+            && options.stack.as_ref().is_none_or(|s| s == "anychip");
+        if here && fits && !options.estimate_only && asked_for_this {
+            progress(&chip.id);
             let inputs = made_up(graph)?;
             let measuring = MeasureOptions {
                 compile: CompileOptions {
@@ -82,12 +90,30 @@ pub fn compare(
                 duration: std::time::Duration::from_millis(800),
                 ..MeasureOptions::default()
             };
-            measure(&subject, chip, &inputs, &measuring, &mut |_| {})?
-        } else {
-            estimate(&subject, &counted, chip, options)?
-        };
-        describe(&mut record, chip);
-        records.push(record);
+            *record = Some(measure(&subject, chip, &inputs, &measuring, &mut |_| {})?);
+        }
+    }
+    let measured: Vec<(&Chip, String, f64)> = chips
+        .iter()
+        .zip(&records)
+        .filter_map(|(chip, record)| {
+            let record = record.as_ref()?;
+            Some((chip, record.stack.clone(), record.latency_s.as_ref()?.value()))
+        })
+        .collect();
+    for (chip, record) in chips.iter().zip(&mut records) {
+        if record.is_none() {
+            progress(&chip.id);
+            let anchor = measured
+                .iter()
+                .find(|(here, _, _)| here.family == chip.family)
+                .map(|(chip, stack, seconds)| Anchor { chip, stack, seconds: *seconds });
+            *record = Some(estimate_from(&subject, &counted, chip, options, anchor)?);
+        }
+    }
+    let mut records: Vec<Record> = records.into_iter().flatten().collect();
+    for (chip, record) in chips.iter().zip(&mut records) {
+        describe(record, chip);
     }
     Ok(records)
 }
@@ -99,6 +125,18 @@ pub fn estimate(
     chip: &Chip,
     options: &CompareOptions,
 ) -> Result<Record, Error> {
+    estimate_from(subject, counted, chip, options, None)
+}
+
+/// The same, starting from a measurement of the model on a chip of the family where there is one. Whether it is used is decided
+/// by what validation found: see [`anychip_predict::Transfer::anchored`].
+fn estimate_from(
+    subject: &Subject<'_>,
+    counted: &Counted<'_>,
+    chip: &Chip,
+    options: &CompareOptions,
+    anchor: Option<Anchor<'_>>,
+) -> Result<Record, Error> {
     let chip = &with_peaks(chip, options.threads);
     let request = Request {
         model: subject.model,
@@ -106,8 +144,10 @@ pub fn estimate(
         counted,
         batch: subject.batch,
         precision: options.precision,
+        weights: options.weights,
+        devices: options.devices,
         stack: options.stack.as_deref(),
-        anchor: None,
+        anchor,
     };
     let mut record = predict(&request, chip).map_err(from_predict)?;
     if record.runs {

@@ -245,13 +245,18 @@ fn layers(
 
 /// Prices and sizes from the catalogue.
 pub(crate) fn add_chip_facts(record: &mut Record, chip: &Chip) -> Result<(), Error> {
+    let all = f64::from(record.devices.unwrap_or(1));
     record.set_cost(
-        chip.purchase_price().transpose()?,
-        chip.rental_price().transpose()?,
+        chip.purchase_price().transpose()?.map(|price| price.convert(all)).transpose()?,
+        chip.rental_price().transpose()?.map(|rent| rent.convert(all)).transpose()?,
         &Ownership::default(),
     )?;
-    record.die_mm2 = chip.die_mm2.as_ref().map(anychip_chips::Spec::figure).transpose()?;
-    record.board_mm2 = chip.board_mm2.as_ref().map(anychip_chips::Spec::figure).transpose()?;
+    let area = |spec: &Option<_>| {
+        let stated = spec.as_ref().map(anychip_chips::Spec::figure).transpose()?;
+        stated.map(|area| area.convert(all)).transpose()
+    };
+    record.die_mm2 = area(&chip.die_mm2)?;
+    record.board_mm2 = area(&chip.board_mm2)?;
     record.settle();
     record.mark_absent([Field::Die, Field::Board], "not in the catalog");
     Ok(())

@@ -87,7 +87,8 @@ fn parse_dim(text: &str) -> Result<(String, usize), String> {
   anychip compare llama/config.json,phase=prefill,sequence=512 --estimate
   anychip compare resnet50.onnx --html report.html   then open report.html in a browser
   anychip compare records.jsonl --html report.html   an old run drawn again
-  anychip compare old.jsonl new.jsonl                what changed between two runs")]
+  anychip compare old.jsonl new.jsonl                what changed between two runs
+  anychip compare zoo:llama-2-70b,phase=decode,context=4096 --batch 16 --weights int4 --estimate")]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct Compare {
     #[command(flatten)]
@@ -102,6 +103,12 @@ pub(crate) struct Compare {
     /// Number format to estimate in instead of the model's own (f32, f16, bf16, fp8, int8)
     #[arg(long, value_name = "FORMAT")]
     pub(crate) dtype: Option<String>,
+    /// Keep the weights of linear layers in fewer bits than arithmetic has; estimates only
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) weights: Option<WeightFormat>,
+    /// Chips of a kind that estimates split the model over; as many as its memory needs when absent
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) devices: Option<u32>,
     /// Software to estimate instead of each chip's usual one
     #[arg(long, value_name = "NAME")]
     pub(crate) stack: Option<String>,
@@ -126,6 +133,15 @@ pub(crate) struct Compare {
     /// With --json: also the time of each layer
     #[arg(long, requires = "json")]
     pub(crate) layers: bool,
+}
+
+/// What weights can be kept in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum WeightFormat {
+    /// 8-bit integers
+    Int8,
+    /// 4-bit integers
+    Int4,
 }
 
 /// How a model is run on a chip that is here.

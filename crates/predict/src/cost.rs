@@ -1,5 +1,6 @@
 //! What a model costs, group by group, apart from any chip.
 
+use crate::estimate::Sizes;
 use anychip_ir::{Graph, IrError, Prim, ValueId, node_works};
 use anychip_ops::ExpertProduct;
 use anychip_tensor::DType;
@@ -17,14 +18,18 @@ pub struct GroupCost {
     pub operations: f64,
     /// Bytes of floating-point values that cross the group's edge, weights included.
     pub float_bytes: f64,
+    /// Those of them that are weights of linear layers, which can be kept in fewer bits than activations.
+    pub quantizable_bytes: f64,
     /// Bytes of all other values that cross it.
     pub other_bytes: f64,
 }
 
 impl GroupCost {
-    /// Bytes that cross its edge where floating-point values take `scale` times those of the graph.
-    pub(crate) fn bytes(&self, scale: f64) -> f64 {
-        self.float_bytes * scale + self.other_bytes
+    /// Bytes that cross its edge on each of `tensor` chips that share its weights.
+    pub(crate) fn bytes(&self, sizes: &Sizes, tensor: f64) -> f64 {
+        (self.float_bytes - self.quantizable_bytes) * sizes.activations
+            + self.quantizable_bytes * sizes.weights / tensor
+            + self.other_bytes
     }
 }
 
@@ -35,6 +40,8 @@ pub struct ModelCost {
     pub groups: Vec<GroupCost>,
     /// Bytes of all constants.
     pub weight_bytes: f64,
+    /// Those of them that are weights of linear layers, but for the one that makes the model's result.
+    pub quantizable_bytes: f64,
     /// The most bytes of activations alive at once.
     pub peak_activation_bytes: f64,
     /// The bits of one floating-point value as counted.
@@ -58,6 +65,10 @@ pub fn cost(graph: &Graph, float_bits: u32) -> Result<ModelCost, IrError> {
         }
     }
     let works = node_works(graph)?;
+    let quantizable = quantizable(graph);
+    for (v, _) in graph.values().zip(&quantizable).filter(|(_, yes)| **yes) {
+        model.quantizable_bytes += value_bytes(graph, v);
+    }
     for group in groups.iter() {
         let root = graph.node(group.nodes[0]);
         if group.nodes.len() == 1 && moves_nothing(root) {
@@ -69,6 +80,7 @@ pub fn cost(graph: &Graph, float_bits: u32) -> Result<ModelCost, IrError> {
             macs: 0.0,
             operations: 0.0,
             float_bytes: 0.0,
+            quantizable_bytes: 0.0,
             other_bytes: 0.0,
         };
         for &id in &group.nodes {
@@ -81,6 +93,9 @@ pub fn cost(graph: &Graph, float_bits: u32) -> Result<ModelCost, IrError> {
             let bytes = value_bytes(graph, v);
             if matches!(ty.dtype, DType::F16 | DType::BF16 | DType::F32 | DType::F64) {
                 cost.float_bytes += bytes;
+                if quantizable[v.index()] {
+                    cost.quantizable_bytes += bytes;
+                }
             } else {
                 cost.other_bytes += bytes;
             }
@@ -101,11 +116,31 @@ pub fn cost(graph: &Graph, float_bits: u32) -> Result<ModelCost, IrError> {
         {
             let read = (rows as f64 / experts.max(1) as f64).min(1.0);
             cost.float_bytes -= (1.0 - read) * value_bytes(graph, root.inputs[1]);
+            cost.quantizable_bytes *= read;
         }
         model.groups.push(cost);
     }
     model.peak_activation_bytes = peak_activations(graph);
     Ok(model)
+}
+
+/// By value: whether it is a weight that nothing but linear layers read, none of which makes a result of the model. What
+/// makes scores is kept in full precision by those who quantize weights, and often is the table of an embedding too.
+fn quantizable(graph: &Graph) -> Vec<bool> {
+    let users = graph.users();
+    let linear = |id: &anychip_ir::NodeId| {
+        let node = graph.node(*id);
+        let product = matches!(node.op.prim(), Some(Prim::DotGeneral(..)))
+            || node.op.composite::<ExpertProduct>().is_some();
+        product && !node.outputs.iter().any(|v| graph.outputs().contains(v))
+    };
+    let mut found = vec![false; graph.value_count()];
+    for v in graph.values() {
+        let users = &users[v.index()];
+        let weight = graph.constant(v).is_some_and(|t| t.dtype().is_float() && t.shape().len() > 1);
+        found[v.index()] = weight && !users.is_empty() && users.iter().all(linear);
+    }
+    found
 }
 
 /// Nodes that are sources or only rename memory.

@@ -1,6 +1,6 @@
 //! What has been counted of a model, so that asking about many chips counts once.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -11,6 +11,7 @@ use crate::cost::{ModelCost, cost};
 use crate::graph_kernels::{Label, Launching, graph_kernels, labeled_kernels};
 use crate::kernel::Kernel;
 use crate::precision::model_precision;
+use crate::serving::{Call, serving_calls};
 
 /// An optimized graph with a number for every size, and its work.
 #[derive(Debug)]
@@ -20,6 +21,7 @@ pub struct Counted<'a> {
     pub(crate) work: ModelCost,
     kernels: RefCell<Kernels>,
     labels: RefCell<BTreeMap<Launching, Rc<[Label]>>>,
+    calls: OnceCell<Option<Vec<Call>>>,
 }
 
 /// By how they are launched, and the bits of the factor on their bytes.
@@ -33,12 +35,28 @@ impl<'a> Counted<'a> {
     pub fn new(graph: &'a Graph) -> Result<Self, IrError> {
         let precision = model_precision(graph);
         let work = cost(graph, precision.bits())?;
-        Ok(Self { graph, precision, work, kernels: RefCell::default(), labels: RefCell::default() })
+        Ok(Self {
+            graph,
+            precision,
+            work,
+            kernels: RefCell::default(),
+            labels: RefCell::default(),
+            calls: OnceCell::new(),
+        })
     }
 
     /// The number format the model computes in.
     pub fn precision(&self) -> Precision {
         self.precision
+    }
+
+    /// [`serving_calls`], counted now or found.
+    pub(crate) fn calls(&self) -> Result<Option<&[Call]>, IrError> {
+        if self.calls.get().is_none() {
+            let counted = serving_calls(self.graph)?;
+            return Ok(self.calls.get_or_init(|| counted).as_deref());
+        }
+        Ok(self.calls.get().and_then(|calls| calls.as_deref()))
     }
 
     /// [`graph_kernels`], counted now or found.

@@ -1,6 +1,6 @@
 //! The estimate itself.
 
-use anychip_chips::{Chip, Precision};
+use anychip_chips::{Chip, Compute, LinkEnd, Precision};
 use anychip_ir::IrError;
 use anychip_record::{Field, Key, Record};
 use anychip_units::{Figure, FigureError, Seconds};
@@ -9,6 +9,8 @@ use crate::cost::{GroupCost, ModelCost};
 use crate::counted::Counted;
 use crate::operators::Rates;
 use crate::refusal::usable;
+use crate::serving::{Numbers, ServingTables, serve};
+use crate::split::{EXCHANGE_FACTOR, Split, boundary, link};
 use crate::tables::{Choice, TableError, Tables};
 
 /// What is to be estimated.
@@ -24,17 +26,25 @@ pub struct Request<'a> {
     pub batch: u64,
     /// The number format to count in; the model's own when absent.
     pub precision: Option<Precision>,
+    /// The number format that the weights of linear layers are kept in, where another: `int8` or `int4`, with arithmetic
+    /// as before.
+    pub weights: Option<Precision>,
+    /// How many chips share the model; where absent, as many as its memory needs if they have a link to each other.
+    pub devices: Option<u32>,
     /// The software; where absent, the first of the chip's that has a fitted table, else the chip's usual.
     pub stack: Option<&'a str>,
     /// The same model measured on another chip: what is predicted is then the ratio of the two.
     pub anchor: Option<Anchor<'a>>,
 }
 
-/// A measurement of the model that is asked about, on a chip at hand with the same stack and format.
+/// A measurement of the model that is asked about, on a chip at hand with the same stack and format. It is used for chips of
+/// the same family, where that made predictions of devices left out better ([`crate::Transfer::anchored`]).
 #[derive(Debug, Clone, Copy)]
 pub struct Anchor<'a> {
     /// The chip it was measured on.
     pub chip: &'a Chip,
+    /// With which software.
+    pub stack: &'a str,
     /// The seconds one run took.
     pub seconds: f64,
 }
@@ -72,19 +82,19 @@ pub fn predict(request: &Request<'_>, chip: &Chip) -> Result<Record, PredictErro
     let own = request.counted.precision();
     let precision = request.precision.unwrap_or(own);
     let tables = Tables::builtin()?;
-    let fitted = |stack: &&String| tables.choose(chip, stack, precision).is_some();
-    let stack = request
-        .stack
-        .map(str::to_string)
-        .or_else(|| chip.stacks.iter().find(fitted).or(chip.stacks.first()).cloned());
+    let calls = request.counted.calls()?;
+    let stack = match request.stack {
+        Some(stack) => stack.to_string(),
+        None => usual_stack(chip, tables, precision, calls.is_some()),
+    };
     let key = Key {
         model: request.model.to_string(),
         model_sha256: request.model_sha256.to_string(),
         chip: chip.id.clone(),
-        stack: stack.unwrap_or_else(|| "unknown".to_string()),
+        stack,
         target: None,
         batch: request.batch,
-        dtype: precision.word().to_string(),
+        dtype: format_word(precision, request.weights),
     };
     let (compute, usable) = match usable(chip, precision) {
         Ok(found) => found,
@@ -95,62 +105,91 @@ pub fn predict(request: &Request<'_>, chip: &Chip) -> Result<Record, PredictErro
         return Ok(Record::refused(key, "the catalog has no peak of its arithmetic"));
     };
     let work = &request.counted.work;
-    let scale = f64::from(precision.bits()) / f64::from(own.bits());
+    let sizes = Sizes::of(precision, own, request.weights);
+    let needed = sizes.memory(work);
     let memory = compute.main_memory();
-    if let Some(capacity) = memory.and_then(|m| m.bytes.as_ref()) {
-        let needed = scale * (work.weight_bytes + work.peak_activation_bytes);
-        if needed > capacity.value {
-            return Ok(Record::refused(
-                key,
-                format!(
-                    "needs {:.1} GB for weights and activations and has {:.1} GB",
-                    needed / 1e9,
-                    capacity.value / 1e9
-                ),
-            ));
-        }
-    }
+    let capacity = memory.and_then(|m| m.bytes.as_ref()).map(|bytes| bytes.value);
+    let link = link(compute);
+    let devices = match devices(request.devices, needed, capacity, compute, link.is_some()) {
+        Ok(devices) => devices,
+        Err(why_not) => return Ok(Record::refused(key, why_not)),
+    };
+    let split = Split::of(devices, calls);
     // Without it there is no telling how slow a model may be.
     let Some(bandwidth) = memory.and_then(|m| m.bytes_per_second.as_ref()).map(|b| b.value) else {
         return Ok(Record::refused(key, "the catalog has no bandwidth of its memory"));
     };
     let vector =
         compute.peaks.get(&usable.precision).and_then(|p| p.vector.as_ref()).map(|v| v.value);
-    let choice = tables.choose(chip, &key.stack, usable.precision);
     let rates = Rates { peak: peak.value(), bandwidth };
-    let fitted = match choice {
-        Some(choice) => fitted_time(request, tables, &choice, &rates, scale, usable.precision)?,
-        None => None,
+    let served = match calls {
+        Some(calls) if key.stack == SERVING => {
+            let numbers = Numbers { arithmetic: usable.precision, weights: request.weights };
+            serve(ServingTables::builtin()?, &split.share(calls), chip, numbers).map(|s| {
+                (Time { low: s.span.low, central: s.span.seconds, high: s.span.high }, s.source)
+            })
+        }
+        _ => None,
     };
-    let (time, mut source) = fitted.unwrap_or_else(|| {
+    let choice = tables.choose(chip, &key.stack, usable.precision);
+    let fitted = match (served, choice) {
+        (Some(served), _) => Some(served),
+        (None, Some(choice)) if request.weights.is_none() && split.tensor == 1 => {
+            fitted_time(request, tables, &choice, &rates, sizes.activations, usable.precision)?
+        }
+        (None, _) => None,
+    };
+    let (mut time, mut source) = fitted.unwrap_or_else(|| {
         let unlike = if choice.is_some() { ", unlike the models measured" } else { "" };
         (
-            roofline(work, scale, &rates, vector),
+            roofline(work, &sizes, &rates, vector, split.tensor),
             format!("predict/roofline, unfitted and unvalidated{unlike}; {}", peak.source()),
         )
     });
+    if let (false, Some((rate, name))) = (split.is_one(), link) {
+        let between = calls.map_or(work.peak_activation_bytes * sizes.activations, |calls| {
+            boundary(calls, f64::from(precision.bits()) / 8.0)
+        });
+        let exchange = split.exchange(calls, between, rate);
+        time.low += exchange / EXCHANGE_FACTOR;
+        time.central += exchange;
+        time.high += exchange * EXCHANGE_FACTOR;
+        source = format!(
+            "{devices} chips, {} in each of {} stages, over {name}: unvalidated; {source}",
+            split.tensor, split.stages
+        );
+    }
     if let Some(note) = usable.note {
         source = format!("{source}; {note}");
     }
     let latency: Figure<Seconds> = Figure::estimated(time.central, time.low, time.high, source)?;
     let mut record = Record::new(key);
     record.set_latency(latency)?;
+    if devices > 1 {
+        record.devices = Some(devices);
+    }
+    if split.stages > 1
+        && let Some(one) = record.throughput_per_s.clone()
+    {
+        // A pipeline that is kept full has a run in each stage.
+        record.set_throughput(one.convert(f64::from(split.stages))?);
+    }
     let operations = work.operations() / request.batch.max(1) as f64;
     if precision.is_integer() {
         record.set_work(0.0, operations)?;
     } else {
         record.set_work(operations, 0.0)?;
     }
-    record.set_utilization(&peak)?;
+    record.set_utilization(&peak.convert(f64::from(devices))?)?;
     match &chip.power_w {
         Some(power) => {
-            let [low, central, high] = POWER_SHARES.map(|share| share * power.value);
+            let [low, central, high] =
+                POWER_SHARES.map(|share| share * power.value * f64::from(devices));
             let source = format!("0.3 to 1.0 of the design power; {}", power.source);
             record.set_power(Figure::estimated(central, low, high, source)?)?;
         }
         None => record.mark_absent([Field::Power, Field::Energy], "no design power in the catalog"),
     }
-    let needed = scale * (work.weight_bytes + work.peak_activation_bytes);
     record.peak_memory_bytes = Some(Figure::estimated(
         needed,
         needed,
@@ -182,13 +221,32 @@ fn fitted_time(
     if !entry.whole.covers(&kernels, rates) {
         return Ok(None);
     }
-    let span = entry.whole.predict(&kernels, rates);
+    let own = entry.whole.quantiles();
+    let mut quantiles = own;
+    let mut notes = String::new();
+    if !choice.own_precision {
+        notes += &format!("; fitted in {}, so {precision} is not validated", entry.precision);
+    }
+    let transfer = tables.transfer(entry.family);
+    if !choice.own_chip || !choice.own_precision {
+        // Where it was never tried, as far as it reached where it was worst.
+        let worst = || tables.transfers.iter().map(|t| t.reach).fold(0.0, f64::max);
+        let reach = transfer.map_or_else(worst, |transfer| transfer.reach);
+        quantiles = [own[0].min(-reach), own[1].max(reach)];
+        if !choice.own_chip {
+            notes += "; not fitted on this chip: interval from devices left out";
+        }
+    }
+    let span = entry.whole.predict_within(&kernels, rates, quantiles);
     let (mut low, mut high, mut central) = (span.low, span.high, span.seconds);
     let mut source = format!(
         "predict/tables v{}, {} on {}, {} models, intervals from model families left out",
         tables.version, entry.software, entry.chip, entry.models
     );
     if let Some(anchor) = &request.anchor
+        && transfer.is_some_and(|transfer| transfer.anchored)
+        && anchor.chip.family == entry.family
+        && anchor.stack == entry.stack
         && let Some(other) = anchor_rates(anchor.chip, precision)
     {
         // What the formula gets wrong about the model it gets wrong on both chips.
@@ -197,19 +255,7 @@ fn fitted_time(
         (low, central, high) = (low * moved, central * moved, high * moved);
         source = format!("measured on {} × predicted ratio; {source}", anchor.chip.id);
     }
-    if !choice.own_precision {
-        low *= tables.transfer[0].min(0.0).exp();
-        high *= tables.transfer[1].max(0.0).exp();
-        source =
-            format!("{source}; fitted in {}, so {precision} is not validated", entry.precision);
-    }
-    if !choice.own_chip {
-        low *= tables.transfer[0].min(0.0).exp();
-        high *= tables.transfer[1].max(0.0).exp();
-        source =
-            format!("{source}; not fitted on this chip: widened by errors on devices left out");
-    }
-    Ok(Some((Time { low, central, high }, source)))
+    Ok(Some((Time { low, central, high }, source + &notes)))
 }
 
 /// Peak and bandwidth of the chip that was measured on, where the catalog has both.
@@ -226,12 +272,119 @@ struct Time {
     high: f64,
 }
 
+/// The software that serves language models with the kernels that were measured.
+const SERVING: &str = "vllm";
+
+/// The software that is taken where none was asked for: what serves language models for one, then the first of the
+/// chip's with a fitted table, then the chip's usual.
+fn usual_stack(chip: &Chip, tables: &Tables, precision: Precision, decoder: bool) -> String {
+    let serving = chip.stacks.iter().find(|stack| decoder && *stack == SERVING);
+    let fitted =
+        || chip.stacks.iter().find(|stack| tables.choose(chip, stack, precision).is_some());
+    serving
+        .or_else(fitted)
+        .or(chip.stacks.first())
+        .map_or_else(|| "unknown".to_string(), Clone::clone)
+}
+
+/// `f16`; `w4a16` where weights and activations differ, as the field writes it.
+fn format_word(precision: Precision, weights: Option<Precision>) -> String {
+    match weights {
+        Some(weights) if weights != precision => {
+            format!("w{}a{}", weights.bits(), precision.bits())
+        }
+        _ => precision.word().to_string(),
+    }
+}
+
+/// What each byte of the graph counts as.
+pub(crate) struct Sizes {
+    /// Of floating-point values.
+    pub(crate) activations: f64,
+    /// Of weights of linear layers.
+    pub(crate) weights: f64,
+}
+
+impl Sizes {
+    pub(crate) fn of(precision: Precision, own: Precision, weights: Option<Precision>) -> Self {
+        let own = f64::from(own.bits());
+        let activations = f64::from(precision.bits()) / own;
+        Self { activations, weights: weights.map_or(activations, |w| f64::from(w.bits()) / own) }
+    }
+
+    /// Bytes of weights and of the most activations at once.
+    fn memory(&self, work: &ModelCost) -> f64 {
+        let others = work.weight_bytes - work.quantizable_bytes + work.peak_activation_bytes;
+        self.activations * others + self.weights * work.quantizable_bytes
+    }
+}
+
+/// The most chips that are taken without being asked for.
+const MOST_DEVICES: f64 = 64.0;
+
+/// How many chips: those asked for, else as many as the memory needs. Or why there is no such number.
+fn devices(
+    asked: Option<u32>,
+    needed: f64,
+    capacity: Option<f64>,
+    compute: &Compute,
+    linked: bool,
+) -> Result<u32, String> {
+    let least = capacity.map_or(1.0, |capacity| (needed / capacity).ceil().max(1.0));
+    let amount = |capacity: f64| {
+        format!(
+            "needs {:.1} GB for weights and activations and has {:.1} GB",
+            needed / 1e9,
+            capacity / 1e9
+        )
+    };
+    let short = capacity.map(amount).unwrap_or_default();
+    if let Some(asked) = asked {
+        let asked = asked.max(1);
+        if f64::from(asked) < least {
+            return Err(format!("{short}: at least {least} of them"));
+        }
+        if asked > 1 && !linked {
+            return Err("the catalog has no link to split a model over".to_string());
+        }
+        return Ok(asked);
+    }
+    if least <= 1.0 {
+        return Ok(1);
+    }
+    // Groups that share a layer are powers of two.
+    let whole =
+        (least as u32).checked_next_power_of_two().filter(|n| f64::from(*n) <= MOST_DEVICES);
+    match whole {
+        Some(whole)
+            if compute
+                .links
+                .iter()
+                .any(|l| l.to == LinkEnd::Chips && l.bytes_per_second.is_some()) =>
+        {
+            Ok(whole)
+        }
+        Some(whole) if linked => Err(format!(
+            "{short}: at least {least} of them, which have no link of their own; `--devices {whole}` estimates \
+             exchanges through the host"
+        )),
+        _ => Err(format!("{short}: at least {least} of them")),
+    }
+}
+
 /// Sums the kernels: `low` at full peaks without launches, which no program beats; `central` at the usual
-/// share with launches.
-fn roofline(work: &ModelCost, scale: f64, rates: &Rates, vector: Option<f64>) -> Time {
+/// share with launches. Each of `tensor` chips does its share of the arithmetic and reads its share of the weights.
+fn roofline(
+    work: &ModelCost,
+    sizes: &Sizes,
+    rates: &Rates,
+    vector: Option<f64>,
+    tensor: u32,
+) -> Time {
     let (mut arithmetic_only, mut central) = (0.0, 0.0);
+    let tensor = f64::from(tensor);
     for group in &work.groups {
-        let (arithmetic, seconds) = group_seconds(group, scale, rates, vector);
+        let (arithmetic, seconds) = group_seconds(group, sizes, rates, vector, tensor);
         arithmetic_only += arithmetic;
         central += seconds;
     }
@@ -244,13 +397,14 @@ fn roofline(work: &ModelCost, scale: f64, rates: &Rates, vector: Option<f64>) ->
 /// Seconds of a group's arithmetic at full peaks, and its central estimate with the launch.
 pub(crate) fn group_seconds(
     group: &GroupCost,
-    scale: f64,
+    sizes: &Sizes,
     rates: &Rates,
     vector: Option<f64>,
+    tensor: f64,
 ) -> (f64, f64) {
     let vector = vector.unwrap_or(rates.peak);
-    let arithmetic = 2.0 * group.macs / rates.peak + group.operations / vector;
-    let traffic = group.bytes(scale) / rates.bandwidth;
+    let arithmetic = (2.0 * group.macs / rates.peak + group.operations / vector) / tensor;
+    let traffic = group.bytes(sizes, tensor) / rates.bandwidth;
     (arithmetic, arithmetic.max(traffic) / SHARE + LAUNCH_SECONDS)
 }
 
@@ -266,6 +420,7 @@ mod tests {
             macs,
             operations: 0.0,
             float_bytes: bytes,
+            quantizable_bytes: 0.0,
             other_bytes: 0.0,
         }
     }
@@ -275,14 +430,16 @@ mod tests {
         let work =
             |macs, bytes| ModelCost { groups: vec![group(macs, bytes)], ..ModelCost::default() };
         let rates = Rates { peak: 1e12, bandwidth: 1e12 };
-        let compute = roofline(&work(1e9, 1.0), 1.0, &rates, None);
+        let same = Sizes { activations: 1.0, weights: 1.0 };
+        let compute = roofline(&work(1e9, 1.0), &same, &rates, None, 1);
         assert!((compute.central - 2e-3 / SHARE - LAUNCH_SECONDS).abs() < 1e-9);
         assert!((compute.low - 2e-3).abs() < 1e-9);
-        let traffic = roofline(&work(1.0, 1e9), 1.0, &rates, None);
+        let traffic = roofline(&work(1.0, 1e9), &same, &rates, None, 1);
         assert!((traffic.central - 1e-3 / SHARE - LAUNCH_SECONDS).abs() < 1e-9);
-        let halved = roofline(&work(1.0, 1e9), 0.5, &rates, None);
+        let half = Sizes { activations: 0.5, weights: 0.5 };
+        let halved = roofline(&work(1.0, 1e9), &half, &rates, None, 1);
         assert!((halved.central - 0.5e-3 / SHARE - LAUNCH_SECONDS).abs() < 1e-9);
-        let small = roofline(&work(1.0, 1.0), 1.0, &rates, None);
+        let small = roofline(&work(1.0, 1.0), &same, &rates, None, 1);
         assert!(small.central > LAUNCH_SECONDS);
         for time in [compute, traffic, halved, small] {
             assert!(time.low <= time.central && time.central <= time.high);

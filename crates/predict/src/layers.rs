@@ -6,7 +6,7 @@
 use anychip_chips::{Chip, Precision};
 use anychip_record::{Layer, Record, Roof};
 
-use crate::estimate::{PredictError, Request, group_seconds};
+use crate::estimate::{PredictError, Request, Sizes, group_seconds};
 use crate::operators::Rates;
 use crate::refusal::usable;
 use crate::tables::Tables;
@@ -49,7 +49,8 @@ pub fn add_layers(
         return Ok(());
     };
     let rates = Rates { peak: peak.value, bandwidth: bandwidth.value };
-    let scale = f64::from(precision.bits()) / f64::from(counted.precision().bits());
+    let sizes = Sizes::of(precision, counted.precision(), request.weights);
+    let scale = sizes.activations;
     let tables = Tables::builtin()?;
     let mut layers = Vec::new();
     let mut how = "by the unfitted roofline";
@@ -82,9 +83,9 @@ pub fn add_layers(
         layers.extend(counted.work.groups.iter().map(|group| Layer {
             name: group.name.clone(),
             kernel: group.op.to_string(),
-            seconds: group_seconds(group, scale, &rates, vector).1,
+            seconds: group_seconds(group, &sizes, &rates, vector, 1.0).1,
             operations: 2.0 * group.macs + group.operations,
-            bytes: group.bytes(scale),
+            bytes: group.bytes(&sizes, 1.0),
         }));
     }
     let total: f64 = layers.iter().map(|layer| layer.seconds).sum();
@@ -142,6 +143,8 @@ mod tests {
             counted: &counted,
             batch: 1,
             precision: None,
+            weights: None,
+            devices: None,
             stack: None,
             anchor: None,
         };

@@ -2,6 +2,7 @@
 //!
 //! Where measured truth exists, a stack of software has a fitted table ([`Tables`]): a formula over kernels
 //! ([`Operators`]), trees for what it leaves over ([`Trees`]) and intervals from model families left out ([`Whole`]).
+//! Language models on the GPUs whose kernels were measured are sums of those kernels ([`serving`]).
 //! `cargo xtask fit` makes the tables, `cargo xtask validate` says how far off they are. Everything else gets a
 //! roofline per fused group of operators with a wide interval, and its source says that nothing was fitted.
 //! A chip that cannot run the model as it is gets a reason instead of a number.
@@ -16,8 +17,9 @@ mod kernel;
 mod layers;
 mod operators;
 mod precision;
-mod product;
 mod refusal;
+pub mod serving;
+mod split;
 mod tables;
 mod trees;
 mod whole;
@@ -31,7 +33,6 @@ pub use kernel::{Class, Kernel, PRODUCTS};
 pub use layers::{add_layers, roof};
 pub use operators::{COEFFICIENTS, Operators, Rates};
 pub use precision::model_precision;
-pub use product::{Engine, PRODUCT_FEATURES, Product, Products};
-pub use tables::{Choice, Entry, TableError, Tables};
+pub use tables::{Choice, Entry, TableError, Tables, Transfer};
 pub use trees::{Growth, Trees};
 pub use whole::{Span, Whole};

@@ -6,25 +6,68 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A branch, or a leaf where `feature` is absent.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// A branch, or a leaf where `feature` is absent. Files hold a leaf as its number and a branch as `[feature, threshold, left]`:
+/// there are tens of thousands.
+#[derive(Debug, Clone, PartialEq)]
 struct Knot {
-    #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
     feature: Option<u16>,
     /// The threshold of a branch, the correction of a leaf.
-    #[serde(rename = "v")]
     value: f32,
     /// Where smaller values go; the next knot takes the others.
-    #[serde(rename = "l", default, skip_serializing_if = "is_zero")]
     left: u16,
 }
 
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde's skip_serializing_if passes a reference"
-)]
-fn is_zero(value: &u16) -> bool {
-    *value == 0
+impl Serialize for Knot {
+    fn serialize<S: serde::Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        match self.feature {
+            Some(feature) => (feature, self.value, self.left).serialize(out),
+            // Finer than any fit.
+            None => out.serialize_f64((f64::from(self.value) * 1e5).round() / 1e5),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Knot {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(KnotVisitor)
+    }
+}
+
+struct KnotVisitor;
+
+impl KnotVisitor {
+    #[expect(clippy::unused_self, reason = "the visitor's methods share it")]
+    fn leaf(self, value: f64) -> Knot {
+        Knot { feature: None, value: value as f32, left: 0 }
+    }
+}
+
+impl<'de> serde::de::Visitor<'de> for KnotVisitor {
+    type Value = Knot;
+
+    fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("a number, or a feature, a threshold and a place")
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Knot, E> {
+        Ok(self.leaf(value))
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Knot, E> {
+        Ok(self.leaf(value as f64))
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Knot, E> {
+        Ok(self.leaf(value as f64))
+    }
+
+    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Knot, A::Error> {
+        let missing = |at| serde::de::Error::invalid_length(at, &self);
+        let feature = seq.next_element()?.ok_or_else(|| missing(0))?;
+        let value = seq.next_element()?.ok_or_else(|| missing(1))?;
+        let left = seq.next_element()?.ok_or_else(|| missing(2))?;
+        Ok(Knot { feature: Some(feature), value, left })
+    }
 }
 
 /// A sum of trees.

@@ -88,15 +88,30 @@ impl Whole {
 
     /// The time of a run of `kernels`.
     pub fn predict(&self, kernels: &[Kernel], rates: &Rates) -> Span {
+        self.predict_within(kernels, rates, self.quantiles)
+    }
+
+    /// The same, with an interval of other quantiles of errors over difficulty.
+    pub fn predict_within(&self, kernels: &[Kernel], rates: &Rates, quantiles: [f64; 2]) -> Span {
         let (formula, row) = features(&self.operators, kernels, rates);
         let center = formula + self.residual.predict(&row);
         let width = self.width(&row);
-        let [low, high] = self.quantiles;
+        let [low, high] = quantiles;
         Span {
             seconds: center.exp(),
             low: (center + (low * width).min(0.0)).exp(),
             high: (center + (high * width).max(0.0)).exp(),
         }
+    }
+
+    /// How far off, in logarithms, predictions for such kernels are.
+    pub fn difficulty(&self, kernels: &[Kernel], rates: &Rates) -> f64 {
+        self.width(&features(&self.operators, kernels, rates).1)
+    }
+
+    /// The quantiles 0.1 and 0.9 of errors over difficulty, on model families left out.
+    pub fn quantiles(&self) -> [f64; 2] {
+        self.quantiles
     }
 
     /// How far off, in logarithms, predictions for such features are.

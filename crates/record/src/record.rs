@@ -62,6 +62,9 @@ macro_rules! record {
             /// Threads used, where that was chosen.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub threads: Option<u32>,
+            /// How many chips share the model, where it is more than one; power and prices are of all of them.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub devices: Option<u32>,
             /// Whether the chip can run the model as it is.
             pub runs: bool,
             $(
@@ -135,6 +138,7 @@ macro_rules! record {
                     dtype,
                     scenario: None,
                     threads: None,
+                    devices: None,
                     runs: true,
                     $($field: None,)*
                     chip_row: None,

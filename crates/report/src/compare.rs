@@ -107,7 +107,10 @@ pub(crate) fn grid(runs: &[&Record], width: usize) -> Grid {
         move |record: &Record| if wanted { record.stack.clone() } else { String::new() }
     };
     Grid::new(vec![
-        words("chip", &|record| elide(&record.chip, (width * 35 / 100).max(12))),
+        words("chip", &|record| {
+            let all = record.devices.map_or_else(String::new, |n| format!(" ×{n}"));
+            elide(&record.chip, (width * 35 / 100).max(12)) + &all
+        }),
         differing("model", &|record| record.model.clone()),
         differing("batch", &|record| record.batch.to_string()),
         differing("dtype", &|record| record.dtype.clone()),

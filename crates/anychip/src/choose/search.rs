@@ -258,6 +258,8 @@ impl Asked<'_> {
             threads: self.options.threads,
             batch: self.subject.batch,
             layers: false,
+            weights: None,
+            devices: None,
         };
         estimate(self.subject, self.counted, chip, &options)
     }

@@ -7,7 +7,7 @@ use anychip::{Catalog, CompareOptions, Precision, Record};
 use anychip_report::Changes;
 use anyhow::{Context, Result, bail};
 
-use crate::args::Compare;
+use crate::args::{Compare, WeightFormat};
 use crate::commands::{note, prepare, print};
 use crate::terminal::{Progress, width};
 
@@ -67,6 +67,11 @@ fn compare(args: &Compare) -> Result<Vec<Record>> {
     let prepared = prepare(&args.model)?;
     let options = CompareOptions {
         precision,
+        weights: args.weights.map(|weights| match weights {
+            WeightFormat::Int8 => Precision::Int8,
+            WeightFormat::Int4 => Precision::Int4,
+        }),
+        devices: args.devices,
         stack: args.stack.clone(),
         estimate_only: args.estimate,
         threads: args.threads.map(|n| n as usize),
