@@ -148,7 +148,7 @@ mod tests {
         };
         assert!((at("vllm-0.24.0", "fp8") - 0.3).abs() < 1e-12);
         assert!((at("vllm-0.30.0", "fp8") - 0.2).abs() < 1e-12);
-        assert!((at("sglang-0.5.9", "fp8") - 0.6).abs() < 1e-12);
+        assert!((at("sglang-0.5.9", "fp8") - 0.5).abs() < 1e-12);
         assert_eq!(at("sglang-0.5.9", "int4"), 0.0);
     }
 
