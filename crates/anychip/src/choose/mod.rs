@@ -34,12 +34,12 @@ const AS_GOOD: f64 = 0.05;
 /// # Errors
 /// When chips run the model and none keeps the limits: what to relax.
 pub fn choose(
-    candidates: Vec<Record>,
+    candidates: &[Record],
     limits: &[Limit],
     goal: Option<Metric>,
 ) -> Result<Vec<Record>, NothingMeets> {
     let mut chips: Vec<String> = Vec::new();
-    for record in &candidates {
+    for record in candidates {
         if !chips.contains(&record.chip) {
             chips.push(record.chip.clone());
         }
@@ -317,7 +317,7 @@ mod tests {
                 .record(),
         ];
         let limits = [limit(Metric::Power, 15.0), limit(Metric::Price, 500.0)];
-        let found = choose(candidates, &limits, Some(Metric::Latency)).expect("some keep them");
+        let found = choose(&candidates, &limits, Some(Metric::Latency)).expect("some keep them");
         let order: Vec<&str> = found.iter().map(|record| record.chip.as_str()).collect();
         assert_eq!(order, ["good", "unsure", "worse", "hot", "unpriced", "fpga"]);
         assert_eq!(standing(&found, "hot"), Standing::OverLimit);
@@ -345,7 +345,7 @@ mod tests {
         // 100/s, 160/s, 200/s, 202/s
         let candidates = vec![at(1, 0.010), at(2, 0.0125), at(8, 0.040), at(64, 0.317)];
         let batches = |goal: Option<Metric>, limits: &[Limit]| -> Vec<u64> {
-            let found = choose(candidates.clone(), limits, goal).expect("keeps them");
+            let found = choose(&candidates, limits, goal).expect("keeps them");
             found.iter().map(|record| record.batch).collect()
         };
         assert_eq!(batches(Some(Metric::Latency), &[]), [1]);
@@ -369,7 +369,7 @@ mod tests {
             at("slow", 1, 0.006).power(1.0, 1.0, 1.0).record(),
         ];
         let limits = [limit(Metric::Latency, 0.010)];
-        let found = choose(candidates, &limits, Some(Metric::Throughput)).expect("keeps it");
+        let found = choose(&candidates, &limits, Some(Metric::Throughput)).expect("keeps it");
         let rows: Vec<(&str, u64)> = found.iter().map(|r| (r.chip.as_str(), r.batch)).collect();
         assert_eq!(rows, [("bound", 1), ("slow", 1)]);
         assert!(verdict(&found, "bound").may_break.is_empty());
@@ -386,7 +386,7 @@ mod tests {
                 .record()
         };
         let formats = |candidates: Vec<Record>| -> Vec<String> {
-            let found = choose(candidates, &[], Some(Metric::Latency)).expect("no limits");
+            let found = choose(&candidates, &[], Some(Metric::Latency)).expect("no limits");
             found.into_iter().map(|record| record.dtype).collect()
         };
         assert_eq!(formats(vec![at("f32", 0.0102), at("f16", 0.0100)]), ["f32"]);
@@ -402,7 +402,7 @@ mod tests {
             Example::new("weak").per_dollar(30.0, 29.0, 31.0).price(10.0).record(),
         ];
         let goal = Some(Metric::ThroughputPerDollar);
-        let found = choose(candidates, &[], goal).expect("no limits");
+        let found = choose(&candidates, &[], goal).expect("no limits");
         assert_eq!(found[0].chip, "strong");
         assert!(verdict(&found, "strong").best && verdict(&found, "frugal").best);
         assert_eq!(standing(&found, "weak"), Standing::Dominated);
@@ -416,8 +416,9 @@ mod tests {
             let mut back = records.clone();
             back.reverse();
             let limits = [limit(Metric::Power, 6.0)];
-            let front = |candidates| {
-                let found = choose(candidates, &limits, Some(Metric::Price)).expect("some keep it");
+            let front = |candidates: Vec<Record>| {
+                let found =
+                    choose(&candidates, &limits, Some(Metric::Price)).expect("some keep it");
                 let mut chips: Vec<(String, String)> =
                     found.iter().map(|r| (r.chip.clone(), format!("{:?}", r.verdict))).collect();
                 chips.sort();
@@ -429,9 +430,9 @@ mod tests {
 
     #[test]
     fn nothing_asked_nothing_found() {
-        assert_eq!(choose(Vec::new(), &[], None), Ok(Vec::new()));
+        assert_eq!(choose(&[], &[], None), Ok(Vec::new()));
         let none = Record { runs: false, why_not: Some("no".into()), ..Example::new("a").record() };
-        let found = choose(vec![none], &[limit(Metric::Power, 1.0)], None).expect("none runs");
+        let found = choose(&[none], &[limit(Metric::Power, 1.0)], None).expect("none runs");
         assert_eq!(standing(&found, "a"), Standing::CannotRun);
     }
 }

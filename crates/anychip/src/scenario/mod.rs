@@ -1,7 +1,7 @@
 //! How queries arrive in a benchmark: the four scenarios of MLPerf inference, on a clock that is given.
 //!
 //! What is here reads no clock and runs no model: it drives a [`System`], which has both, so the tests have a made-up one.
-//! The rules are those of MLPerf Inference (`inference_rules.adoc` of github.com/mlcommons/inference_policies, section
+//! The rules are those of MLPerf Inference (`inference_rules.adoc` of <https://github.com/mlcommons/inference_policies>, section
 //! "Scenarios", read on 2026-11-23); `docs/metrics.md` says what is done differently.
 
 mod arrivals;
@@ -39,7 +39,7 @@ pub enum Scenario {
 pub const STREAMS: u64 = 8;
 
 /// The shortest duration of a run by MLPerf's rules, in every scenario.
-pub const MLPERF_DURATION: Duration = Duration::from_secs(600);
+pub const MLPERF_DURATION: Duration = Duration::from_mins(10);
 
 impl Scenario {
     /// The word for commands and Records.

@@ -21,6 +21,7 @@ use super::{parse_dim, parse_family, parse_precision, parse_years};
 
 The front is what no other chip is better than: better in one figure by more than the intervals and worse in
 none. Figures are of the chip as the catalogue has it, a card or module as a rule, without the host around it.")]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct Choose {
     /// An ONNX file; zoo:NAME, a built-in architecture with random weights (`anychip inspect zoo:` lists
     /// them); or a Hugging Face config.json. Settings may follow the last two, as in

@@ -29,7 +29,7 @@ pub(crate) fn execute(args: &Choose) -> Result<()> {
         progress.step(what);
     })?;
     drop(progress);
-    let records = anychip::choose(candidates, &limits, args.goal)?;
+    let records = anychip::choose(&candidates, &limits, args.goal)?;
     let nothing_runs = records.iter().all(|record| !record.runs);
     if args.json {
         let mut lines = Vec::new();
