@@ -64,7 +64,7 @@ pub struct Entry {
 pub struct TableError(String);
 
 impl TableError {
-    pub(crate) fn unreadable(error: serde_json::Error) -> Self {
+    pub(crate) fn unreadable(error: &serde_json::Error) -> Self {
         Self(error.to_string())
     }
 
@@ -91,7 +91,7 @@ impl Tables {
         TABLES
             .get_or_init(|| {
                 serde_json::from_str(include_str!("../data/tables.json"))
-                    .map_err(TableError::unreadable)
+                    .map_err(|error| TableError::unreadable(&error))
             })
             .as_ref()
             .map_err(Clone::clone)

@@ -145,17 +145,17 @@ fn kinds(kernels: &[&MeasuredKernel]) -> Vec<Kind> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serving::product::Regime;
+    use crate::serving::Regime;
 
     #[test]
     fn software_and_sizes_are_told_apart_and_errors_are_of_what_was_left_out() {
         let mut kernels = Vec::new();
         for i in 0..4000u32 {
             let size = f64::from(i % 97);
-            let slow = f64::from(i % 2);
+            let slow = f64::from(i / 2 % 2);
             kernels.push(MeasuredKernel {
                 device: format!("device{}", i % 3),
-                software: format!("software-{}", i % 2),
+                software: format!("software-{}", i / 2 % 2),
                 format: "f".to_string(),
                 sized: (-9.0, Regime::Traffic, vec![size]),
                 log_seconds: -9.0 + slow + 0.3 * f64::from(u8::from(size > 50.0)),

@@ -1,6 +1,6 @@
 //! The kernels that serving software for language models launches for a graph.
 //!
-//! Such software (vLLM, SGLang, TensorRT-LLM) writes the layers of a decoder by hand, so what it launches is known from the
+//! Such software (vLLM, `SGLang`, `TensorRT-LLM`) writes the layers of a decoder by hand, so what it launches is known from the
 //! layer: products with the same activations are one, changes of layout are none, elementwise arithmetic is part of what
 //! follows it, attention appends to the cache itself.
 

@@ -37,7 +37,8 @@ impl ServingTables {
 
     /// From their text.
     pub fn read(text: &str) -> Result<Self, TableError> {
-        let tables: Self = serde_json::from_str(text).map_err(TableError::unreadable)?;
+        let tables: Self =
+            serde_json::from_str(text).map_err(|error| TableError::unreadable(&error))?;
         let sound = tables.products.is_sound(PRODUCT_FEATURES)
             && tables.prefill.is_sound(ATTENTION_FEATURES)
             && tables.decode.is_sound(ATTENTION_FEATURES);
