@@ -3,7 +3,7 @@
 use anychip_chips::{Chip, Compute, LinkEnd, Precision};
 use anychip_ir::IrError;
 use anychip_record::{Field, Key, Record};
-use anychip_units::{Figure, FigureError, Seconds};
+use anychip_units::{Bytes, Figure, FigureError, Seconds, format::quantity};
 
 use crate::cost::{GroupCost, ModelCost};
 use crate::counted::Counted;
@@ -333,9 +333,9 @@ fn devices(
     let least = capacity.map_or(1.0, |capacity| (needed / capacity).ceil().max(1.0));
     let amount = |capacity: f64| {
         format!(
-            "needs {:.1} GB for weights and activations and has {:.1} GB",
-            needed / 1e9,
-            capacity / 1e9
+            "needs {} for weights and activations and has {}",
+            quantity::<Bytes>(needed),
+            quantity::<Bytes>(capacity)
         )
     };
     let short = capacity.map(amount).unwrap_or_default();
