@@ -86,7 +86,7 @@ function drawPareto() {
     chart.svg.append(label(point.name, { ...spot, "text-anchor": end ? "end" : "start" }));
   }
   byId("pareto-front").textContent =
-    `${points.length} chips. No chip beats these in both (dashed line): ${best.map((p) => p.name).join(", ")}.`;
+    `${points.length} ${points.length === 1 ? "chip" : "chips"}. No chip beats these in both (dashed line): ${best.map((p) => p.name).join(", ")}.`;
 }
 
 /** The best dozen by one figure, with their intervals. */
