@@ -2,7 +2,7 @@
 
 use anychip_chips::{Catalog, Chip, Precision};
 use anychip_ir::Graph;
-use anychip_predict::{Anchor, Counted, PredictError, Request, add_layers, predict, roof};
+use anychip_predict::{Anchor, Counted, Request, add_layers, predict, roof};
 use anychip_record::Record;
 
 use crate::describe::describe;
@@ -149,22 +149,14 @@ fn estimate_from(
         stack: options.stack.as_deref(),
         anchor,
     };
-    let mut record = predict(&request, chip).map_err(from_predict)?;
+    let mut record = predict(&request, chip)?;
     if record.runs {
         add_chip_facts(&mut record, chip)?;
         let precision = options.precision.unwrap_or(counted.precision());
-        record.roof = roof(chip, precision).map_err(from_predict)?;
+        record.roof = roof(chip, precision)?;
         if options.layers {
-            add_layers(&mut record, &request, chip).map_err(from_predict)?;
+            add_layers(&mut record, &request, chip)?;
         }
     }
     Ok(record)
-}
-
-pub(crate) fn from_predict(error: PredictError) -> Error {
-    match error {
-        PredictError::Graph(error) => Error::Graph(error),
-        PredictError::Figure(error) => Error::Figure(error),
-        PredictError::Tables(error) => Error::Tables(error),
-    }
 }

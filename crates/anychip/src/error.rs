@@ -133,3 +133,14 @@ fn refusal_lines(all: &[Refusal]) -> String {
         .collect::<Vec<_>>()
         .join("\n")
 }
+
+impl From<anychip_predict::PredictError> for Error {
+    fn from(error: anychip_predict::PredictError) -> Self {
+        use anychip_predict::PredictError;
+        match error {
+            PredictError::Graph(error) => Self::Graph(error),
+            PredictError::Figure(error) => Self::Figure(error),
+            PredictError::Tables(error) => Self::Tables(error),
+        }
+    }
+}

@@ -142,7 +142,7 @@ pub fn measure(
     } else {
         record.set_work(per_inference, 0.0)?;
     }
-    record.roof = anychip_predict::roof(&chip, precision).map_err(crate::compare::from_predict)?;
+    record.roof = anychip_predict::roof(&chip, precision)?;
     match chip.compute().and_then(|c| c.peak(precision)) {
         Some(peak) => record.set_utilization(&peak.figure()?)?,
         None => {

@@ -350,15 +350,8 @@ pub(crate) struct Chips {
     /// One chip, by catalogue name: every figure with its source
     #[arg(conflicts_with_all = ["family", "vendor", "min_memory", "max_power", "dtype", "year", "sort", "reverse"])]
     pub(crate) chip: Option<String>,
-    /// Only these families: cpu, gpu, tpu, asic, soc, wafer-scale, fpga, neuromorphic, quantum
-    #[arg(long, value_name = "A,B,…", value_delimiter = ',', value_parser = parse_family)]
-    pub(crate) family: Vec<Family>,
-    /// Only vendors whose name contains one of these
-    #[arg(long, value_name = "A,B,…", value_delimiter = ',')]
-    pub(crate) vendor: Vec<String>,
-    /// Only chips with at least so much main memory, as 40GB
-    #[arg(long, value_name = "SIZE", value_parser = anychip_units::parse::<Bytes>)]
-    pub(crate) min_memory: Option<f64>,
+    #[command(flatten)]
+    pub(crate) which: ChipFilter,
     /// Only chips of at most so much power, as 75W
     #[arg(long, value_name = "POWER", value_parser = anychip_units::parse::<Watts>)]
     pub(crate) max_power: Option<f64>,
@@ -366,9 +359,6 @@ pub(crate) struct Chips {
     /// f64, f32, tf32, f16, bf16, fp8, fp4, int16, int8, int4
     #[arg(long, value_name = "FORMAT", value_parser = parse_precision)]
     pub(crate) dtype: Option<Precision>,
-    /// Only chips that came out in these years: 2022, 2020.., ..2018, 2018..2020
-    #[arg(long, value_name = "YEARS", value_parser = parse_years)]
-    pub(crate) year: Option<RangeInclusive<u16>>,
     /// Sort by year (newest first), power (least), memory, bandwidth, peak (most), price (cheapest) or name
     #[arg(long, value_name = "BY", value_parser = parse_order)]
     pub(crate) sort: Option<Order>,
@@ -384,6 +374,23 @@ pub(crate) struct Chips {
     /// Print JSON, one object a line
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Which chips of the catalogue are asked about.
+#[derive(Debug, Args)]
+pub(crate) struct ChipFilter {
+    /// Only these families: cpu, gpu, tpu, asic, soc, wafer-scale, fpga, neuromorphic, quantum
+    #[arg(long, value_name = "A,B,…", value_delimiter = ',', value_parser = parse_family)]
+    pub(crate) family: Vec<Family>,
+    /// Only vendors whose name contains one of these
+    #[arg(long, value_name = "A,B,…", value_delimiter = ',')]
+    pub(crate) vendor: Vec<String>,
+    /// Only chips with at least so much main memory, as 40GB
+    #[arg(long, value_name = "SIZE", value_parser = anychip_units::parse::<Bytes>)]
+    pub(crate) min_memory: Option<f64>,
+    /// Only chips that came out in these years: 2022, 2020.., ..2018, 2018..2020
+    #[arg(long, value_name = "YEARS", value_parser = parse_years)]
+    pub(crate) year: Option<RangeInclusive<u16>>,
 }
 
 fn parse_family(text: &str) -> Result<Family, String> {

@@ -1,16 +1,14 @@
 //! The flags of `anychip choose`.
 
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use anychip::{Family, Metric, Precision};
+use anychip::{Metric, Precision};
 use anychip_units::{
-    Bytes, Joules, PerSecond, PerUsDollar, Seconds, SquareMillimeters, UsDollars, UsDollarsPerHour,
-    Watts,
+    Joules, PerSecond, PerUsDollar, Seconds, SquareMillimeters, UsDollars, UsDollarsPerHour, Watts,
 };
 use clap::{Args, ValueHint};
 
-use super::{parse_dim, parse_family, parse_precision, parse_years};
+use super::{ChipFilter, parse_dim, parse_precision};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -68,18 +66,8 @@ pub(crate) struct Choose {
     /// Chips to choose from, by catalogue name; all of them when absent
     #[arg(long, value_delimiter = ',', value_name = "A,B,…")]
     pub(crate) chips: Vec<String>,
-    /// Only these families: cpu, gpu, tpu, asic, soc, wafer-scale, fpga, neuromorphic, quantum
-    #[arg(long, value_name = "A,B,…", value_delimiter = ',', value_parser = parse_family)]
-    pub(crate) family: Vec<Family>,
-    /// Only vendors whose name contains one of these
-    #[arg(long, value_name = "A,B,…", value_delimiter = ',')]
-    pub(crate) vendor: Vec<String>,
-    /// Only chips with at least so much main memory, as 40GB
-    #[arg(long, value_name = "SIZE", value_parser = anychip_units::parse::<Bytes>)]
-    pub(crate) min_memory: Option<f64>,
-    /// Only chips that came out in these years: 2022, 2020.., ..2018, 2018..2020
-    #[arg(long, value_name = "YEARS", value_parser = parse_years)]
-    pub(crate) year: Option<RangeInclusive<u16>>,
+    #[command(flatten)]
+    pub(crate) which: ChipFilter,
     /// Software to estimate instead of each chip's usual one
     #[arg(long, value_name = "NAME")]
     pub(crate) stack: Option<String>,

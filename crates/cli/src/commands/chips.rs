@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anychip::{Catalog, Chip, ChipError, Filter, Verdict};
 use anyhow::{Result, bail};
 
-use crate::args::Chips;
+use crate::args::{ChipFilter, Chips};
 use crate::commands::{note, print};
 use crate::terminal::width;
 
@@ -28,8 +28,9 @@ pub(crate) fn execute(args: &Chips) -> Result<()> {
     list(args, &here, &catalog)
 }
 
-fn list(args: &Chips, here: &Chip, catalog: &Catalog) -> Result<()> {
-    for wanted in &args.vendor {
+/// The filter that is asked for, of vendors that the catalogue knows.
+pub(crate) fn filter(which: &ChipFilter, catalog: &Catalog) -> Result<Filter> {
+    for wanted in &which.vendor {
         let lower = wanted.to_lowercase();
         if !catalog.chips().any(|chip| chip.vendor.to_lowercase().contains(&lower)) {
             let mut known: Vec<&str> = catalog.chips().map(|chip| chip.vendor.as_str()).collect();
@@ -38,13 +39,20 @@ fn list(args: &Chips, here: &Chip, catalog: &Catalog) -> Result<()> {
             bail!("no vendor is called `{wanted}`; known are {}", known.join(", "));
         }
     }
+    Ok(Filter {
+        families: which.family.clone(),
+        vendors: which.vendor.clone(),
+        min_memory: which.min_memory,
+        years: which.year.clone(),
+        ..Filter::default()
+    })
+}
+
+fn list(args: &Chips, here: &Chip, catalog: &Catalog) -> Result<()> {
     let filter = Filter {
-        families: args.family.clone(),
-        vendors: args.vendor.clone(),
-        min_memory: args.min_memory,
         max_power: args.max_power,
         precision: args.dtype,
-        years: args.year.clone(),
+        ..filter(&args.which, catalog)?
     };
     let mut chips = Vec::new();
     let mut unknown: Vec<(&str, usize)> = Vec::new();

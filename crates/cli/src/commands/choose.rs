@@ -13,7 +13,8 @@ pub(crate) fn execute(args: &Choose) -> Result<()> {
     for file in &args.catalogs {
         catalog.load(file)?;
     }
-    let chips = admitted(args, anychip::select_chips(&catalog, &args.chips)?)?;
+    let filter = super::chips::filter(&args.which, &catalog)?;
+    let chips = admitted(&filter, anychip::select_chips(&catalog, &args.chips)?)?;
     let limits = limits(args);
     let (model, sizes) = load(&args.model, &args.dims)?;
     let options = SearchOptions {
@@ -69,14 +70,7 @@ fn limits(args: &Choose) -> Vec<Limit> {
 }
 
 /// The chips that the filters admit.
-fn admitted(args: &Choose, chips: Vec<Chip>) -> Result<Vec<Chip>> {
-    let filter = Filter {
-        families: args.family.clone(),
-        vendors: args.vendor.clone(),
-        min_memory: args.min_memory,
-        years: args.year.clone(),
-        ..Filter::default()
-    };
+fn admitted(filter: &Filter, chips: Vec<Chip>) -> Result<Vec<Chip>> {
     let all = chips.len();
     let (mut admitted, mut unknown) = (Vec::new(), 0);
     for chip in chips {
