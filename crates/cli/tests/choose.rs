@@ -170,7 +170,9 @@ fn wrong_questions_end_with_status_two_and_how_to_ask() {
     assert!(fails(&twice, 2).contains("cannot be used multiple times"));
     fails(&["zoo:none-such"], 1);
     assert!(fails(&[RESNET, "--chips", "nvidia-t5"], 1).contains("nvidia-t4"));
-    assert!(fails(&[RESNET, "--vendor", "acme"], 1).contains("no chip of the"));
+    assert!(fails(&[RESNET, "--vendor", "acme"], 1).contains("no vendor is called `acme`"));
+    let none = ["--vendor", "nvidia", "--family", "quantum"];
+    assert!(fails(&[&[RESNET], &none[..]].concat(), 1).contains("no chip of the"));
 }
 
 #[test]
