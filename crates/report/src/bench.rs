@@ -113,7 +113,7 @@ fn heading(record: &Record) -> String {
     let mut parts = vec![record.chip.clone(), record.stack.clone(), record.dtype.clone()];
     parts.push(format!("batch {}", record.batch));
     if let Some(threads) = record.threads {
-        parts.push(format!("{threads} threads"));
+        parts.push(format!("{threads} thread{}", if threads == 1 { "" } else { "s" }));
     }
     parts.extend(record.scenario.clone());
     parts.join(" ")
