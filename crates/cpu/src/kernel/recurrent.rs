@@ -154,21 +154,6 @@ impl Recurrent {
         s.steps * s.batch * width + 2 * s.batch * width + 2 * s.hidden + self.product_scratch()
     }
 
-    /// Runs the layer: [`Recurrent::project`], then [`Recurrent::advance`].
-    ///
-    /// # Panics
-    /// When a slice is shorter than the shape says.
-    pub fn run(
-        &self,
-        input: &[f32],
-        operands: RecurrentOperands<'_>,
-        scratch: &mut [f32],
-        pool: &Pool,
-    ) {
-        self.project(input, scratch, pool);
-        self.advance(operands, scratch, pool);
-    }
-
     /// Multiplies the inputs of all steps, `steps × batch × input`, with their weights, into the scratch.
     ///
     /// # Panics
@@ -465,7 +450,9 @@ mod tests {
                     output_step: batch * hidden,
                     reverse,
                 };
-                layer.run(&x, operands, &mut scratch, &Pool::new(2));
+                let pool = Pool::new(2);
+                layer.project(&x, &mut scratch, &pool);
+                layer.advance(operands, &mut scratch, &pool);
                 for b in 0..batch {
                     let length = l[b] as usize;
                     let order: Vec<usize> =

@@ -222,8 +222,8 @@ impl Gemm {
         let panels = SharedMut::new(shared);
         if let (A::Matrix(a), true) = (a, self.shares_a) {
             let height = self.blocks.height;
-            // Where each thread has rows of its own, it packs what it multiplies.
-            let unit = if self.blocks.grid().0 >= self.threads {
+            // Panels begin anew with each block of rows; a thread packs what it multiplies.
+            let unit = if self.blocks.grid().0 > 1 {
                 self.blocks.mc
             } else {
                 split_evenly(m, 2 * self.threads, height)
@@ -425,5 +425,27 @@ mod tests {
         // The three products share B, so they are one product of 3m rows.
         reference((3 * m, n, k), &va, &vb, &mut want, n, &Epilogue::default());
         assert_close(&got, &want, 1e-5, "batch");
+    }
+
+    #[test]
+    fn more_threads_than_row_blocks_multiply_what_was_packed() {
+        // Rows for 100 threads make 99 blocks of 66, which is no multiple of a panel's height.
+        let (threads, m, n, k) = (100, 6501, 256, 100);
+        if cfg!(miri) {
+            return;
+        }
+        let mut random = Random::new(6501);
+        let (a, b) = (random.floats(m * k), random.floats(k * n));
+        let (a_view, b_view) = (Matrix::row_major(&a, k), Matrix::row_major(&b, n));
+        let simd = Simd::detect();
+        let packed = PackedB::new(simd, k, n, &b_view);
+        let gemm = Gemm::new(simd, threads, GemmShape { m, n, k, a_packed: false, b_packed: true });
+        let (mut got, mut want) = (vec![f32::NAN; m * n], vec![f32::NAN; m * n]);
+        let mut scratch = vec![f32::NAN; gemm.scratch_len()];
+        let epilogue = Epilogue::default();
+        let (left, right) = (A::Matrix(a_view), B::Packed(&packed));
+        gemm.run(left, right, &mut got, n, &epilogue, &mut scratch, &Pool::new(2));
+        reference((m, n, k), &a_view, &b_view, &mut want, n, &epilogue);
+        assert_close(&got, &want, 1e-4, "rows of 99 blocks");
     }
 }
