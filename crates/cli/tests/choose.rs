@@ -1,18 +1,13 @@
 //! `anychip choose` as a buyer calls it: the front, the reasons, what to relax, and what is wrong with a question.
 
-use std::path::Path;
-use std::process::{Command, Output};
+mod common;
+
+use std::process::Output;
 
 use anychip_record::{Record, Standing};
 
 fn anychip(arguments: &[&str], columns: usize) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_anychip"))
-        .arg("choose")
-        .args(arguments)
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
-        .env("COLUMNS", columns.to_string())
-        .output()
-        .expect("the binary starts")
+    common::anychip(&[&["choose"], arguments].concat(), columns)
 }
 
 #[track_caller]

@@ -1,23 +1,13 @@
 //! The commands as a user calls them: what they print, and with which status they end.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+mod common;
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
+use std::process::Output;
+
+use common::{Folder, root, text};
 
 fn anychip(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_anychip"))
-        .args(arguments)
-        .current_dir(root())
-        .env("COLUMNS", "140")
-        .output()
-        .expect("the binary starts")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+    common::anychip(arguments, 140)
 }
 
 #[track_caller]
@@ -40,29 +30,6 @@ fn fails(arguments: &[&str], status: i32) -> String {
     );
     assert!(!err.contains("panicked"), "{err}");
     err
-}
-
-/// A folder of its own for each test, removed at the end.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Folder {
-        let path = std::env::temp_dir().join(format!("anychip-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("a temporary folder");
-        Folder(path)
-    }
-
-    fn file(&self, name: &str, contents: &[u8]) -> String {
-        let path = self.0.join(name);
-        std::fs::write(&path, contents).expect("a temporary file");
-        path.to_string_lossy().into_owned()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 #[test]
@@ -103,7 +70,7 @@ fn compare_measures_what_is_here_and_estimates_or_refuses_the_rest() {
 #[test]
 fn optimize_writes_a_model_that_runs_the_same() {
     let folder = Folder::new("optimize");
-    let out = folder.0.join("out.onnx").to_string_lossy().into_owned();
+    let out = folder.path("out.onnx");
     succeeds(&["optimize", "models/digits-transformer.onnx", "-o", &out]);
     let before = succeeds(&[
         "run",

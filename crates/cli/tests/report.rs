@@ -1,16 +1,13 @@
 //! The report as a user asks for it: `compare --html`, old runs drawn again, two runs compared, and what goes wrong.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+mod common;
+
+use std::path::Path;
+
+use common::{Folder, text};
 
 fn anychip(arguments: &[&str]) -> (Option<i32>, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_anychip"))
-        .args(arguments)
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
-        .env("COLUMNS", "120")
-        .output()
-        .expect("the binary starts");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let output = common::anychip(arguments, 120);
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
@@ -29,32 +26,6 @@ fn fails(arguments: &[&str], status: i32, parts: &[&str]) {
         assert!(err.contains(part), "`{part}` is not in: {err}");
     }
     assert!(!err.contains("panicked"), "{err}");
-}
-
-/// A folder of its own, removed at the end.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Folder {
-        let path = std::env::temp_dir().join(format!("anychip-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("a temporary folder");
-        Folder(path)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).to_string_lossy().into_owned()
-    }
-
-    fn file(&self, name: &str, contents: &str) -> String {
-        std::fs::write(self.path(name), contents).expect("a temporary file");
-        self.path(name)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 const MODEL: &str = "models/digits-cnn.onnx";
@@ -91,7 +62,7 @@ fn two_runs_are_compared() {
     let folder = Folder::new("report-changes");
     let run = |name: &str, chips: &str, more: &[&str]| {
         let compare = ["compare", MODEL, "--estimate", "--json", "--chips", chips];
-        folder.file(name, &succeeds(&[&compare[..], more].concat()))
+        folder.file(name, succeeds(&[&compare[..], more].concat()))
     };
     let old = run("old.json", "nvidia-a100-sxm4-80gb,nvidia-t4", &[]);
     let same = run("same.json", "nvidia-a100-sxm4-80gb,nvidia-t4", &[]);
@@ -129,7 +100,7 @@ fn two_runs_are_compared() {
 fn what_cannot_be_read_or_written_is_said_with_its_line_and_a_way_out() {
     let folder = Folder::new("report-errors");
     let compare = ["compare", MODEL, "--estimate", "--chips", "nvidia-t4"];
-    let good = folder.file("good.jsonl", &succeeds(&[&compare[..], &["--json"]].concat()));
+    let good = folder.file("good.jsonl", succeeds(&[&compare[..], &["--json"]].concat()));
     let line = std::fs::read_to_string(&good).expect("was written");
 
     let nowhere = folder.path("no/such/folder/page.html");
@@ -145,10 +116,10 @@ fn what_cannot_be_read_or_written_is_said_with_its_line_and_a_way_out() {
     assert!(!Path::new(&page).exists());
 
     let way_out = "anychip compare MODEL --json";
-    let schema = folder.file("schema.jsonl", &line.replace("\"schema\":1", "\"schema\":7"));
+    let schema = folder.file("schema.jsonl", line.replace("\"schema\":1", "\"schema\":7"));
     fails(&["compare", &schema], 1, &["line 1", "schema 7", way_out]);
     fails(&["compare", &good, &schema], 1, &["line 1", "schema 7", "schema.jsonl"]);
-    let cut = folder.file("cut.jsonl", &format!("{line}{}", &line[..line.len() / 2]));
+    let cut = folder.file("cut.jsonl", format!("{line}{}", &line[..line.len() / 2]));
     fails(&["compare", &cut], 1, &["line 2", way_out]);
     let empty = folder.file("empty.jsonl", "\n");
     fails(&["compare", &empty], 1, &["holds no records", way_out]);

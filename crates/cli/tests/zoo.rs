@@ -1,11 +1,13 @@
 //! Models without files as a user asks for them: names, settings, configurations, and what is wrong with them.
 
-use std::path::PathBuf;
+mod common;
+
 use std::process::{Command, Output};
 
+use common::Folder;
+
 fn anychip(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_anychip"));
-    command.args(arguments).env("COLUMNS", "140").output().expect("the binary starts")
+    common::anychip(arguments, 140)
 }
 
 #[track_caller]
@@ -31,26 +33,18 @@ fn json(text: &str) -> serde_json::Value {
     serde_json::from_str(text).expect("one JSON object")
 }
 
-/// A file of its own in a folder of its own, removed at the end.
-struct Config(PathBuf);
+/// A configuration in a folder of its own, removed at the end.
+struct Config(Folder);
 
 impl Config {
     fn new(name: &str, contents: &str) -> Config {
-        let folder =
-            std::env::temp_dir().join(format!("anychip-zoo-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a temporary folder");
-        std::fs::write(folder.join("config.json"), contents).expect("a temporary file");
+        let folder = Folder::new(&format!("zoo-{name}"));
+        folder.file("config.json", contents);
         Config(folder)
     }
 
     fn path(&self) -> String {
-        self.0.join("config.json").to_string_lossy().into_owned()
-    }
-}
-
-impl Drop for Config {
-    fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.0).ok();
+        self.0.path("config.json")
     }
 }
 
