@@ -4,7 +4,7 @@ mod common;
 
 use std::process::Output;
 
-use common::{Folder, root, text};
+use common::{Folder, text};
 
 fn anychip(arguments: &[&str]) -> Output {
     common::anychip(arguments, 140)
