@@ -19,5 +19,7 @@ mod simd;
 mod specialize;
 mod step;
 mod target;
+mod tune;
+mod weights;
 
 pub use target::CpuTarget;
