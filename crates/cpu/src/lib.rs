@@ -6,6 +6,7 @@
 mod blocked;
 mod buffer;
 mod control;
+mod costs;
 pub mod detect;
 mod executable;
 mod fusion;

@@ -12,6 +12,7 @@ use anychip_target::{
 use anychip_tensor::TensorView;
 
 use crate::blocked;
+use crate::costs::Costs;
 use crate::detect::Simd;
 use crate::executable::{Done, Executable, Shared};
 use crate::kernel::split::{Engine, Matrix, Parts};
@@ -180,8 +181,12 @@ impl Program for CpuProgram {
             Ok(executable) => executable,
             Err(error) => return vec![error.to_string()],
         };
-        let mut lines =
-            vec![format!("{} threads, {}", executable.shared().pool.threads(), self.simd.name())];
+        let mut lines = vec![format!(
+            "{} threads, {}, choices by the costs of a {}",
+            executable.shared().pool.threads(),
+            self.simd.name(),
+            Costs::here(self.simd).class
+        )];
         lines.extend(executable.explain());
         lines
     }

@@ -179,7 +179,9 @@ pub(super) fn lower_tail(cx: &Cx<'_>, tail: &Tail<'_>) -> Option<Lowered> {
         choices.push(Choice { name: size.name(), make });
     }
     if Dense::does(&shape, rows) {
-        for (name, eighths) in [("direct", 3), ("direct, half the cache", 2), ("direct, all of it", 6)] {
+        for (name, eighths) in
+            [("direct", 3), ("direct, half the cache", 2), ("direct, all of it", 6)]
+        {
             let make = Box::new(move || dense(cx, tail, anchor, None, eighths));
             choices.push(Choice { name, make });
         }

@@ -134,7 +134,8 @@ impl Store {
         let failed = |source| StoreError::new(&self.path, source);
         // Another process that starts now finds the old file or the new one, whole.
         let partial = self.path.with_extension(format!("{}.partial", std::process::id()));
-        let written = write_file(&partial, &all).and_then(|()| std::fs::rename(&partial, &self.path));
+        let written =
+            write_file(&partial, &all).and_then(|()| std::fs::rename(&partial, &self.path));
         if let Err(source) = written {
             drop(std::fs::remove_file(&partial));
             return Err(failed(source));
@@ -263,7 +264,8 @@ mod tests {
     fn a_folder_that_cannot_be_made_is_named() {
         let file = std::env::temp_dir().join(format!("anychip-no-folder-{}", std::process::id()));
         std::fs::write(&file, "").unwrap();
-        let error = Store::open(&file.join("below"), "form", &graph()).err().expect("a file is no folder");
+        let error =
+            Store::open(&file.join("below"), "form", &graph()).err().expect("a file is no folder");
         assert!(error.to_string().contains("anychip-no-folder"), "{error}");
         std::fs::remove_file(&file).unwrap();
     }

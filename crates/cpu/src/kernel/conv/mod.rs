@@ -20,8 +20,8 @@ use super::gemm::{Epilogue, Matrix, PackedA};
 use super::{Scratch, SharedMut, split_evenly};
 use crate::detect::Simd;
 use crate::pool::Pool;
-use crate::weights::Slot;
 use crate::simd::dispatch;
+use crate::weights::Slot;
 use stage::Planes;
 
 /// A prepared convolution; owns its packed weights.

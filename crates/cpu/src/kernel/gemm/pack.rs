@@ -48,13 +48,7 @@ impl PackedB {
     }
 
     /// The same, in a slot.
-    pub(crate) fn in_slot(
-        simd: Simd,
-        k: usize,
-        n: usize,
-        b: &Matrix<'_>,
-        slot: Slot,
-    ) -> Self {
+    pub(crate) fn in_slot(simd: Simd, k: usize, n: usize, b: &Matrix<'_>, slot: Slot) -> Self {
         let simd = simd.at_most();
         b.check(k, n);
         let tiles = Tiles::of(simd);
@@ -138,13 +132,7 @@ impl PackedA {
     }
 
     /// The same, in a slot.
-    pub(crate) fn in_slot(
-        simd: Simd,
-        m: usize,
-        k: usize,
-        a: &Matrix<'_>,
-        slot: Slot,
-    ) -> Self {
+    pub(crate) fn in_slot(simd: Simd, m: usize, k: usize, a: &Matrix<'_>, slot: Slot) -> Self {
         let simd = simd.at_most();
         a.check(m, k);
         let height = panel_height(m, Tiles::of(simd).rows);
@@ -351,9 +339,14 @@ mod tests {
                     let (row_stride, column_stride) = if transposed { (1, k) } else { (n, 1) };
                     let whole = Matrix { data: &data, row_stride, column_stride };
                     let whole = PackedB::new(simd, k, n, &whole);
-                    let parts = PackedB::from_runs(simd, k, n, transposed, &|run| {
-                        Cow::Borrowed(&data[run])
-                    }, Slot::default());
+                    let parts = PackedB::from_runs(
+                        simd,
+                        k,
+                        n,
+                        transposed,
+                        &|run| Cow::Borrowed(&data[run]),
+                        Slot::default(),
+                    );
                     assert_eq!(
                         whole.panels.as_slice(),
                         parts.panels.as_slice(),
