@@ -67,14 +67,14 @@ impl<'a> Anchor<'a> {
     }
 
     fn dense(&self, cx: &Cx<'_>) -> Arc<DenseWeights> {
-        cx.shared.weights.packed(self.weights, "blocked convolution", &self.key(), |slot| {
+        cx.shared.weights.kept(self.weights, "blocked convolution", &self.key(), |slot| {
             let read = |run: Range<usize>, out: &mut [f32]| self.read(run, out);
             DenseWeights::in_slot(cx.shared.simd, &self.shape, self.rows, &read, slot)
         })
     }
 
     fn depthwise(&self, cx: &Cx<'_>) -> Arc<Vec<f32>> {
-        cx.shared.weights.made(self.weights, "blocked depthwise", &self.key(), || {
+        cx.shared.weights.packed(self.weights, "blocked depthwise", &self.key(), || {
             let mut plain = vec![0.0; self.shape.weights_len()];
             self.read(0..plain.len(), &mut plain);
             depthwise_weights(self.shape.channels, self.shape.taps(), &plain)
@@ -200,7 +200,7 @@ fn winograd(cx: &Cx<'_>, tail: &Tail<'_>, anchor: &Anchor<'_>, size: Size) -> Lo
     let mut operands = vec![anchor.x];
     let written = Written::new(tail, &mut operands);
     let key = [shape.filters, shape.channels, size.outputs()];
-    let weights = cx.shared.weights.packed(anchor.weights, "winograd", &key, |slot| {
+    let weights = cx.shared.weights.kept(anchor.weights, "winograd", &key, |slot| {
         let read = |run: Range<usize>, out: &mut [f32]| anchor.read(run, out);
         WinogradWeights::in_slot(simd, shape, size, &read, slot)
     });

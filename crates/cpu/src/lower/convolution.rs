@@ -29,7 +29,7 @@ pub(crate) fn lower_tail(cx: &Cx<'_>, tail: &Tail<'_>) -> Option<Lowered> {
         return None;
     }
     let settings = [shape.filters, shape.channels, shape.groups, shape.taps()];
-    let packed = cx.shared.weights.made(weights, "convolution", &settings, || {
+    let packed = cx.shared.weights.packed(weights, "convolution", &settings, || {
         ConvWeights::from_runs(simd, &shape, &|run, out| {
             let bytes: &mut [u8] = bytemuck::cast_slice_mut(out);
             bytes.copy_from_slice(&weights.bytes()[run.start * 4..run.end * 4]);

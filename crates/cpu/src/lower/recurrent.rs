@@ -132,7 +132,7 @@ pub(crate) fn lower(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
         let settings = [shape.steps, shape.batch, d, cx.threads()];
         let clip = (layer.clip != 0.0).then_some(layer.clip);
         // Keyed by the state's weights: an operand of one layer only, whatever else is shared.
-        let prepared = cx.shared.weights.made(r_tensor, "recurrent", &settings, || {
+        let prepared = cx.shared.weights.packed(r_tensor, "recurrent", &settings, || {
             Recurrent::new(cx.shared.simd, cx.threads(), shape, cell, weights, clip)
         });
         let reverse = layer.direction == "reverse" || d == 1;

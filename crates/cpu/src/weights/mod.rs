@@ -96,7 +96,7 @@ impl Weights {
     }
 
     /// What `pack` makes of a constant, made now or found in memory. `kind` and `settings` tell packings apart.
-    pub(crate) fn made<T: Send + Sync + 'static>(
+    pub(crate) fn packed<T: Send + Sync + 'static>(
         &self,
         source: &Tensor,
         kind: &'static str,
@@ -107,7 +107,7 @@ impl Weights {
     }
 
     /// The same, made now, found in memory or in the file; `pack` takes its numbers from the slot.
-    pub(crate) fn packed<T: Packed>(
+    pub(crate) fn kept<T: Packed>(
         &self,
         source: &Tensor,
         kind: &'static str,
@@ -175,7 +175,7 @@ mod tests {
 
     fn doubled(weights: &Weights, source: &Tensor, packed: &mut usize) -> Vec<f32> {
         let elements = source.elements::<f32>().unwrap();
-        let made = weights.packed(source, "doubled", &[elements.len()], |slot| {
+        let made = weights.kept(source, "doubled", &[elements.len()], |slot| {
             Doubled(slot.filled(elements.len(), |numbers| {
                 *packed += 1;
                 for (i, x) in elements.iter().enumerate() {
