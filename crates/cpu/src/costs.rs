@@ -1,4 +1,4 @@
-//! What memory costs beside arithmetic on classes of machines: the one table that formulas choose kernels and cuts by.
+//! What weights cost beside arithmetic on classes of machines: the table that formulas choose kernels by.
 //!
 //! Each row says where its figures are from. A machine of no class gets the first row's, which were fitted where memory is
 //! slowest, so that what it is not known to be good at is not counted on. `--tune` measures instead.
@@ -18,23 +18,17 @@ pub(crate) struct Costs {
     pub(crate) near_weight: usize,
     /// The same for one that it does not hold.
     pub(crate) far_weight: usize,
-    /// Bytes a cycle of lines that another core wrote, where nothing asks for them ahead.
-    pub(crate) from_another: usize,
-    /// Bytes a cycle of weights, which are asked for while others are in use.
-    pub(crate) from_far: usize,
 }
 
 static CLASSES: [Costs; 2] = [
     // A 2-core Xeon with 2 MiB of second-level cache a core, `kernel_bench`, 2026-11-23: predicts its 3 × 3 layers within a fifth.
-    // 14 would do for far weights on a host with nothing else to do; another core's lines come 64 bytes in 13 ns.
+    // 14 would do for far weights on a host with nothing else to do.
     Costs {
         class: "Xeon with AVX-512",
         vendor: "GenuineIntel",
         simd: Simd::Avx512,
         near_weight: 4,
         far_weight: 20,
-        from_another: 2,
-        from_far: 8,
     },
     // A 2-core EPYC of the third generation, 512 KiB of second-level cache a core, `bench zoo:resnet50 --tune`, 2026-12-01
     // (`measurements/tuning-zen3.tsv`): with 2 the formula gives Winograd 0.61, 0.54, 0.58 and 0.72 of the direct kernel's time on
@@ -45,8 +39,6 @@ static CLASSES: [Costs; 2] = [
         simd: Simd::Avx2,
         near_weight: 2,
         far_weight: 2,
-        from_another: 2,
-        from_far: 8,
     },
 ];
 

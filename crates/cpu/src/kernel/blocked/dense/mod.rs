@@ -14,7 +14,6 @@ pub use weights::DenseWeights;
 use super::cut::{Cut, Work};
 use super::tile::{Reach, Target, Tile, Tiles};
 use super::{BLOCK, Sizes, blocks};
-use crate::costs::Costs;
 use crate::detect::{Caches, Simd};
 use crate::kernel::conv::ConvShape;
 use crate::kernel::gemm::Epilogue;
@@ -129,7 +128,6 @@ impl Dense {
             input: whole * 4,
             weights: weights * 4,
             budget: budget * 4,
-            costs: Costs::here(simd),
         });
         // Input channels at a time: a tile's weights and the strip both fit.
         let per_block = (tile_filters * block * shape.taps()).max(strip_len(cut.strip));
