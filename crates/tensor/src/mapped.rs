@@ -54,7 +54,7 @@ fn find(bytes: &[u8]) -> Option<(Arc<Mmap>, Option<FileState>, usize)> {
         let map = mapping.map.upgrade()?;
         let base = map.as_ptr() as usize;
         let inside = base <= start && start + bytes.len() <= base + map.len();
-        inside.then_some((map, mapping.state, start - base))
+        inside.then(|| (map, mapping.state, start - base))
     })
 }
 
