@@ -51,10 +51,13 @@ impl CpuTarget {
         CpuTarget { simd: simd.at_most(), matrix: None }
     }
 
-    /// The same with something that multiplies matrices; `always` where it can, even if that takes longer.
+    /// The same with something that multiplies matrices; `always` where it can, even if that takes longer. It reads weights as
+    /// they are packed for vectors of 16; beside narrower ones it is left out.
     #[must_use]
     pub fn with_engine(self, engine: Engine, always: bool) -> CpuTarget {
-        CpuTarget { matrix: Some(Matrix { engine, parts: Parts::Three, always }), ..self }
+        let packed = self.simd == Simd::Avx512;
+        let matrix = packed.then_some(Matrix { engine, parts: Parts::Three, always });
+        CpuTarget { matrix, ..self }
     }
 
     /// The names of the instruction sets that this processor has, narrowest first, and a target for each.
