@@ -1,7 +1,10 @@
 //! `cargo xtask validate`: refits the predictor without what it is then asked about, and prints how far off it is.
 
 use crate::fit_truth::TimmRun;
-use crate::{fit_kernels, fit_truth, validate_kernels, validate_mlperf, validate_timm, workspace};
+use crate::{
+    fit_kernels, fit_truth, validate_kernels, validate_mlperf, validate_single, validate_timm,
+    workspace,
+};
 use anychip_chips::Catalog;
 use anychip_predict::fit::{quantile, spearman};
 use anyhow::Result;
@@ -17,7 +20,7 @@ pub(crate) struct Options {
     /// Write every line of the tables as JSON too
     #[arg(long)]
     json: Option<PathBuf>,
-    /// Only one table: `families`, `devices`, `products`, `attention` or `mlperf`
+    /// Only one table: `families`, `devices`, `products`, `attention`, `single` or `mlperf`
     #[arg(long)]
     only: Option<String>,
 }
@@ -208,6 +211,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
                 kernels,
             }));
         }
+    }
+    if wanted("single") {
+        let (found, worst) = validate_single::tables(&options.truth, &catalog)?;
+        lines.extend(found);
+        report.worst.extend(worst);
     }
     if wanted("mlperf") {
         let (found, worst) = validate_mlperf::tables(&options.truth, &catalog)?;
