@@ -23,6 +23,9 @@ pub(crate) struct Options {
     /// Only one table: `families`, `devices`, `products`, `attention`, `single` or `mlperf`
     #[arg(long)]
     only: Option<String>,
+    /// Families left out of one device's stacks only, as `timm_inference` names it: `i7_12700h`
+    #[arg(long)]
+    device: Option<String>,
 }
 
 /// One line of a table: a prediction of what was left out.
@@ -169,6 +172,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         );
         let runs: Vec<&TimmRun> = runs.iter().collect();
         if wanted("families") {
+            let asked =
+                |run: &&&TimmRun| options.device.as_ref().is_none_or(|d| run.row.device == *d);
+            let runs: Vec<&TimmRun> = runs.iter().filter(asked).copied().collect();
             let (found, worst) = validate_timm::families(&runs);
             lines.extend(found);
             report.worst.extend(worst);

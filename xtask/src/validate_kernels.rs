@@ -49,7 +49,6 @@ pub(crate) fn tables(sort: &Sort<'_>) -> Vec<Line> {
         outside.iter().map(case).collect::<Vec<Case>>()
     });
     let mut lines = Vec::new();
-    let pooled: Vec<Case> = found.iter().flatten().cloned().collect();
     for (device, cases) in devices.iter().zip(found) {
         let every = line(sort.table, format!("{device}, all"), &cases);
         show(&every, None, None);
@@ -68,9 +67,6 @@ pub(crate) fn tables(sort: &Sort<'_>) -> Vec<Line> {
             lines.push(found);
         }
     }
-    let every = line(sort.table, "all devices, all rows".to_string(), &pooled);
-    show(&every, None, None);
-    lines.push(every);
     // Every second row left out: what a chip that was measured is asked later.
     let errors = errors_by(&all, |i, _| i % 2);
     let cases: Vec<Case> = all

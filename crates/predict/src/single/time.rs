@@ -30,17 +30,16 @@ pub fn each_kernel(table: &KernelTable, kernels: &[Kernel], chip: &Chip) -> Opti
     for kernel in kernels {
         let one = Kernel { count: 1.0, ..*kernel };
         let known = asked.iter().find(|(known, _)| *known == one).map(|(_, seconds)| *seconds);
-        let seconds = match known {
-            Some(seconds) => seconds,
-            None => {
-                let part = |part: &Kernel| {
-                    let sized = single_kernel(part, &engine);
-                    part.count * table.log_seconds(platform, part.class.word(), &sized).exp()
-                };
-                let seconds = apart(&one)?.iter().map(part).sum();
-                asked.push((one, seconds));
-                seconds
-            }
+        let seconds = if let Some(seconds) = known {
+            seconds
+        } else {
+            let part = |part: &Kernel| {
+                let sized = single_kernel(part, &engine);
+                part.count * table.log_seconds(platform, part.class.word(), &sized).exp()
+            };
+            let seconds = apart(&one)?.iter().map(part).sum();
+            asked.push((one, seconds));
+            seconds
         };
         found.push(kernel.count * seconds);
     }
