@@ -2,7 +2,7 @@
 
 use crate::fit_truth::{TimmRun, timm, timm_chip};
 use crate::validate_timm::{Transferred, both, by_stack, reach, sample, transfers};
-use crate::{fit_kernels, workspace};
+use crate::{fit_kernels, fit_single, workspace};
 use anychip_chips::{Catalog, Family, Precision};
 use anychip_predict::fit::{Sample, fit_whole};
 use anychip_predict::{Entry, Launching, Tables, Transfer};
@@ -15,7 +15,7 @@ pub(crate) struct Options {
     /// The folder of measured truth
     #[arg(long, default_value = "../shared/truth")]
     truth: PathBuf,
-    /// Only one file of tables: `tables` or `serving`
+    /// Only one file of tables: `tables`, `serving` or `single`
     #[arg(long)]
     only: Option<String>,
 }
@@ -40,6 +40,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let wanted = |name: &str| options.only.as_ref().is_none_or(|only| only == name);
     if wanted("serving") {
         fit_kernels::write(&options.truth, &catalog)?;
+    }
+    if wanted("single") {
+        fit_single::write(&options.truth, &catalog)?;
     }
     if wanted("tables") {
         models(options, &catalog)?;

@@ -1,7 +1,10 @@
 //! `cargo xtask validate`: refits the predictor without what it is then asked about, and prints how far off it is.
 
 use crate::fit_truth::TimmRun;
-use crate::{fit_kernels, fit_truth, validate_kernels, validate_mlperf, validate_timm, workspace};
+use crate::{
+    fit_kernels, fit_truth, validate_kernels, validate_mlperf, validate_single, validate_timm,
+    workspace,
+};
 use anychip_chips::Catalog;
 use anychip_predict::fit::{quantile, spearman};
 use anyhow::Result;
@@ -17,9 +20,12 @@ pub(crate) struct Options {
     /// Write every line of the tables as JSON too
     #[arg(long)]
     json: Option<PathBuf>,
-    /// Only one table: `families`, `devices`, `products`, `attention` or `mlperf`
+    /// Only one table: `families`, `devices`, `products`, `attention`, `single` or `mlperf`
     #[arg(long)]
     only: Option<String>,
+    /// Families left out of one device's stacks only, as `timm_inference` names it: `i7_12700h`
+    #[arg(long)]
+    device: Option<String>,
 }
 
 /// One line of a table: a prediction of what was left out.
@@ -166,6 +172,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         );
         let runs: Vec<&TimmRun> = runs.iter().collect();
         if wanted("families") {
+            let asked =
+                |run: &&&TimmRun| options.device.as_ref().is_none_or(|d| run.row.device == *d);
+            let runs: Vec<&TimmRun> = runs.iter().filter(asked).copied().collect();
             let (found, worst) = validate_timm::families(&runs);
             lines.extend(found);
             report.worst.extend(worst);
@@ -208,6 +217,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
                 kernels,
             }));
         }
+    }
+    if wanted("single") {
+        let (found, worst) = validate_single::tables(&options.truth, &catalog)?;
+        lines.extend(found);
+        report.worst.extend(worst);
     }
     if wanted("mlperf") {
         let (found, worst) = validate_mlperf::tables(&options.truth, &catalog)?;

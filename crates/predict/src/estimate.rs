@@ -7,11 +7,14 @@ use anychip_units::{Bytes, Figure, FigureError, Seconds, format::quantity};
 
 use crate::cost::{GroupCost, ModelCost};
 use crate::counted::Counted;
+use crate::graph_kernels::Launching;
 use crate::operators::Rates;
 use crate::refusal::usable;
 use crate::serving::{Numbers, ServingTables, serve};
+use crate::single::{self, SingleTable};
 use crate::split::{EXCHANGE_FACTOR, Split, boundary, link};
 use crate::tables::{Choice, TableError, Tables};
+use crate::whole::Span;
 
 /// What is to be estimated.
 #[derive(Debug, Clone)]
@@ -132,8 +135,15 @@ pub fn predict(request: &Request<'_>, chip: &Chip) -> Result<Record, PredictErro
         _ => None,
     };
     let choice = tables.choose(chip, &key.stack, usable.precision);
-    let fitted = match (served, choice) {
-        (Some(served), _) => Some(served),
+    let singly = in_single_kernels(chip, &key.stack, usable.precision, choice.as_ref())
+        && request.weights.is_none()
+        && split.tensor == 1;
+    let found = match served {
+        None if singly => single_time(request, chip, sizes.activations)?,
+        served => served,
+    };
+    let fitted = match (found, choice) {
+        (Some(found), _) => Some(found),
         (None, Some(choice)) if request.weights.is_none() && split.tensor == 1 => {
             fitted_time(request, tables, &choice, &rates, sizes.activations, usable.precision)?
         }
@@ -206,6 +216,37 @@ pub fn predict(request: &Request<'_>, chip: &Chip) -> Result<Record, PredictErro
     Ok(record)
 }
 
+/// Whether the sum of kernels measured one at a time speaks for a chip, a stack and a format: no table of whole models is of
+/// that format.
+pub(crate) fn in_single_kernels(
+    chip: &Chip,
+    stack: &str,
+    precision: Precision,
+    choice: Option<&Choice<'_>>,
+) -> bool {
+    stack == EAGER
+        && precision == Precision::F32
+        && single::platform(chip).is_some()
+        && choice.is_none_or(|choice| !choice.own_precision)
+}
+
+/// The time by kernels measured one at a time; none for a model with kernels that were not.
+fn single_time(
+    request: &Request<'_>,
+    chip: &Chip,
+    scale: f64,
+) -> Result<Option<(Time, String)>, PredictError> {
+    let kernels = request.counted.kernels(Launching::Eager, scale)?;
+    let found = single::single(SingleTable::builtin()?, &kernels, chip);
+    Ok(found.map(|single| {
+        let Span { low, seconds, high } = single.span;
+        (Time { low, central: seconds, high }, single.source)
+    }))
+}
+
+/// The software that launches one kernel an operator.
+const EAGER: &str = "pytorch-eager";
+
 /// The time by a fitted table, and the source that says which, and what its error was taken on; none for a model that
 /// is unlike those it was fitted on.
 fn fitted_time(
@@ -276,13 +317,18 @@ struct Time {
 const SERVING: &str = "vllm";
 
 /// The software that is taken where none was asked for: what serves language models for one, then the first of the
-/// chip's with a fitted table, then the chip's usual.
+/// chip's with a fitted table, of the same format before one of another, then the chip's usual.
 fn usual_stack(chip: &Chip, tables: &Tables, precision: Precision, decoder: bool) -> String {
     let serving = chip.stacks.iter().find(|stack| decoder && *stack == SERVING);
-    let fitted =
-        || chip.stacks.iter().find(|stack| tables.choose(chip, stack, precision).is_some());
+    let choice = |stack: &str| tables.choose(chip, stack, precision);
+    let same_format = |stack: &&String| {
+        let choice = choice(stack);
+        choice.is_some_and(|choice| choice.own_precision)
+            || in_single_kernels(chip, stack, precision, choice.as_ref())
+    };
     serving
-        .or_else(fitted)
+        .or_else(|| chip.stacks.iter().find(same_format))
+        .or_else(|| chip.stacks.iter().find(|stack| choice(stack).is_some()))
         .or(chip.stacks.first())
         .map_or_else(|| "unknown".to_string(), Clone::clone)
 }

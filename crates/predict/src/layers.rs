@@ -6,9 +6,11 @@
 use anychip_chips::{Chip, Precision};
 use anychip_record::{Layer, Record, Roof};
 
-use crate::estimate::{PredictError, Request, Sizes, group_seconds};
+use crate::estimate::{PredictError, Request, Sizes, group_seconds, in_single_kernels};
+use crate::graph_kernels::Launching;
 use crate::operators::Rates;
 use crate::refusal::usable;
+use crate::single::{SingleTable, each_kernel};
 use crate::tables::Tables;
 
 /// Digits a layer's time is given with: far more than are true, few enough for a file with two hundred chips.
@@ -54,7 +56,23 @@ pub fn add_layers(
     let tables = Tables::builtin()?;
     let mut layers = Vec::new();
     let mut how = "by the unfitted roofline";
-    if let Some(choice) = tables.choose(chip, &record.stack, usable.precision) {
+    let choice = tables.choose(chip, &record.stack, usable.precision);
+    let singly = request.weights.is_none()
+        && in_single_kernels(chip, &record.stack, usable.precision, choice.as_ref());
+    let kernels = counted.kernels(Launching::Eager, scale)?;
+    if singly && let Some(each) = each_kernel(&SingleTable::builtin()?.kernels, &kernels, chip) {
+        how = "by sums of measured kernels";
+        let labels = counted.labels(Launching::Eager)?;
+        layers.extend(kernels.iter().zip(each).zip(labels.iter()).map(
+            |((kernel, seconds), label)| Layer {
+                name: label.name.clone(),
+                kernel: kernel.class.word().to_string(),
+                seconds,
+                operations: kernel.count * label.operations,
+                bytes: kernel.count * (kernel.bytes + kernel.weight_bytes),
+            },
+        ));
+    } else if let Some(choice) = choice {
         let whole = &choice.entry.whole;
         let kernels = counted.kernels(choice.entry.launching, scale)?;
         if whole.covers(&kernels, &rates) {

@@ -19,6 +19,7 @@ mod operators;
 mod precision;
 mod refusal;
 pub mod serving;
+pub mod single;
 mod split;
 mod tables;
 mod trees;

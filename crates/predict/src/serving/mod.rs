@@ -3,7 +3,7 @@
 
 mod attention;
 mod calls;
-mod engine;
+pub(crate) mod engine;
 mod product;
 pub(crate) mod table;
 mod tables;
