@@ -57,12 +57,12 @@ fn rule(b: &mut Builder, site: &Site<'_>) -> Result<Option<ValueId>, IrError> {
         return Ok(Some(moved));
     }
     let Some(inner) = strip_clip(site, x, &mut y) else { return Ok(None) };
-    let Some((found, node)) = prim(graph, inner) else { return Ok(None) };
+    let Some(node) = graph.producer(inner) else { return Ok(None) };
     if !site.uses.single(inner) {
         return Ok(None);
     }
-    match found {
-        Prim::Binary(Binary::Add) => {
+    match &node.op {
+        Op::Prim(Prim::Binary(Binary::Add)) => {
             let &[p, q] = &node.inputs[..] else { return Ok(None) };
             for (sum, bias) in [(p, q), (q, p)] {
                 if site.uses.single(sum)
@@ -73,8 +73,10 @@ fn rule(b: &mut Builder, site: &Site<'_>) -> Result<Option<ValueId>, IrError> {
             }
             add(b, site, p, q, &y)
         }
-        Prim::Convolution(..) | Prim::DotGeneral(..) => weighted(b, site, inner, None, &y),
-        Prim::Binary(Binary::Div | Binary::Mul) => mean(b, site, node, &y),
+        Op::Prim(Prim::Convolution(..) | Prim::DotGeneral(..)) => {
+            weighted(b, site, inner, None, &y)
+        }
+        Op::Prim(Prim::Binary(Binary::Div | Binary::Mul)) => mean(b, site, node, &y),
         _ => Ok(None),
     }
 }
@@ -119,30 +121,32 @@ fn passes_through(
     if let Some(codes) = same(x) {
         return Ok(Some(site.new_value(codes)));
     }
-    let Some((found, node)) = prim(site.graph, x) else { return Ok(None) };
+    let Some(node) = site.graph.producer(x) else { return Ok(None) };
     if !site.uses.single(x) {
         return Ok(None);
     }
-    let operands = match found {
-        Prim::Reshape
-        | Prim::Transpose { .. }
-        | Prim::Slice { .. }
-        | Prim::Broadcast
-        | Prim::ReduceWindow { kind: ReduceKind::Max, .. } => {
+    let operands = match &node.op {
+        Op::Prim(
+            Prim::Reshape
+            | Prim::Transpose { .. }
+            | Prim::Slice { .. }
+            | Prim::Broadcast
+            | Prim::ReduceWindow { kind: ReduceKind::Max, .. },
+        ) => {
             let Some(codes) = node.inputs.first().and_then(|&v| same(v)) else {
                 return Ok(None);
             };
             let rest = node.inputs[1..].iter().map(|&v| site.new_value(v));
             std::iter::once(site.new_value(codes)).chain(rest).collect::<Vec<_>>()
         }
-        Prim::Concat { .. } => {
+        Op::Prim(Prim::Concat { .. }) => {
             let codes: Option<Vec<ValueId>> = node.inputs.iter().map(|&v| same(v)).collect();
             let Some(codes) = codes else { return Ok(None) };
             codes.into_iter().map(|v| site.new_value(v)).collect()
         }
         _ => return Ok(None),
     };
-    b.prim(found.clone(), &operands).map(Some)
+    Ok(b.node(node.op.clone(), &operands, Vec::new())?.first().copied())
 }
 
 /// `q(clip(f(d(x), d(w)) + bias))` for a convolution or dot product `f`.
@@ -156,11 +160,13 @@ fn weighted(
     let graph = site.graph;
     let Some((found, node)) = prim(graph, sum) else { return Ok(None) };
     let rank = graph.ty(sum).rank();
-    let (channel_axis, own_axis, flipped) = match found {
-        Prim::Convolution(dims, DType::F32) if dims.input_dilation.iter().all(|&d| d == 1) => {
+    let (channel_axis, own_axis, flipped) = match &node.op {
+        Op::Prim(Prim::Convolution(dims, DType::F32))
+            if dims.input_dilation.iter().all(|&d| d == 1) =>
+        {
             (1, 0, false)
         }
-        Prim::DotGeneral(dims, DType::F32) => {
+        Op::Prim(Prim::DotGeneral(dims, DType::F32)) => {
             let plain = dims.lhs_batch.is_empty()
                 && dims.rhs_batch.is_empty()
                 && graph.ty(node.inputs[1]).rank() == 2
@@ -183,7 +189,7 @@ fn weighted(
         (weights, own_axis, flipped) = (turned.inputs[0], 1 - own_axis, !flipped);
     }
     let Some(w) = per_channel(graph, weights, own_axis) else { return Ok(None) };
-    let PerChannel { codes, zero: w_zero, scales } = w;
+    let PerChannel { codes, tensor, zero: w_zero, scales } = w;
     let channels = scales.len();
     let bias = match bias {
         None => vec![0.0; channels],
@@ -204,7 +210,8 @@ fn weighted(
         multipliers.push(multiplier as i32);
         shifts.push(shift as i32);
     }
-    let mut w = site.new_value(codes);
+    let mut w =
+        if graph.constant(codes).is_some() { site.new_value(codes) } else { b.constant(tensor) };
     if flipped {
         w = b.transpose(w, &[1, 0])?;
     }

@@ -1,6 +1,6 @@
 //! Scales and zero points as the pass reads them, and real factors as whole ones.
 
-use anychip_ir::{Graph, Prim, ValueId, evaluate_node};
+use anychip_ir::{Graph, Op, Prim, ValueId, evaluate_node};
 use anychip_tensor::{DType, Dim, Tensor};
 
 use crate::matching::{prim, uniform};
@@ -23,9 +23,22 @@ pub(super) fn affine(graph: &Graph, v: ValueId) -> Option<Affine> {
     matches!(dtype, DType::I8 | DType::U8).then_some(Affine { codes, dtype, scale, zero })
 }
 
+/// A constant, or what quantizing one gives.
+fn stored(graph: &Graph, v: ValueId) -> Option<Tensor> {
+    if let Some(tensor) = graph.constant(v) {
+        return Some(tensor.clone());
+    }
+    let (Prim::Quantize { .. }, node) = prim(graph, v)? else { return None };
+    let operands: Option<Vec<Tensor>> =
+        node.inputs.iter().map(|&v| graph.constant(v).cloned()).collect();
+    evaluate_node(&node.op, &[], &operands?).ok()?.into_iter().next()
+}
+
 /// Constant 8-bit codes with one scale, or one a place along an axis, and one zero point.
 pub(super) struct PerChannel {
+    /// Taken from a constant where the graph has it so.
     pub(super) codes: ValueId,
+    pub(super) tensor: Tensor,
     pub(super) zero: i64,
     /// One a channel.
     pub(super) scales: Vec<f64>,
@@ -35,7 +48,7 @@ pub(super) struct PerChannel {
 pub(super) fn per_channel(graph: &Graph, v: ValueId, axis: usize) -> Option<PerChannel> {
     let (Prim::Dequantize { to: DType::F32 }, node) = prim(graph, v)? else { return None };
     let &[codes, scale, zero] = &node.inputs[..] else { return None };
-    let weights = graph.constant(codes)?;
+    let weights = &stored(graph, codes)?;
     if !matches!(weights.dtype(), DType::I8 | DType::U8) {
         return None;
     }
@@ -46,6 +59,7 @@ pub(super) fn per_channel(graph: &Graph, v: ValueId, axis: usize) -> Option<PerC
     let usable = scales.iter().all(|s| *s > 0.0 && s.is_finite());
     (usable && zeros.iter().all(|z| *z == zero)).then_some(PerChannel {
         codes,
+        tensor: weights.clone(),
         zero: zero as i64,
         scales,
     })
@@ -89,11 +103,11 @@ fn numbers(graph: &Graph, v: ValueId) -> Option<Vec<f64>> {
     if let Some(tensor) = graph.constant(v) {
         return Some(tensor.to_f64());
     }
-    let (found, node) = prim(graph, v)?;
-    match found {
+    let node = graph.producer(v)?;
+    match &node.op {
         // Of one dim that varies the order stays.
-        Prim::Reshape => numbers(graph, node.inputs[0]),
-        Prim::Dequantize { .. } => {
+        Op::Prim(Prim::Reshape) => numbers(graph, node.inputs[0]),
+        Op::Prim(Prim::Dequantize { .. }) => {
             let operands: Option<Vec<Tensor>> =
                 node.inputs.iter().map(|&v| graph.constant(v).cloned()).collect();
             Some(evaluate_node(&node.op, &[], &operands?).ok()?.first()?.to_f64())
