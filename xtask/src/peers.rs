@@ -124,7 +124,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let int8 = cpu.dtype == Dtype::Int8;
     let (folder, models) =
         if int8 { quantized(&cpu.models, &scratch, cpu)? } else { models(&cpu.models)? };
-    let all = if int8 { &INT8_PEERS } else { Peer::value_variants() };
+    let all = if int8 { &INT8_PEERS[..] } else { Peer::value_variants() };
     let peers = if cpu.peers.is_empty() { all } else { &cpu.peers };
     let complete = !int8
         && cpu.isa.is_none()

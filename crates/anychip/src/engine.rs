@@ -19,7 +19,7 @@ pub struct Engine {
 }
 
 /// A graph with what its quantized operators compute in integers, where a target wants that.
-pub fn in_integers(graph: &Graph) -> Result<Graph, Error> {
+fn in_integers(graph: &Graph) -> Result<Graph, Error> {
     Ok(anychip_passes::run(anychip_passes::INTEGER, graph, &mut |_| {})?)
 }
 

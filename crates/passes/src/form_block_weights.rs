@@ -29,10 +29,7 @@ fn rule(b: &mut Builder, site: &Site<'_>) -> Result<Option<ValueId>, IrError> {
         return Ok(None);
     }
     let mut source = matrix;
-    let along = match dims.rhs_contract[..] {
-        [axis] => axis,
-        _ => return Ok(None),
-    };
+    let [along] = dims.rhs_contract[..] else { return Ok(None) };
     // A transpose before the product.
     let mut rows_first = along == 1;
     if let Some((Prim::Transpose { permutation }, node)) = prim(graph, source)

@@ -202,7 +202,7 @@ fn weighted(
     for (bias, scale) in bias.iter().zip(&scales) {
         let step = x.scale * scale;
         let code = (bias / step).round_ties_even();
-        if !(code.abs() < 2f64.powi(31)) {
+        if code.is_nan() || code.abs() >= 2f64.powi(31) {
             return Ok(None);
         }
         let Some((multiplier, shift)) = fixed_point(step / y.scale, 31) else { return Ok(None) };

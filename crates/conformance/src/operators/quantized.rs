@@ -29,7 +29,7 @@ fn codes(d: &mut Draft) -> Codes {
     let (least, most) = if to == DType::U8 { (0, 255) } else { (-128, 127) };
     let zero = code(d, to);
     let low = if d.random.chance(50) { zero } else { least };
-    let high = if d.random.chance(25) { (low + most) / 2 } else { most };
+    let high = if d.random.chance(25) { low.midpoint(most) } else { most };
     Codes { to, zero, low, high }
 }
 
@@ -58,7 +58,7 @@ fn convolution(d: &mut Draft, x: ValueId) -> Result<ValueId, IrError> {
     let (filters, groups) = match random.below(8) {
         0..=4 => (random.range(1, 50), 1),
         5..=6 => (channels, channels),
-        _ if channels % 2 == 0 => (2 * random.range(1, 10), 2),
+        _ if channels.is_multiple_of(2) => (2 * random.range(1, 10), 2),
         _ => (random.range(1, 20), 1),
     };
     let kernel = random.pick(&[1, 1, 3, 3, 2, 5]);

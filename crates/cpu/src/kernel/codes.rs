@@ -55,7 +55,7 @@ fn in_runs<F: Fn(std::ops::Range<usize>) + Sync>(simd: Simd, len: usize, pool: &
             (self.0)(self.1);
         }
     }
-    let unit = split_evenly(len, 2 * pool.threads(), BLOCK).min(RUN).max(BLOCK);
+    let unit = split_evenly(len, 2 * pool.threads(), BLOCK).clamp(BLOCK, RUN);
     pool.parallel_for(len.div_ceil(unit), |task, _| {
         dispatch(simd, Run(body, task * unit..((task + 1) * unit).min(len)));
     });
@@ -124,7 +124,7 @@ pub fn quantize<R: Code>(
         for (out, &x) in out.iter_mut().zip(&x[run]) {
             let steps = (x / scale).round_ties_even();
             // What lies farther out saturates alike.
-            let steps = if steps.is_nan() { 0.0 } else { steps.max(-1e6).min(1e6) };
+            let steps = if steps.is_nan() { 0.0 } else { steps.clamp(-1e6, 1e6) };
             // SAFETY: a finite number within 32 bits.
             let code = unsafe { steps.to_int_unchecked::<i32>() } + zero;
             *out = R::of(code.max(R::RANGE.0).min(R::RANGE.1));

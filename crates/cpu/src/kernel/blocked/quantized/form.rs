@@ -107,7 +107,9 @@ fn interleave_any(x: Codes<'_>, planes: [&[u8]; FEW], to: &mut [[i16; FEW]]) {
     }
     for (channel, plane) in planes.into_iter().enumerate() {
         if plane.is_empty() {
-            to.iter_mut().for_each(|pixel| pixel[channel] = 0);
+            for pixel in to.iter_mut() {
+                pixel[channel] = 0;
+            }
         }
         for (to, &byte) in to.iter_mut().zip(plane) {
             to[channel] = x.centered(byte) as i16;
