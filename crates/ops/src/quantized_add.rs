@@ -42,13 +42,13 @@ composite! {
 }
 
 /// Multipliers up to this keep the sum of two products with 9-bit numbers within 32 bits.
-pub(crate) const MOST: i64 = (1 << 22) - 1;
+const MOST: u64 = (1 << 22) - 1;
 
 impl Expand for QuantizedAdd {
     fn expand(&self, b: &mut Builder, x: &[ValueId]) -> Result<Vec<ValueId>, IrError> {
         const OP: &str = "quantized-add";
         let [p, q] = operands(OP, x)?;
-        if [self.a_multiplier, self.b_multiplier].iter().any(|m| m.abs() > MOST)
+        if [self.a_multiplier, self.b_multiplier].iter().any(|m| m.unsigned_abs() > MOST)
             || !(1..=31).contains(&self.shift)
         {
             return Err(IrError::Setting {
