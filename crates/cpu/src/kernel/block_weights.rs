@@ -3,6 +3,7 @@
 //! A row of weights is its blocks, each in chunks of [`CHUNK`] codes: two to a byte (the upper halves of 16 bytes are the second
 //! sixteen codes) or one. A chunk is widened once for up to [`MOST_ROWS`] rows of the left side; sums of a block are multiplied by
 //! its scale, so that a weight costs a widening and a multiply-add.
+#![allow(clippy::wildcard_imports, reason = "intrinsics have names of their own")]
 #![allow(unsafe_op_in_unsafe_fn, reason = "the memory contract is stated at each function")]
 
 use super::{SharedMut, split_evenly};

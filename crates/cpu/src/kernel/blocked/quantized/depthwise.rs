@@ -1,4 +1,5 @@
 //! Depthwise convolutions: a task is a strip of output lines of one block of channels; taps are multiplied two at a time.
+#![allow(clippy::wildcard_imports, reason = "intrinsics have names of their own")]
 #![allow(unsafe_op_in_unsafe_fn, reason = "the memory contract is stated at each function")]
 
 use super::form::{Form, pair};

@@ -1,4 +1,5 @@
 //! From 32-bit sums to codes: `clamp(((sum · multiplier + 2^(shift−1)) >> shift) + zero, low, high)`.
+#![allow(clippy::wildcard_imports, reason = "intrinsics have names of their own")]
 #![allow(unsafe_op_in_unsafe_fn, reason = "one contract for the whole function, stated there")]
 
 use super::form::Form;

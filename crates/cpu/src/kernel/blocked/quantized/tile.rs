@@ -2,6 +2,7 @@
 //!
 //! v1: groups of two 16-bit values, 6 pixels × 16 filters on AVX2 (12 sums of 16 registers). Each step loads the filters of a
 //! group once for all pixels; sums begin with the bias.
+#![allow(clippy::wildcard_imports, reason = "intrinsics have names of their own")]
 #![allow(unsafe_op_in_unsafe_fn, reason = "one contract for the whole tile, stated at `Tile`")]
 
 use super::form::Form;

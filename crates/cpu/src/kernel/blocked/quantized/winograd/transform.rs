@@ -1,4 +1,5 @@
 //! The transforms of tiles of 2×2 results: of filters, of the input, and of products back to sums.
+#![allow(clippy::wildcard_imports, reason = "intrinsics have names of their own")]
 #![allow(unsafe_op_in_unsafe_fn, reason = "the memory contract is stated at each function")]
 
 use super::{POSITIONS, SIDE};
