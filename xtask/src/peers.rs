@@ -19,6 +19,7 @@ Examples:
   cargo xtask peers cpu --threads 1 --rounds 1 --seconds 1 resnet50 mobilenet-v2
   cargo xtask peers cpu --peers onnxruntime,openvino --threads 2 resnet50@8
   cargo xtask peers cpu --peers openvino --isa avx2
+  cargo xtask peers cpu --dtype int8
 
 One thread: the median of rounds; more: the best round. Only ratios mean something, and
 only from one run: what else the machine does slows all runtimes down, but not evenly.";
@@ -58,6 +59,10 @@ struct Cpu {
     /// Instruction set of ours, as `anychip bench --isa` has it; with avx2, peers run without AVX-512 too where they can be made to
     #[arg(long, value_name = "NAME")]
     isa: Option<String>,
+    /// What the files compute in; int8: built-in architectures, quantized by ONNX Runtime's own tool, in ONNX Runtime and
+    /// `OpenVINO`
+    #[arg(long, value_enum, default_value_t = Dtype::F32)]
+    dtype: Dtype,
     /// Where to write the figures [default: measurements/peers-cpu.json for all models and peers, else a file in
     /// target/peers]
     #[arg(long, value_name = "FILE.json")]
@@ -65,6 +70,17 @@ struct Cpu {
     #[command(flatten)]
     binary: workspace::Binary,
 }
+
+/// What files compute in.
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Dtype {
+    F32,
+    Int8,
+}
+
+/// Architectures that are measured in int8, and the runtimes that have kernels for them.
+const INT8_MODELS: [&str; 2] = ["resnet50", "mobilenet-v2"];
+const INT8_PEERS: [Peer; 2] = [Peer::OnnxRuntime, Peer::OpenVino];
 
 /// A runtime beside ours.
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -110,13 +126,19 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     let scratch = workspace::path("target/peers");
     std::fs::create_dir_all(scratch.join("torch"))?;
-    let (folder, models) = models(&cpu.models)?;
-    let peers = if cpu.peers.is_empty() { Peer::value_variants() } else { &cpu.peers };
-    let complete =
-        cpu.isa.is_none() && cpu.models.is_empty() && peers.len() == Peer::value_variants().len();
+    let int8 = cpu.dtype == Dtype::Int8;
+    let (folder, models) =
+        if int8 { quantized(&cpu.models, &scratch, cpu)? } else { models(&cpu.models)? };
+    let all = if int8 { &INT8_PEERS[..] } else { Peer::value_variants() };
+    let peers = if cpu.peers.is_empty() { all } else { &cpu.peers };
+    let complete = !int8
+        && cpu.isa.is_none()
+        && cpu.models.is_empty()
+        && peers.len() == Peer::value_variants().len();
     let out = match &cpu.out {
         Some(given) => std::path::absolute(given)?,
         None if complete => workspace::path("measurements/peers-cpu.json"),
+        None if int8 => scratch.join("peers-cpu-int8.json"),
         None => scratch.join("peers-cpu.json"),
     };
     let mut command = python::script(&python::test()?, "tools/peers.py");
@@ -127,6 +149,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     if let Some(isa) = &cpu.isa {
         command.args(["--isa", isa]);
+    }
+    if int8 {
+        command.args(["--dtype", "int8"]);
     }
     let ours = cpu.binary.path()?;
     command.arg("--worker").arg(format!("anychip={}", ours.display()));
@@ -179,6 +204,19 @@ fn models(asked: &[String]) -> Result<(PathBuf, Vec<String>)> {
     let at = all.iter().position(|name| BATCHED.starts_with(name.as_str()));
     all.insert(at.map_or(all.len(), |at| at + 1), BATCHED.to_owned());
     Ok((folder, all))
+}
+
+/// The folder of the quantized models, made where they are not there yet, and their names.
+fn quantized(asked: &[String], scratch: &Path, cpu: &Cpu) -> Result<(PathBuf, Vec<String>)> {
+    let models: Vec<String> =
+        if asked.is_empty() { INT8_MODELS.map(str::to_owned).to_vec() } else { asked.to_vec() };
+    if let Some(batched) = models.iter().find(|m| m.contains('@')) {
+        bail!("{batched}: quantized files are of batch 1");
+    }
+    let folder = scratch.join("int8");
+    let mut command = python::script(&python::test()?, "tools/peer_quantize.py");
+    process::run(command.arg(cpu.binary.path()?).arg(&folder).args(&models))?;
+    Ok((folder, models))
 }
 
 /// `MODEL@BATCH` in its parts; batch 1 when there is none.

@@ -18,13 +18,19 @@ pub struct Engine {
     names: Vec<String>,
 }
 
+/// A graph with what its quantized operators compute in integers, where a target wants that.
+fn in_integers(graph: &Graph) -> Result<Graph, Error> {
+    Ok(anychip_passes::run(anychip_passes::INTEGER, graph, &mut |_| {})?)
+}
+
 impl Engine {
     /// Compiles an optimized graph for `chip` and opens it where the chip is.
     pub fn new(graph: &Graph, chip: &Chip, options: &CompileOptions) -> Result<Engine, Error> {
         check_memory(graph)?;
         let (target, place) =
             find_place(&chip.id).ok_or_else(|| Error::NotHere { chip: chip.id.clone() })?;
-        let legal = legalize(target.as_ref(), graph)
+        let integers = target.integers().then(|| in_integers(graph)).transpose()?;
+        let legal = legalize(target.as_ref(), integers.as_ref().unwrap_or(graph))
             .map_err(|refusals| Error::Refused { target: target.id(), refusals })?;
         let program = target.compile(&legal, chip, options)?;
         let session = program.open(&place)?;

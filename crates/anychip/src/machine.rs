@@ -39,9 +39,13 @@ pub fn this_cpu(measure: bool, threads: Option<usize>) -> Chip {
         let source =
             format!("micro-benchmark on this machine, {threads} threads, {}", cpu.simd.name());
         memory.bytes_per_second = Some(Spec::measured(peaks.read_bandwidth, source.clone()));
-        let peak =
-            Peak { dense: Some(Spec::measured(peaks.flops_all_cores, source)), ..Peak::default() };
+        let peak = Peak {
+            dense: Some(Spec::measured(peaks.flops_all_cores, source.clone())),
+            ..Peak::default()
+        };
         compute.peaks.insert(Precision::F32, peak);
+        let codes = Spec::measured(peaks.integer_operations_all_cores, source);
+        compute.peaks.insert(Precision::Int8, Peak { dense: Some(codes), ..Peak::default() });
     }
     compute.memory.push(memory);
     Chip {

@@ -13,13 +13,15 @@ use anychip_ir::{
     Binary, Builder, ConvolutionDims, Graph, IrError, Node, Op, Prim, ReduceKind, ValueId, Window,
     evaluate_node, rewrite,
 };
-use anychip_ops::AveragePool;
+use anychip_ops::{AveragePool, QuantizedAdd, QuantizedConvolution, QuantizedMean};
 use anychip_passes::remove_dead_code;
 use anychip_tensor::{DType, Dim, Tensor};
 
 use crate::kernel::blocked::BLOCK;
 use composites::fixed_channels;
-pub(crate) use composites::{BlockedConvolution, BlockedPool, FromBlocked, ToBlocked};
+pub(crate) use composites::{
+    BlockedConvolution, BlockedPool, BlockedQuantizedConvolution, FromBlocked, ToBlocked,
+};
 
 /// The graph with its images in blocks where that pays.
 pub(crate) fn lay_out(graph: &Graph) -> Result<Graph, IrError> {
@@ -81,7 +83,9 @@ impl Blocked {
                 | Prim::Binary(_)
                 | Prim::Compare(_)
                 | Prim::Select
-                | Prim::Cast { .. },
+                | Prim::Cast { .. }
+                | Prim::Quantize { .. }
+                | Prim::Dequantize { .. },
             ) => self.elementwise(b, node, x)?,
             Op::Prim(_) => None,
             Op::Composite(composite) => match composite.downcast_ref::<AveragePool>() {
@@ -98,7 +102,15 @@ impl Blocked {
                     };
                     self.pool(b, &window, true, x)?
                 }
-                None if matches!(composite.name(), "gelu" | "silu") => {
+                None if composite.downcast_ref::<QuantizedConvolution>().is_some() => {
+                    self.quantized(b, node, x)?
+                }
+                None if composite.downcast_ref::<QuantizedMean>().is_some() => {
+                    self.quantized_mean(b, node, x)?
+                }
+                None if matches!(composite.name(), "gelu" | "silu")
+                    || composite.downcast_ref::<QuantizedAdd>().is_some() =>
+                {
                     self.elementwise(b, node, x)?
                 }
                 Some(_) | None => None,
@@ -201,6 +213,53 @@ impl Blocked {
         Ok(Some(Made::image(b.composite(composite, &operands)?, filters)))
     }
 
+    /// A convolution of codes.
+    fn quantized(
+        &mut self,
+        b: &mut Builder,
+        node: &Node,
+        x: &[ValueId],
+    ) -> Result<Option<Made>, IrError> {
+        let (Some(plain), &[x, w, ref rest @ ..]) =
+            (node.op.composite::<QuantizedConvolution>(), x)
+        else {
+            return Ok(None);
+        };
+        let all_constant = [w].iter().chain(rest).all(|&v| b.graph().constant(v).is_some());
+        let Some(weights) = b.graph().constant(w).filter(|_| b.rank(x) == 4 && all_constant) else {
+            return Ok(None);
+        };
+        let &[filters, per_group, ..] = weights.shape() else { return Ok(None) };
+        let Some(channels) = b.ty(x).shape.get(1).and_then(Dim::fixed) else { return Ok(None) };
+        if per_group == 0 || self.made.get(&x).is_some_and(|made| !made.is_image()) {
+            return Ok(None);
+        }
+        let depthwise = plain.groups == channels && filters == channels && channels > 1;
+        let rows = !self.made.contains_key(&x) && channels <= MOST_ROWS && !depthwise;
+        if !(depthwise || plain.groups == 1) {
+            return Ok(None);
+        }
+        let operand = if rows { x } else { self.of(b, x)? };
+        let operands: Vec<ValueId> = [operand, w].iter().chain(rest).copied().collect();
+        let composite = BlockedQuantizedConvolution::of(plain, rows);
+        Ok(Some(Made::image(b.composite(composite, &operands)?, filters)))
+    }
+
+    /// A mean of codes over the whole image: one pixel is left.
+    fn quantized_mean(
+        &mut self,
+        b: &mut Builder,
+        node: &Node,
+        x: &[ValueId],
+    ) -> Result<Option<Made>, IrError> {
+        let (Some(mean), &[x]) = (node.op.composite::<QuantizedMean>(), x) else {
+            return Ok(None);
+        };
+        let image = self.made.get(&x).filter(|made| made.is_image() && mean.axes == [2, 3]);
+        let Some(image) = image.copied() else { return Ok(None) };
+        Ok(Some(Made { value: b.composite(mean.clone(), &[image.value])?, ..image }))
+    }
+
     fn pool(
         &mut self,
         b: &mut Builder,
@@ -217,7 +276,8 @@ impl Blocked {
                 let (low, high) = window.padding[i];
                 (0..=reach).contains(&low) && (0..=reach).contains(&high)
             });
-        if !covers || b.dtype(x) != DType::F32 {
+        let codes = !mean && matches!(b.dtype(x), DType::I8 | DType::U8);
+        if !covers || !(b.dtype(x) == DType::F32 || codes) {
             return Ok(None);
         }
         let pool = BlockedPool {
@@ -294,7 +354,10 @@ impl Blocked {
                     Some(tensor) => b.constant(tensor),
                     None => return Ok(None),
                 }
-            } else if model.is_image() && b.dtype(v) == DType::F32 && broadcasts(&shape, &whole) {
+            } else if model.is_image()
+                && matches!(b.dtype(v), DType::F32 | DType::I8 | DType::U8)
+                && broadcasts(&shape, &whole)
+            {
                 self.of(b, v)?
             } else {
                 return Ok(None);

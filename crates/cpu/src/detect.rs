@@ -11,6 +11,7 @@
     reason = "the peak is measured with vector registers, dispatched by instruction set"
 )]
 
+use crate::kernel::blocked::multiply_codes;
 use crate::pool::Pool;
 use crate::simd::{Task, Vector, dispatch};
 use std::hint::black_box;
@@ -312,12 +313,14 @@ pub struct Peaks {
     pub flops_one_core: f64,
     /// The same with every thread of the pool.
     pub flops_all_cores: f64,
+    /// Operations a second on 8-bit codes with every thread of the pool, by the tile of the convolutions.
+    pub integer_operations_all_cores: f64,
     /// Bytes a second read from main memory with every thread of the pool.
     pub read_bandwidth: f64,
 }
 
 impl Peaks {
-    /// Runs the micro-benchmarks, 200 ms at most, with the threads of `pool`.
+    /// Runs the micro-benchmarks, 240 ms at most, with the threads of `pool`.
     pub fn measure(simd: Simd, pool: &Pool) -> Self {
         let simd = simd.at_most();
         let flops_one_core = best(Duration::from_millis(40), || {
@@ -344,7 +347,16 @@ impl Peaks {
                     / seconds
             })
         };
-        Self { flops_one_core, flops_all_cores, read_bandwidth: read_bandwidth(simd, pool) }
+        let integer_operations_all_cores = best(Duration::from_millis(40), || {
+            let (operations, seconds) = timed(|| multiply_codes(simd, pool));
+            operations / seconds
+        });
+        Self {
+            flops_one_core,
+            flops_all_cores,
+            integer_operations_all_cores,
+            read_bandwidth: read_bandwidth(simd, pool),
+        }
     }
 }
 

@@ -123,6 +123,10 @@ impl Target for CpuTarget {
         }))
     }
 
+    fn integers(&self) -> bool {
+        true
+    }
+
     fn places(&self) -> Vec<Place> {
         vec![Place::Device { chip: CHIP.to_string(), ordinal: 0 }]
     }

@@ -4,6 +4,7 @@ use anychip_ir::CompositeRow;
 
 mod activation;
 mod interpolate;
+mod quantized;
 mod repeat;
 mod sample;
 mod spatial;
@@ -21,6 +22,7 @@ composites! {
     attention::Attention,
     average_pool::AveragePool,
     batch_norm::BatchNorm,
+    block_weights_dot::BlockWeightsDot,
     cached_attention::CachedAttention,
     conv_transpose::ConvTranspose,
     deformable_conv::DeformableConv,
@@ -38,6 +40,10 @@ composites! {
     lstm::Lstm,
     max_pool_indices::MaxPoolIndices,
     non_max_suppression::NonMaxSuppression,
+    quantized_add::QuantizedAdd,
+    quantized_convolution::QuantizedConvolution,
+    quantized_dot::QuantizedDot,
+    quantized_mean::QuantizedMean,
     resize::Resize,
     rms_norm::RmsNorm,
     rnn::Rnn,

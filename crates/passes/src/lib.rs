@@ -8,6 +8,8 @@
 mod pipeline;
 
 mod elementwise;
+mod form_block_weights;
+mod form_integer_operators;
 pub mod fuse;
 pub mod matching;
 pub mod plan;
@@ -30,6 +32,14 @@ macro_rules! passes {
         pub const PIPELINE: &[Pass] = &[$($module::$pass),*];
     };
 }
+
+/// Passes on the way to targets that compute in integers, after [`PIPELINE`]: results may differ by a step of what they are
+/// quantized to. Each operator they form is defined by its expansion, to which every target is held bit for bit.
+pub const INTEGER: &[Pass] = &[
+    form_integer_operators::FORM_INTEGER_OPERATORS,
+    form_block_weights::FORM_BLOCK_WEIGHTS,
+    remove_dead_code::REMOVE_DEAD_CODE,
+];
 
 passes! {
     // Identities first: they uncover constants and make patterns alike.

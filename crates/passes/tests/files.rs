@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anychip_ir::{Graph, evaluate, text, verify};
-use anychip_passes::{PIPELINE, Pass};
+use anychip_passes::{INTEGER, PIPELINE, Pass};
 use anychip_tensor::Tensor;
 use expect_test::expect_file;
 
@@ -32,7 +32,7 @@ fn passes(source: &str, path: &Path) -> Vec<&'static Pass> {
     first
         .split(',')
         .map(|name| {
-            let found = PIPELINE.iter().find(|p| p.name == name.trim());
+            let found = PIPELINE.iter().chain(INTEGER).find(|p| p.name == name.trim());
             found.unwrap_or_else(|| {
                 panic!("{}: no pass is called `{}`", path.display(), name.trim())
             })
@@ -80,7 +80,7 @@ fn every_pass_has_a_case() {
         .flat_map(|path| passes(&std::fs::read_to_string(path).unwrap(), path))
         .map(|pass| pass.name)
         .collect();
-    for pass in PIPELINE {
+    for pass in PIPELINE.iter().chain(INTEGER) {
         assert!(tried.contains(pass.name), "no case in tests/cases names `{}`", pass.name);
     }
 }

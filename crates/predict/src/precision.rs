@@ -1,7 +1,7 @@
 //! Which number format a model computes in.
 
 use anychip_chips::Precision;
-use anychip_ir::{Graph, Op, Prim};
+use anychip_ir::{Graph, Node, Op, Prim};
 use anychip_tensor::DType;
 
 /// The format that most of the model's matrix arithmetic is in; of its first floating-point value where it has
@@ -10,7 +10,7 @@ pub fn model_precision(graph: &Graph) -> Precision {
     let mut tally: Vec<(Precision, usize)> = Vec::new();
     for node in graph.nodes() {
         let Op::Prim(Prim::DotGeneral(..) | Prim::Convolution(..)) = &node.op else { continue };
-        if let Some(precision) = of_dtype(graph.ty(node.inputs[0]).dtype) {
+        if let Some(precision) = of_dtype(operand_type(graph, node)) {
             match tally.iter_mut().find(|(p, _)| *p == precision) {
                 Some((_, n)) => *n += 1,
                 None => tally.push((precision, 1)),
@@ -25,6 +25,21 @@ pub fn model_precision(graph: &Graph) -> Precision {
             graph.values().map(|v| graph.ty(v).dtype).filter(|d| d.is_float()).find_map(of_dtype)
         })
         .unwrap_or(Precision::F32)
+}
+
+/// The type that a product's operands are stored in: of two that are dequantized from 8 bits theirs, for software runs such a
+/// product in integers.
+fn operand_type(graph: &Graph, node: &Node) -> DType {
+    let stored = |v| {
+        let source = graph.producer(v)?;
+        let is_dequantized = matches!(source.op, Op::Prim(Prim::Dequantize { .. }));
+        let dtype = graph.ty(*source.inputs.first()?).dtype;
+        (is_dequantized && matches!(dtype, DType::I8 | DType::U8)).then_some(dtype)
+    };
+    match (stored(node.inputs[0]), stored(node.inputs[1])) {
+        (Some(codes), Some(_)) => codes,
+        _ => graph.ty(node.inputs[0]).dtype,
+    }
 }
 
 fn of_dtype(dtype: DType) -> Option<Precision> {

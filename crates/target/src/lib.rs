@@ -31,6 +31,11 @@ pub trait Target: Send + Sync {
         options: &CompileOptions,
     ) -> Result<Box<dyn Program>, CompileError>;
 
+    /// Whether quantized models are to reach it with their operators in integers, as `anychip_passes::INTEGER` forms them.
+    fn integers(&self) -> bool {
+        false
+    }
+
     /// Where its programs can run on this machine now.
     fn places(&self) -> Vec<Place>;
 }

@@ -20,6 +20,10 @@ const OPERANDS: &[(&str, &[Operand])] = &[
     ),
     ("batch-norm", &[F(&[2, 3, 5, 5]), F(&[3]), F(&[3]), F(&[3]), F(&[3])]),
     (
+        "block-weights-dot",
+        &[F(&[2, 3, 11]), (&[5, 3, 4], DType::U4), F(&[5, 3, 1]), (&[], DType::U4)],
+    ),
+    (
         "cached-attention",
         &[F(&[2, 4, 2, 8]), F(&[2, 2, 5, 8]), F(&[2, 2, 5, 6]), F(&[2, 2, 2, 8]), F(&[2, 2, 2, 6])],
     ),
@@ -49,6 +53,28 @@ const OPERANDS: &[(&str, &[Operand])] = &[
     ),
     ("max-pool-indices", &[F(&[2, 3, 6, 8])]),
     ("non-max-suppression", &[F(&[2, 9, 4]), F(&[2, 3, 9]), (&[], DType::I64), F(&[]), F(&[])]),
+    ("quantized-add", &[(&[2, 3, 5, 7], DType::U8), (&[2, 3, 5, 7], DType::U8)]),
+    (
+        "quantized-convolution",
+        &[
+            (&[2, 3, 8, 9], DType::U8),
+            (&[5, 3, 3, 3], DType::I8),
+            (&[5], DType::I32),
+            (&[5], DType::I32),
+            (&[5], DType::I32),
+        ],
+    ),
+    (
+        "quantized-dot",
+        &[
+            (&[4, 9], DType::U8),
+            (&[9, 5], DType::I8),
+            (&[5], DType::I32),
+            (&[5], DType::I32),
+            (&[5], DType::I32),
+        ],
+    ),
+    ("quantized-mean", &[(&[2, 3, 4, 7], DType::U8)]),
     ("rms-norm", &[F(&[3, 33]), F(&[33])]),
     ("rnn", &[F(&[6, 2, 5]), F(&[1, 4, 5]), F(&[1, 4, 4]), F(&[1, 8]), F(&[1, 2, 4])]),
     ("roi-align", &[F(&[2, 3, 9, 8]), F(&[4, 4]), (&[4], DType::I64)]),
@@ -107,6 +133,11 @@ fn operand(random: &mut Random, shape: &[usize], dtype: DType) -> Tensor {
     if dtype.is_float() {
         // Positive, so that every composite is defined on it (variances, for one).
         random.tensor(dtype, shape, 0.1, 1.1)
+    } else if dtype == DType::I32 {
+        // Parameters of a requantization: shifts of at least 1.
+        random.tensor(dtype, shape, 10.0, 12.0)
+    } else if matches!(dtype, DType::I8 | DType::U8) {
+        random.tensor(dtype, shape, 0.0, 120.0)
     } else {
         // An index into a dim of two, or as a scalar a small number of things.
         let low = if shape.is_empty() { 3.0 } else { 0.0 };

@@ -9,6 +9,7 @@ mod image;
 mod lines;
 mod movement;
 mod product;
+mod quantized;
 mod recurrent;
 
 use anychip_ir::IrError;
@@ -39,6 +40,8 @@ const ROWS: &[(&str, Draw)] = &[
     ("matmul", product::matmul),
     ("dot-general", product::dot_general),
     ("integer-product", product::integers),
+    ("quantized-network", quantized::network),
+    ("quantized-product", quantized::product),
     ("attention", product::attention),
     ("softmax", lines::softmax),
     ("norm", lines::norm),

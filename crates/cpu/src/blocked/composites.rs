@@ -2,8 +2,9 @@
 
 use anychip_ir::{
     Builder, ConvolutionDims, Expand, IrError, Prim, ReduceKind, ValueId, Window, composite,
+    operands,
 };
-use anychip_ops::AveragePool;
+use anychip_ops::{AveragePool, QuantizedConvolution};
 use anychip_tensor::{DType, Dim};
 
 use crate::kernel::blocked::{BLOCK, blocks};
@@ -48,6 +49,101 @@ composite! {
         dilation: vec![1, 1],
         groups: 1,
         rows: true,
+    }
+}
+
+composite! {
+    /// [`QuantizedConvolution`] over two spatial dims whose result, and unless `rows` whose operand `x`, stands in blocks.
+    pub struct BlockedQuantizedConvolution = "blocked-quantized-convolution" {
+        /// Steps between windows.
+        pub strides: Vec<usize>,
+        /// Padding before.
+        pub padding_low: Vec<i64>,
+        /// Padding after.
+        pub padding_high: Vec<i64>,
+        /// Distance between kernel elements.
+        pub dilation: Vec<usize>,
+        /// Independent groups of channels.
+        pub groups: usize,
+        /// The code of `x` that stands for 0.
+        pub x_zero: i64,
+        /// The code of `w` that stands for 0.
+        pub w_zero: i64,
+        /// `i8` or `u8`.
+        pub to: DType,
+        /// The code of the result that stands for 0.
+        pub y_zero: i64,
+        /// The least code of the result.
+        pub low: i64,
+        /// The largest code of the result.
+        pub high: i64,
+        /// The operand is `[n, c, h, w]`.
+        pub rows: bool,
+    }
+    example: BlockedQuantizedConvolution::of(
+        &QuantizedConvolution {
+            strides: vec![1, 1],
+            padding_low: vec![1, 1],
+            padding_high: vec![1, 1],
+            dilation: vec![1, 1],
+            groups: 1,
+            x_zero: 3,
+            w_zero: 0,
+            to: DType::U8,
+            y_zero: 7,
+            low: 7,
+            high: 255,
+        },
+        true,
+    )
+}
+
+impl BlockedQuantizedConvolution {
+    /// A convolution in rows as one on blocks.
+    pub(crate) fn of(plain: &QuantizedConvolution, rows: bool) -> BlockedQuantizedConvolution {
+        let s = plain.clone();
+        BlockedQuantizedConvolution {
+            strides: s.strides,
+            padding_low: s.padding_low,
+            padding_high: s.padding_high,
+            dilation: s.dilation,
+            groups: s.groups,
+            x_zero: s.x_zero,
+            w_zero: s.w_zero,
+            to: s.to,
+            y_zero: s.y_zero,
+            low: s.low,
+            high: s.high,
+            rows,
+        }
+    }
+
+    /// The same in rows.
+    pub(crate) fn plain(&self) -> QuantizedConvolution {
+        let s = self.clone();
+        QuantizedConvolution {
+            strides: s.strides,
+            padding_low: s.padding_low,
+            padding_high: s.padding_high,
+            dilation: s.dilation,
+            groups: s.groups,
+            x_zero: s.x_zero,
+            w_zero: s.w_zero,
+            to: s.to,
+            y_zero: s.y_zero,
+            low: s.low,
+            high: s.high,
+        }
+    }
+}
+
+impl Expand for BlockedQuantizedConvolution {
+    fn expand(&self, b: &mut Builder, x: &[ValueId]) -> Result<Vec<ValueId>, IrError> {
+        let [x, w, bias, multiplier, shift] = operands("blocked-quantized-convolution", x)?;
+        let channels = fixed_channels(b, "blocked-quantized-convolution", w)? * self.groups;
+        let x = if self.rows { x } else { b.composite(FromBlocked { channels }, &[x])? };
+        let y = b.composite(self.plain(), &[x, w, bias, multiplier, shift])?;
+        Ok(vec![b.composite(ToBlocked {}, &[y])?])
     }
 }
 

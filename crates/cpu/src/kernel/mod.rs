@@ -22,8 +22,10 @@
 
 pub mod activation;
 pub mod attention;
+pub mod block_weights;
 pub mod blocked;
 pub mod broadcast;
+pub mod codes;
 pub mod conv;
 pub mod copy;
 pub mod elementwise;

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use anychip_ir::{IrError, Node, ValueId};
-use anychip_tensor::Tensor;
+use anychip_tensor::{DType, Tensor};
 
 use super::convolution::shape;
 use super::tail::Written;
@@ -385,6 +385,9 @@ pub(super) fn lower_pool(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
         &settings.dilation,
         (&low, &high),
     )?;
+    if cx.dtype(x) != DType::F32 {
+        return super::quantized::lower_pool(cx, x, images * blocks, window);
+    }
     let pooled = Pooled::new(cx.shared.simd, images * blocks, &window, settings.mean);
     let name = if settings.mean { "average-pool on blocks" } else { "max-pool on blocks" };
     Some(Lowered::new(name, PoolKernel(pooled), &[x]))
@@ -393,30 +396,45 @@ pub(super) fn lower_pool(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
 /// Images, channels and pixels.
 type Image = (usize, usize, usize);
 
-struct Turn {
+struct Turn<T> {
     image: Image,
-    turn: fn(Image, &[f32], &mut [f32], &crate::pool::Pool),
+    turn: fn(Image, &[T], &mut [T], &crate::pool::Pool),
 }
 
-impl Kernel for Turn {
+impl<T: bytemuck::Pod + Send + Sync> Kernel for Turn<T> {
     fn run(&self, io: &Io<'_>) -> Result<(), IrError> {
-        (self.turn)(self.image, io.operand(0), io.result(0), io.pool);
+        let x = bytemuck::cast_slice::<u8, T>(io.bytes(0));
+        let y = bytemuck::cast_slice_mut::<u8, T>(io.result_bytes(0));
+        (self.turn)(self.image, x, y, io.pool);
         Ok(())
     }
 }
 
 pub(super) fn lower_to(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
     let &[n, c, h, w] = cx.shape(node.inputs[0]) else { return None };
-    let turn = Turn { image: (n, c, h * w), turn: to_blocked };
-    Some(Lowered::new("to blocks", turn, &node.inputs))
+    let image = (n, c, h * w);
+    Some(match cx.dtype(node.inputs[0]) {
+        DType::F32 => {
+            Lowered::new("to blocks", Turn::<f32> { image, turn: to_blocked }, &node.inputs)
+        }
+        DType::I8 | DType::U8 => {
+            Lowered::new("to blocks", Turn::<u8> { image, turn: to_blocked }, &node.inputs)
+        }
+        _ => return None,
+    })
 }
 
 pub(super) fn lower_from(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
     let channels = node.op.composite::<FromBlocked>()?.channels;
     let &[n, _, h, w, _] = cx.shape(node.inputs[0]) else { return None };
-    if cx.dtype(node.inputs[0]) != anychip_tensor::DType::F32 {
-        return None;
-    }
-    let turn = Turn { image: (n, channels, h * w), turn: from_blocked };
-    Some(Lowered::new("from blocks", turn, &node.inputs))
+    let image = (n, channels, h * w);
+    Some(match cx.dtype(node.inputs[0]) {
+        DType::F32 => {
+            Lowered::new("from blocks", Turn::<f32> { image, turn: from_blocked }, &node.inputs)
+        }
+        DType::I8 | DType::U8 => {
+            Lowered::new("from blocks", Turn::<u8> { image, turn: from_blocked }, &node.inputs)
+        }
+        _ => return None,
+    })
 }

@@ -13,6 +13,7 @@ use crate::fusion::Group;
 use crate::step::{Barrier, Kernel};
 
 mod attention;
+mod block_weights;
 pub(crate) mod blocked;
 mod convolution;
 mod dot_general;
@@ -21,6 +22,7 @@ mod index;
 mod movement;
 mod non_max_suppression;
 mod normalize;
+mod quantized;
 mod recurrent;
 mod reduce;
 mod resize;
@@ -161,10 +163,12 @@ const fn kernel(name: &'static str, claims: fn(&Node, &Graph) -> bool, factory: 
 
 const COMPOSITES: &[Row] = &[
     kernel("attention", attention::claims, attention::lower),
+    kernel("block-weights-dot", block_weights::claims, block_weights::lower),
     kernel("blocked-convolution", floats, blocked::lower),
-    kernel("blocked-pool", floats, blocked::lower_pool),
-    kernel("from-blocked", floats, blocked::lower_from),
-    kernel("to-blocked", floats, blocked::lower_to),
+    kernel("blocked-pool", quantized::claims_pool, blocked::lower_pool),
+    kernel("blocked-quantized-convolution", quantized::claims_weighted, quantized::lower_blocked),
+    kernel("from-blocked", floats_or_codes, blocked::lower_from),
+    kernel("to-blocked", floats_or_codes, blocked::lower_to),
     kernel("average-pool", floats, window::lower_average),
     kernel("gelu", floats, elementwise::lower),
     kernel("group-norm", floats, normalize::lower_group_norm),
@@ -177,6 +181,10 @@ const COMPOSITES: &[Row] = &[
         claims: non_max_suppression::claims,
         make: Make::Barrier(non_max_suppression::lower),
     },
+    kernel("quantized-add", quantized::claims_codes, quantized::lower_add),
+    kernel("quantized-convolution", quantized::claims_weighted, quantized::lower_convolution),
+    kernel("quantized-dot", quantized::claims_weighted, quantized::lower_dot),
+    kernel("quantized-mean", quantized::claims_codes, quantized::lower_mean),
     kernel("resize", resize::claims, resize::lower),
     kernel("rms-norm", floats, normalize::lower_layer_norm),
     kernel("rnn", recurrent::claims, recurrent::lower),
@@ -191,6 +199,11 @@ fn row(node: &Node) -> Option<&'static Row> {
 /// Whether all operands are `f32`.
 fn floats(node: &Node, graph: &Graph) -> bool {
     node.inputs.iter().all(|&v| graph.ty(v).dtype == DType::F32)
+}
+
+/// Whether all operands are `f32`, or all 8-bit codes.
+fn floats_or_codes(node: &Node, graph: &Graph) -> bool {
+    floats(node, graph) || quantized::claims_codes(node, graph)
 }
 
 /// Whether a composite has a kernel for these element types and settings, so that it need not be expanded.
@@ -221,6 +234,7 @@ fn primitive(prim: &Prim) -> Option<Factory> {
         | Prim::ScatterAlong { .. }
         | Prim::ScatterNd { .. } => index::lower,
         Prim::TopK { .. } => index::lower_top_k,
+        Prim::Quantize { .. } | Prim::Dequantize { .. } => quantized::lower_affine,
         Prim::Iota => index::lower_iota,
         Prim::Constant(_)
         | Prim::Random { .. }
@@ -228,8 +242,6 @@ fn primitive(prim: &Prim) -> Option<Factory> {
         | Prim::ShapeOf
         | Prim::Reshape
         | Prim::NonZero
-        | Prim::Quantize { .. }
-        | Prim::Dequantize { .. }
         | Prim::Requantize { .. }
         | Prim::If
         | Prim::Loop { .. } => return None,

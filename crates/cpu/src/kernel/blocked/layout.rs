@@ -16,10 +16,10 @@ const PIXELS: usize = 16;
 ///
 /// # Panics
 /// When a slice is shorter than the shape says.
-pub fn to_blocked(
+pub fn to_blocked<T: Copy + Default + Send + Sync>(
     (images, channels, pixels): (usize, usize, usize),
-    input: &[f32],
-    out: &mut [f32],
+    input: &[T],
+    out: &mut [T],
     pool: &Pool,
 ) {
     let per_image = blocks(channels);
@@ -37,7 +37,7 @@ pub fn to_blocked(
         };
         for (i, pixel) in result.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
             for (lane, x) in pixel.iter_mut().enumerate() {
-                *x = if lane < lanes { source[lane * pixels + from + i] } else { 0.0 };
+                *x = if lane < lanes { source[lane * pixels + from + i] } else { T::default() };
             }
         }
     });
@@ -47,10 +47,10 @@ pub fn to_blocked(
 ///
 /// # Panics
 /// When a slice is shorter than the shape says.
-pub fn from_blocked(
+pub fn from_blocked<T: Copy + Default + Send + Sync>(
     (images, channels, pixels): (usize, usize, usize),
-    input: &[f32],
-    out: &mut [f32],
+    input: &[T],
+    out: &mut [T],
     pool: &Pool,
 ) {
     let per_image = blocks(channels);

@@ -10,6 +10,7 @@ mod depthwise;
 mod expanded;
 mod layout;
 mod pool;
+mod quantized;
 #[cfg(test)]
 mod testing;
 mod tile;
@@ -20,6 +21,10 @@ pub use depthwise::{Depthwise, depthwise_weights};
 pub use expanded::Expanded;
 pub use layout::{blocks, from_blocked, to_blocked};
 pub use pool::Pooled;
+pub use quantized::{
+    Codes, Layout, QuantizedDense, QuantizedDepthwise, QuantizedWeights, QuantizedWinograd,
+    Requantize, multiply_codes,
+};
 pub use winograd::{Size, Winograd, WinogradWeights};
 
 use super::gemm::Epilogue;

@@ -5,11 +5,13 @@
 //! `Σ(a−a₀)(b−b₀) = Σab − a₀Σb − b₀Σa + k·a₀b₀`.
 
 mod dot;
+mod grouped;
 
 use super::{SharedMut, split_evenly};
 use crate::detect::Simd;
 use crate::pool::Pool;
 use dot::Form;
+pub use grouped::GroupedConvolution;
 
 /// 8-bit elements of either sign.
 #[derive(Clone, Copy, Debug)]
