@@ -12,6 +12,7 @@ mod layers;
 mod onnx_judge;
 mod onnx_tests;
 mod peers;
+mod peers_layers;
 mod peers_quantize;
 mod process;
 mod python;

@@ -36,6 +36,8 @@ enum Target {
     Cpu(Cpu),
     /// Post-training quantization to int8: what it costs, beside ONNX Runtime's tool and NNCF
     Quantize(crate::peers_quantize::Quantize),
+    /// Where the time goes by kind of operator, here, in ONNX Runtime and in OpenVINO
+    Layers(crate::peers_layers::Options),
 }
 
 #[derive(clap::Args)]
@@ -104,6 +106,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let cpu = match &options.target {
         Target::Cpu(cpu) => cpu,
         Target::Quantize(options) => return crate::peers_quantize::run(options),
+        Target::Layers(options) => return crate::peers_layers::run(options),
     };
     if cpu.threads.contains(&0) || cpu.rounds == 0 || cpu.seconds.is_nan() || cpu.seconds <= 0.0 {
         bail!("--threads, --rounds and --seconds must be above zero");

@@ -6,6 +6,7 @@
 mod blocked;
 mod buffer;
 mod control;
+mod costs;
 pub mod detect;
 mod executable;
 mod fusion;
@@ -19,5 +20,7 @@ mod simd;
 mod specialize;
 mod step;
 mod target;
+mod tune;
+mod weights;
 
 pub use target::CpuTarget;
