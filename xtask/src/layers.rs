@@ -4,7 +4,7 @@
 pub(crate) const LAYERS: &[&[&str]] = &[
     &["units", "tensor"],
     &["ir", "chips", "record"],
-    &["ops", "passes"],
+    &["ops", "passes", "quantize"],
     &["onnx", "zoo", "target", "predict"],
     &["cpu", "null", "conformance"],
     &["anychip"],
@@ -14,6 +14,8 @@ pub(crate) const LAYERS: &[&[&str]] = &[
 /// Edges within a layer that are part of the plan.
 const WITHIN: &[(&str, &str, &str)] = &[
     ("passes", "ops", "passes recognize composites in graphs of primitives"),
+    ("quantize", "ops", "where integers go depends on what an operator is"),
+    ("quantize", "passes", "a quantized graph is a rewrite like any other"),
     ("cli", "report", "the binary prints what the report draws"),
 ];
 

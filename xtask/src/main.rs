@@ -14,6 +14,7 @@ mod onnx_judge;
 mod onnx_tests;
 mod peers;
 mod peers_layers;
+mod peers_quantize;
 mod process;
 mod python;
 mod report_look;
@@ -52,7 +53,7 @@ enum Task {
     OnnxTests(onnx_tests::Options),
     /// Export well-known architectures, run and optimize them, and compare with ONNX Runtime
     Zoo(zoo::Options),
-    /// Time models of the zoo beside the other runtimes for a target
+    /// Time or quantize models beside the other runtimes and tools
     Peers(peers::Options),
     /// Measure the time to the first result and the peak memory, beside ONNX Runtime
     Start(start::Options),

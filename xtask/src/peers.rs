@@ -35,6 +35,8 @@ enum Target {
     /// The CPU of this machine, f32
     #[command(after_help = EXAMPLES)]
     Cpu(Cpu),
+    /// Post-training quantization to int8: what it costs, beside ONNX Runtime's tool and NNCF
+    Quantize(crate::peers_quantize::Quantize),
     /// Where the time goes by kind of operator, here, in ONNX Runtime and in OpenVINO
     Layers(crate::peers_layers::Options),
 }
@@ -119,6 +121,7 @@ impl Peer {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let cpu = match &options.target {
         Target::Cpu(cpu) => cpu,
+        Target::Quantize(options) => return crate::peers_quantize::run(options),
         Target::Layers(options) => return crate::peers_layers::run(options),
     };
     if cpu.threads.contains(&0) || cpu.rounds == 0 || cpu.seconds.is_nan() || cpu.seconds <= 0.0 {

@@ -110,6 +110,20 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Calibration data that cannot be used.
+    #[error("{path}: {problem}")]
+    Calibration {
+        /// The archive or folder.
+        path: PathBuf,
+        /// What is wrong with it and what to do.
+        problem: String,
+    },
+    /// A tensor that cannot be quantized.
+    #[error(transparent)]
+    Quantize(#[from] anychip_quantize::QuantizeError),
+    /// A model or settings that leave nothing to quantize.
+    #[error("nothing can be quantized: {0}")]
+    NothingToQuantize(String),
     /// The model cannot be written as ONNX.
     #[error(transparent)]
     Export(#[from] anychip_onnx::ExportError),

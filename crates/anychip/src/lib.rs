@@ -18,6 +18,7 @@ mod accuracy;
 mod choose;
 mod compare;
 mod describe;
+mod diff;
 mod doctor;
 mod engine;
 mod error;
@@ -28,6 +29,7 @@ mod measure;
 mod meter;
 mod model;
 mod npz;
+mod quantize;
 mod scenario;
 mod targets;
 
@@ -44,6 +46,7 @@ pub use anychip_zoo::{
 };
 pub use choose::{Limit, Metric, NothingMeets, Relaxation, SearchOptions, choose, search};
 pub use compare::{CompareOptions, compare, estimate, select_chips};
+pub use diff::{Difference, Differences, diff};
 pub use doctor::{Finding, doctor};
 pub use engine::Engine;
 pub use error::Error;
@@ -53,6 +56,10 @@ pub use machine::{THIS_CPU, this_cpu};
 pub use measure::{MeasureOptions, Subject, measure};
 pub use model::{Model, Sizes, ZOO, choose_sizes, describe, optimize, size_names, with_sizes};
 pub use npz::{NpzError, read_npz, write_npz};
+pub use quantize::{
+    Batch, Budget, LayerReport, Method, QuantizeOptions, QuantizeReport, Samples, WeightFormat,
+    WeightRounding, halve, quantize, quantize_weights,
+};
 pub use scenario::{MLPERF_DURATION, STREAMS, Scenario};
 pub use targets::{find_place, targets};
 

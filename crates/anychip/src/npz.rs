@@ -55,6 +55,82 @@ pub fn read_npz(path: &Path) -> Result<BTreeMap<String, Tensor>, NpzError> {
     Ok(arrays)
 }
 
+/// As [`read_npz`], with arrays that are not compressed left in the file, mapped.
+pub(crate) fn read_npz_mapped(path: &Path) -> Result<BTreeMap<String, Tensor>, NpzError> {
+    let file = |source| NpzError::File { path: path.to_path_buf(), source };
+    let mut archive = ZipArchive::new(BufReader::new(File::open(path).map_err(file)?))
+        .map_err(|e| file(e.into()))?;
+    let stored = (0..archive.len()).all(|i| {
+        archive.by_index_raw(i).is_ok_and(|entry| entry.compression() == CompressionMethod::Stored)
+    });
+    if !stored {
+        return read_npz(path);
+    }
+    let mapped = anychip_tensor::map_file(path).map_err(file)?;
+    let mut arrays = BTreeMap::new();
+    for i in 0..archive.len() {
+        let entry = archive.by_index(i).map_err(|e| file(e.into()))?;
+        let name = entry.name().map_err(|e| file(e.into()))?.to_string();
+        let Some(name) = name.strip_suffix(".npy") else { continue };
+        let bad = |reason: String| NpzError::Array {
+            path: path.to_path_buf(),
+            array: name.to_string(),
+            reason,
+        };
+        let short = || bad("its data lie outside the file".to_string());
+        let start = usize::try_from(entry.data_start().ok_or_else(short)?).map_err(|_| short())?;
+        let end = start.checked_add(usize::try_from(entry.size()).map_err(|_| short())?);
+        let end = end.filter(|&end| end <= mapped.len()).ok_or_else(short)?;
+        arrays.insert(name.to_string(), read_mapped(&mapped.slice(start..end)).map_err(bad)?);
+    }
+    Ok(arrays)
+}
+
+/// Reads one array from its own file, mapped.
+pub(crate) fn read_npy(path: &Path) -> Result<Tensor, NpzError> {
+    let mapped = anychip_tensor::map_file(path)
+        .map_err(|source| NpzError::File { path: path.to_path_buf(), source })?;
+    read_mapped(&mapped).map_err(|reason| NpzError::Array {
+        path: path.to_path_buf(),
+        array: path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default(),
+        reason,
+    })
+}
+
+/// An array in the bytes of a `.npy` file: a slice of them where its type and order allow it.
+fn read_mapped(bytes: &bytes::Bytes) -> Result<Tensor, String> {
+    let array = NpyFile::new(&bytes[..]).map_err(|e| e.to_string())?;
+    let shape: Vec<usize> =
+        array.shape().iter().map(|&n| usize::try_from(n).unwrap_or(usize::MAX)).collect();
+    let plain = match array.dtype() {
+        NpyDType::Plain(ty) if array.order() == Order::C || shape.len() < 2 => {
+            match (ty.type_char(), ty.size_field()) {
+                (TypeChar::Float, 4) => Some(DType::F32),
+                (TypeChar::Int, 8) => Some(DType::I64),
+                (TypeChar::Int, 4) => Some(DType::I32),
+                (TypeChar::Uint, 1) => Some(DType::U8),
+                _ => None,
+            }
+        }
+        _ => None,
+    };
+    let foreign = if cfg!(target_endian = "little") { '>' } else { '<' };
+    let Some(dtype) = plain.filter(|_| !array.dtype().descr().contains(foreign)) else {
+        return read_array(array);
+    };
+    let length = shape
+        .iter()
+        .try_fold(dtype.storage_bits() / 8, |n, &d| n.checked_mul(d))
+        .ok_or("its shape is too large")?;
+    let start = bytes.len().checked_sub(length).ok_or("its data end before its shape says")?;
+    // The data are the last bytes; what lies before is the header.
+    if array.into_inner().len() != length || start % dtype.storage_bits().div_ceil(8) != 0 {
+        let array = NpyFile::new(&bytes[..]).map_err(|e| e.to_string())?;
+        return read_array(array);
+    }
+    Tensor::from_bytes(dtype, shape, bytes.slice(start..)).map_err(|e| e.to_string())
+}
+
 fn read_array<R: std::io::Read>(array: NpyFile<R>) -> Result<Tensor, String> {
     if array.order() == Order::Fortran && array.shape().len() > 1 {
         return Err("is in Fortran order; save numpy.ascontiguousarray(x) instead".to_string());

@@ -1,6 +1,8 @@
 //! The command line: every flag with its help, and examples a newcomer can paste.
 
 mod choose;
+mod diff;
+mod optimize;
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -11,6 +13,8 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
 pub(crate) use choose::Choose;
+pub(crate) use diff::Diff;
+pub(crate) use optimize::{Algorithm, Optimize, Precision as QuantizeTo, RangeMethod};
 
 /// One trained model in, any accelerator out: run it here, estimate it everywhere else, with the basis of each number.
 #[derive(Debug, Parser)]
@@ -43,7 +47,9 @@ pub(crate) enum Command {
     /// Time a model on a chip that is here
     Bench(Bench),
     /// Write the optimized model as a standard ONNX file
-    Optimize(Optimize),
+    Optimize(Box<Optimize>),
+    /// Compare two models value by value on one input: where they begin to differ
+    Diff(Diff),
     /// What is in a model: operators, parameters, work, memory, and which targets run it
     Inspect(Inspect),
     /// What every pass changed, and where every node went and why
@@ -287,23 +293,6 @@ fn parse_rate(text: &str) -> Result<f64, String> {
     let with_unit =
         if text.parse::<f64>().is_ok() { format!("{text}/s") } else { text.to_string() };
     anychip_units::parse::<PerSecond>(&with_unit).map_err(|error| error.to_string())
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  anychip optimize model.onnx -o faster.onnx")]
-pub(crate) struct Optimize {
-    /// An ONNX file; zoo:NAME, a built-in architecture with random weights (`anychip inspect zoo:` lists
-    /// them); or a Hugging Face config.json. Settings may follow the last two, as in
-    /// zoo:llama-2-7b,phase=decode,context=2048
-    #[arg(value_hint = ValueHint::FilePath)]
-    pub(crate) model: PathBuf,
-    /// The file to write
-    #[arg(long, short, value_name = "OUT.onnx", value_hint = ValueHint::FilePath)]
-    pub(crate) output: PathBuf,
-    /// Fix a named dim, as NAME=SIZE; may be repeated
-    #[arg(long = "dim", value_name = "NAME=SIZE", value_parser = parse_dim)]
-    pub(crate) dims: Vec<(String, usize)>,
 }
 
 #[derive(Debug, Args)]

@@ -4,6 +4,7 @@ mod bench;
 mod chips;
 mod choose;
 mod compare;
+mod diff;
 mod doctor;
 mod explain;
 mod inspect;
@@ -27,6 +28,7 @@ pub(crate) fn execute(command: Command) -> Result<()> {
         Command::Choose(args) => choose::execute(&args),
         Command::Run(args) => run::execute(&args),
         Command::Bench(args) => bench::execute(&args),
+        Command::Diff(args) => diff::execute(&args),
         Command::Optimize(args) => optimize::execute(&args),
         Command::Inspect(args) => inspect::execute(&args),
         Command::Explain(args) => explain::execute(&args),

@@ -230,7 +230,7 @@ impl Emitter {
                 wanted.entry(*value).or_insert_with(|| name.clone());
             }
         }
-        let idioms = Idioms::of(graph);
+        let idioms = Idioms::of(graph, self.opset);
         for (id, node) in graph.iter().filter(|(id, _)| !idioms.covers(*id)) {
             self.node(frame, id, node, &idioms, &wanted);
         }

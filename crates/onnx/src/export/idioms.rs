@@ -3,6 +3,8 @@
 //! What other tools recognize in a file, they recognize by these operators. Each is found from its last primitive; the
 //! others of the group must have no other use.
 
+mod weighted;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use anychip_ir::{Binary, Graph, Node, NodeId, Op, Prim, ReduceKind, ValueId};
@@ -10,7 +12,8 @@ use anychip_tensor::{DType, Dim, Tensor};
 
 use super::emit::{Emitter, Frame};
 use super::prims::{Emitted, Operands};
-use super::{contract, reduce};
+use super::{contract, quantize, reduce};
+use weighted::{Bias, Blocks};
 
 /// Larger constants than this are not looked through for being the same number everywhere.
 const MOST_ELEMENTS: usize = 1024;
@@ -23,7 +26,11 @@ enum Idiom {
     /// `min(max(x, low), high)` for `low ≤ high`, in either order
     Clip { x: ValueId, low: f64, high: f64 },
     /// `convolution(x, w) + bias`, a constant for each channel
-    Convolution { node: NodeId, bias: Tensor },
+    Convolution { node: NodeId, bias: Bias },
+    /// `dot(x, w) + bias` of a matrix and a constant one, `[k, n]`; the bias an entry a column
+    Gemm { node: NodeId, bias: Bias },
+    /// `reshape(dequantize(x, scale, zero_point))` of which scale and zero point are one for each block
+    Blocks(Blocks),
     /// `sum(x) / count`, or times `1 / count`
     Mean { x: ValueId, axes: Vec<usize>, keep: bool },
 }
@@ -36,8 +43,8 @@ pub(super) struct Idioms {
 
 impl Idioms {
     /// Looks at every node of a graph, not into its regions.
-    pub(super) fn of(graph: &Graph) -> Idioms {
-        let finder = Finder { graph, users: graph.users() };
+    pub(super) fn of(graph: &Graph, opset: i64) -> Idioms {
+        let finder = Finder { graph, users: graph.users(), opset };
         let mut idioms = Idioms { found: BTreeMap::new(), covered: BTreeSet::new() };
         let nodes: Vec<NodeId> = graph.iter().map(|(id, _)| id).collect();
         // From the end, so that a clip is found before the `Relu` that may be in it.
@@ -57,8 +64,11 @@ impl Idioms {
                 Some(Idiom::Relu(x) | Idiom::Clip { x, .. } | Idiom::Mean { x, .. }) => {
                     read.insert(*x);
                 }
-                Some(Idiom::Convolution { node, .. }) => read.extend(&graph.node(*node).inputs),
-                None => read.extend(&node.inputs),
+                Some(Idiom::Convolution { node, .. } | Idiom::Gemm { node, .. }) => {
+                    read.extend(&graph.node(*node).inputs);
+                }
+                Some(Idiom::Blocks(blocks)) => read.extend(blocks.read(graph)),
+                None => read.extend(quantize::operands_read(graph, node, opset)),
             }
         }
         for (id, node) in graph.iter() {
@@ -105,9 +115,15 @@ fn emit(e: &mut Emitter, frame: &mut Frame<'_>, idiom: &Idiom) -> Result<String,
                 return Err("it should have been a convolution".into());
             };
             let operands = Operands::of(frame, node);
-            let bias = e.constant(bias);
+            let bias = bias.emit(e, frame);
             contract::convolution(e, frame, &operands, dims, *output, Some(&bias))?
         }
+        Idiom::Gemm { node, bias } => {
+            let operands = Operands::of(frame, frame.graph.node(*node));
+            let bias = bias.emit(e, frame);
+            e.add(frame, "Gemm", &[operands.name(0), operands.name(1), &bias], vec![])
+        }
+        Idiom::Blocks(blocks) => blocks.emit(e, frame)?,
         Idiom::Mean { x, axes, keep } => {
             let x = frame.name(*x);
             reduce::operator(e, frame, &x, ("ReduceMean", 18), axes, *keep)
@@ -123,11 +139,15 @@ fn is_plain_float(dtype: DType) -> bool {
 struct Finder<'g> {
     graph: &'g Graph,
     users: Vec<Vec<NodeId>>,
+    opset: i64,
 }
 
 impl<'g> Finder<'g> {
     /// The idiom that ends at a node, and the other nodes of its group.
     fn find(&self, node: &Node) -> Option<(Idiom, Vec<NodeId>)> {
+        if matches!(node.op, Op::Prim(Prim::Reshape)) {
+            return self.blocks(node);
+        }
         let Op::Prim(Prim::Binary(op)) = node.op else { return None };
         let (result, sides) = (node.outputs[0], [node.inputs[0], node.inputs[1]]);
         if !is_plain_float(self.graph.ty(result).dtype) {
@@ -139,7 +159,9 @@ impl<'g> Finder<'g> {
                 .into_iter()
                 .find_map(|[x, limit]| self.clip(op, result, x, limit))
                 .or_else(|| [sides, swapped].into_iter().find_map(|s| self.relu(op, result, s))),
-            Binary::Add => [sides, swapped].into_iter().find_map(|s| self.bias(result, s)),
+            Binary::Add => [sides, swapped]
+                .into_iter()
+                .find_map(|s| self.bias(result, s).or_else(|| self.gemm(result, s))),
             Binary::Div => self.mean(result, sides, true),
             Binary::Mul => {
                 [sides, swapped].into_iter().find_map(|sides| self.mean(result, sides, false))
@@ -209,23 +231,7 @@ impl<'g> Finder<'g> {
             return None;
         }
         let mut inner = vec![id];
-        // An importer leaves the bias as a vector under another shape.
-        let constant = if let Some(constant) = self.graph.constant(bias) {
-            constant
-        } else {
-            let (reshape, node) = self.only_here(bias)?;
-            if !matches!(node.op, Op::Prim(Prim::Reshape)) {
-                return None;
-            }
-            inner.push(reshape);
-            self.graph.constant(node.inputs[0])?
-        };
-        let bias = if constant.len() == channels {
-            constant.reshaped([channels]).ok()?
-        } else {
-            let value = *constant.to_f64().first()?;
-            Tensor::from_f64(*output, [channels], &vec![value; channels]).ok()?
-        };
+        let bias = self.channel_bias(bias, channels, *output, &mut inner)?;
         Some((Idiom::Convolution { node: id, bias }, inner))
     }
 

@@ -145,7 +145,7 @@ pub(super) fn emit(e: &mut Emitter, frame: &mut Frame<'_>, node: &Node) -> Emitt
         Prim::Quantize { to, saturate } => {
             one(quantize::quantize(e, frame, node, &x, *to, *saturate)?)
         }
-        Prim::Dequantize { to } => one(quantize::dequantize(e, frame, node, &x, *to)),
+        Prim::Dequantize { to } => one(quantize::dequantize(e, frame, node, &x, *to)?),
         Prim::Requantize { to } => one(quantize::requantize(e, frame, &x, *to)),
         Prim::If => control::conditional(e, frame, node, &x),
         Prim::Loop { carried } => control::repeat(e, frame, node, &x, *carried),

@@ -1,25 +1,37 @@
 //! Quantization: the standard's operators where scale and zero point have a form they take, arithmetic
 //! otherwise.
 
-use anychip_ir::Node;
-use anychip_tensor::{DType, Dim};
+use anychip_ir::{Graph, Node, Op, Prim, TensorType, ValueId};
+use anychip_tensor::{DType, Dim, Tensor};
 
-use super::emit::{Emitter, Frame};
+use super::emit::{Emitter, Frame, Value};
 use super::prims::Operands;
 
 /// How the scale and zero point lie on the operand.
-enum Layout {
+pub(super) enum Layout {
     Scalar,
     /// One a position along this dim; so many.
     Axis(usize, usize),
 }
 
-/// `None` where they lie in a way that the standard's operators do not take.
-fn layout(x: &Operands) -> Option<Layout> {
-    let rank = x.types[0].rank();
+/// How scale and zero point of a node that the standard has an operator for lie on its operand; `None` for any other.
+pub(super) fn layout(graph: &Graph, node: &Node, opset: i64) -> Option<Layout> {
+    let types: Vec<&TensorType> = node.inputs.iter().map(|&v| graph.ty(v)).collect();
+    let dtypes: Vec<DType> = types.iter().map(|ty| ty.dtype).collect();
+    let plain = match (&node.op, &dtypes[..]) {
+        (Op::Prim(Prim::Quantize { to, .. }), [DType::F32, DType::F32, _]) => taken(opset, *to),
+        (Op::Prim(Prim::Dequantize { to: DType::F32 }), [stored, DType::F32, _]) => {
+            taken(opset, *stored) || (*stored == DType::I32 && has_no_zero_point(graph, node))
+        }
+        _ => false,
+    };
+    if !plain {
+        return None;
+    }
+    let rank = types[0].rank();
     let mut found = None;
     for i in 1..3 {
-        let shape = &x.types[i].shape;
+        let shape = &types[i].shape;
         let mut own = None;
         for (place, dim) in shape.iter().enumerate() {
             match dim {
@@ -30,10 +42,14 @@ fn layout(x: &Operands) -> Option<Layout> {
                 _ => return None,
             }
         }
-        if shape.len() > rank || (i == 2 && own != found) {
+        // One constant zero point for all is as good as one for each.
+        let repeated = own.is_none() && graph.constant(node.inputs[i]).is_some();
+        if shape.len() > rank || (i == 2 && own != found && !repeated) {
             return None;
         }
-        found = own;
+        if i == 1 {
+            found = own;
+        }
     }
     Some(match found {
         None => Layout::Scalar,
@@ -41,57 +57,88 @@ fn layout(x: &Operands) -> Option<Layout> {
     })
 }
 
+/// The operands of a node that are written as they are: constants of scale and zero point are written in the
+/// standard's shape instead.
+pub(super) fn operands_read(graph: &Graph, node: &Node, opset: i64) -> Vec<ValueId> {
+    let written = layout(graph, node, opset).is_some();
+    let kept = |(i, v): (usize, &ValueId)| {
+        (i == 0 || !written || graph.constant(*v).is_none()).then_some(*v)
+    };
+    node.inputs.iter().enumerate().filter_map(kept).collect()
+}
+
+fn has_no_zero_point(graph: &Graph, node: &Node) -> bool {
+    graph.constant(node.inputs[2]).is_some_and(|t| t.to_i64().iter().all(|&z| z == 0))
+}
+
 /// Whether the standard quantizes to or from this type.
-fn taken(e: &Emitter, dtype: DType) -> bool {
+fn taken(opset: i64, dtype: DType) -> bool {
     match dtype {
         DType::I8 | DType::U8 => true,
-        DType::F8E4M3FN | DType::F8E4M3FNUZ | DType::F8E5M2 | DType::F8E5M2FNUZ => e.opset >= 19,
-        DType::I16 | DType::U16 | DType::I4 | DType::U4 => e.opset >= 21,
-        DType::F4E2M1 => e.opset >= 23,
-        DType::I2 | DType::U2 => e.opset >= 25,
+        DType::F8E4M3FN | DType::F8E4M3FNUZ | DType::F8E5M2 | DType::F8E5M2FNUZ => opset >= 19,
+        DType::I16 | DType::U16 | DType::I4 | DType::U4 => opset >= 21,
+        DType::F4E2M1 => opset >= 23,
+        DType::I2 | DType::U2 => opset >= 25,
         _ => false,
     }
 }
 
-/// Scale and zero point as a scalar or vector, and the axis.
-fn parameters(
+/// A constant scale or zero point as a scalar, or as a vector with an entry a position.
+pub(super) fn flattened(tensor: &Tensor, count: Option<usize>) -> Result<Tensor, String> {
+    let Some(n) = count else { return tensor.reshaped([]).map_err(|e| e.to_string()) };
+    if tensor.len() == n {
+        return tensor.reshaped([n]).map_err(|e| e.to_string());
+    }
+    let value = tensor.to_f64().first().copied().unwrap_or_default();
+    Tensor::from_f64(tensor.dtype(), [n], &vec![value; n]).map_err(|e| e.to_string())
+}
+
+/// The operator with scale and zero point as a scalar or vector, and the axis.
+fn linear(
     e: &mut Emitter,
     frame: &mut Frame<'_>,
+    node: &Node,
     x: &Operands,
     layout: &Layout,
-) -> (String, String, Vec<(&'static str, super::emit::Value)>) {
-    let (shape, attributes): (Vec<i64>, _) = match layout {
-        Layout::Scalar => (vec![], vec![]),
-        Layout::Axis(axis, n) => (vec![*n as i64], vec![("axis", (*axis as i64).into())]),
-    };
-    let mut flat = |i: usize| {
-        if x.types[i].rank() == shape.len() {
-            x.names[i].clone()
-        } else {
-            e.reshape(frame, x.name(i), &shape)
+    (op, mut attributes): (&str, Vec<(&'static str, Value)>),
+) -> Result<String, String> {
+    let count = match layout {
+        Layout::Scalar => None,
+        Layout::Axis(axis, n) => {
+            attributes.push(("axis", (*axis as i64).into()));
+            Some(*n)
         }
     };
-    (flat(1), flat(2), attributes)
+    let shape: Vec<i64> = count.iter().map(|&n| n as i64).collect();
+    let mut names = vec![x.names[0].clone()];
+    for i in 1..3 {
+        // 32-bit integers have no zero point.
+        if i == 2 && x.dtype(0) == DType::I32 && op == "DequantizeLinear" {
+            break;
+        }
+        names.push(match frame.graph.constant(node.inputs[i]) {
+            Some(tensor) => e.constant(&flattened(tensor, count)?),
+            None if x.types[i].rank() == shape.len() => x.names[i].clone(),
+            None => e.reshape(frame, x.name(i), &shape),
+        });
+    }
+    Ok(e.results(frame, op, &names, attributes, 1).swap_remove(0))
 }
 
 pub(super) fn quantize(
     e: &mut Emitter,
     frame: &mut Frame<'_>,
-    _: &Node,
+    node: &Node,
     x: &Operands,
     to: DType,
     saturate: bool,
 ) -> Result<String, String> {
-    let plain = x.dtype(0) == DType::F32 && x.dtype(1) == DType::F32;
-    if plain
-        && taken(e, to)
-        && let Some(layout) = layout(x)
-    {
-        let (scale, zero, mut attributes) = parameters(e, frame, x, &layout);
+    if let Some(layout) = layout(frame.graph, node, e.opset) {
+        let mut attributes: Vec<(&'static str, Value)> = Vec::new();
         if !saturate && to.is_small_float() {
             attributes.push(("saturate", 0.into()));
         }
-        return Ok(e.add(frame, "QuantizeLinear", &[x.name(0), &scale, &zero], attributes));
+        return linear(e, frame, node, x, &layout, ("QuantizeLinear", attributes));
     }
     let Some((low, high)) = to.integer_range() else {
         return Err(format!("{} cannot be quantized to {to} at this opset", x.types[0]));
@@ -115,18 +162,13 @@ pub(super) fn quantize(
 pub(super) fn dequantize(
     e: &mut Emitter,
     frame: &mut Frame<'_>,
-    _: &Node,
+    node: &Node,
     x: &Operands,
     to: DType,
-) -> String {
+) -> Result<String, String> {
     let stored = x.dtype(0);
-    if x.dtype(1) == DType::F32
-        && to == DType::F32
-        && (taken(e, stored) || stored == DType::I32)
-        && let Some(layout) = layout(x)
-    {
-        let (scale, zero, attributes) = parameters(e, frame, x, &layout);
-        return e.add(frame, "DequantizeLinear", &[x.name(0), &scale, &zero], attributes);
+    if let Some(layout) = layout(frame.graph, node, e.opset) {
+        return linear(e, frame, node, x, &layout, ("DequantizeLinear", Vec::new()));
     }
     let (value, zero) = (
         e.cast(frame, x.name(0), stored, DType::F64),
@@ -135,7 +177,7 @@ pub(super) fn dequantize(
     let scale = e.cast(frame, x.name(1), x.dtype(1), DType::F64);
     let moved = e.add(frame, "Sub", &[&value, &zero], vec![]);
     let scaled = e.add(frame, "Mul", &[&moved, &scale], vec![]);
-    e.cast(frame, &scaled, DType::F64, to)
+    Ok(e.cast(frame, &scaled, DType::F64, to))
 }
 
 /// `saturate(⌊(accumulator · multiplier + 2^(shift−1)) ÷ 2^shift⌋ + zero_point)`, in `i64`.

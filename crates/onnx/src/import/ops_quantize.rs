@@ -83,10 +83,59 @@ pub(super) fn quantize_linear(call: &mut Call<'_>) -> Results {
     Ok(vec![call.b.prim(Prim::Quantize { to, saturate }, &[x, scale, zero])?])
 }
 
+/// A dim of blocks as two, with scale and zero point one for each block: `None` where sizes are not numbers that divide.
+fn in_blocks(
+    call: &mut Call<'_>,
+    x: ValueId,
+    parameters: &[ValueId],
+    axis: i64,
+    block: i64,
+) -> Result<Option<(ValueId, Vec<ValueId>)>, ImportError> {
+    let dims = call.b.dims(x);
+    let axis = call.axis(axis, dims.len())?;
+    let (Some(size), Ok(block)) = (dims[axis].fixed(), usize::try_from(block)) else {
+        return Ok(None);
+    };
+    if block == 0 || size % block != 0 {
+        return Ok(None);
+    }
+    let mut whole = dims;
+    whole[axis] = Dim::Fixed(size / block);
+    let per_block = whole.clone();
+    whole.insert(axis + 1, Dim::Fixed(block));
+    let mut moved = Vec::new();
+    for &parameter in parameters {
+        if call.b.dims(parameter) != per_block {
+            return Ok(None);
+        }
+        moved.push(call.b.unsqueeze(parameter, &[axis + 1])?);
+    }
+    Ok(Some((call.b.reshape(x, &whole)?, moved)))
+}
+
 pub(super) fn dequantize_linear(call: &mut Call<'_>) -> Results {
     let (x, scale) = (call.input(0)?, call.input(1)?);
     let axis = call.int("axis", 1);
     let block = call.int("block_size", 0);
+    if block > 0 {
+        let parameters: Vec<ValueId> =
+            [Some(scale), call.optional(2)].into_iter().flatten().collect();
+        if let Some((codes, parameters)) = in_blocks(call, x, &parameters, axis, block)? {
+            let own = call.b.dtype(scale);
+            let to = call.dtype("output_dtype")?.unwrap_or(own);
+            let zero = match parameters.get(1) {
+                Some(&zero) => zero,
+                None => {
+                    let dtype = call.b.dtype(x);
+                    zero_of(call, dtype)?
+                }
+            };
+            let scale = call.b.cast(parameters[0], to)?;
+            let restored = call.b.prim(Prim::Dequantize { to }, &[codes, scale, zero])?;
+            let dims = call.b.dims(x);
+            return Ok(vec![call.b.reshape(restored, &dims)?]);
+        }
+    }
     let own = call.b.dtype(scale);
     let to = call.dtype("output_dtype")?.unwrap_or(own);
     let zero = if let Some(zero) = call.optional(2) {

@@ -1,0 +1,162 @@
+//! Weights as rows, one an output channel, and as integers with a scale a row.
+
+use anychip_ir::Graph;
+use anychip_tensor::{DType, Tensor, TensorError};
+
+use crate::grid::usable;
+use crate::{Kind, QuantizeError, Site};
+
+/// Weights with a row for each output channel, row-major.
+#[derive(Debug, Clone)]
+pub struct Matrix {
+    /// Output channels.
+    pub rows: usize,
+    /// Products summed for one output.
+    pub columns: usize,
+    /// `rows · columns` numbers.
+    pub data: Vec<f32>,
+}
+
+/// Parts of the range that are tried as the end of a row's grid, in steps of 1/64.
+const SHRINK_STEPS: usize = 32;
+
+impl Matrix {
+    /// The weights of a layer.
+    pub fn of(graph: &Graph, site: &Site) -> Result<Matrix, QuantizeError> {
+        let not_finite = || QuantizeError::NotFinite {
+            tensor: site.name.clone(),
+            what: "a weight that is NaN or infinite",
+        };
+        let tensor = graph.constant(site.weight).ok_or_else(not_finite)?;
+        let values = tensor.elements::<f32>().ok_or_else(not_finite)?;
+        if values.iter().any(|v| !v.is_finite()) {
+            return Err(not_finite());
+        }
+        let shape = tensor.shape();
+        Ok(match site.kind {
+            Kind::Convolution | Kind::Dot { transposed: true } => {
+                let columns = values.len() / shape[0];
+                Matrix { rows: shape[0], columns, data: values.into_owned() }
+            }
+            Kind::Dot { transposed: false } => {
+                let (columns, rows) = (shape[0], shape[1]);
+                Matrix { rows, columns, data: transposed(&values, columns, rows) }
+            }
+        })
+    }
+
+    /// A row.
+    pub fn row(&self, row: usize) -> &[f32] {
+        &self.data[row * self.columns..(row + 1) * self.columns]
+    }
+}
+
+fn transposed<T: Copy + Default>(values: &[T], rows: usize, columns: usize) -> Vec<T> {
+    let mut out = vec![T::default(); values.len()];
+    for r in 0..rows {
+        for c in 0..columns {
+            out[c * rows + r] = values[r * columns + c];
+        }
+    }
+    out
+}
+
+/// The least scale a row may have for its bias to fit into 32 bits.
+pub fn bias_limit(bias: f32, input_scale: f32) -> f64 {
+    f64::from(bias).abs() / (f64::from(input_scale) * f64::from(1 << 30))
+}
+
+/// A scale for each row of a symmetric grid with integers up to `most`: the largest magnitude at its end, or with
+/// `search` the end with the least squared error, where the error of a column counts as much as `importance` says.
+pub fn row_scales(
+    matrix: &Matrix,
+    most: i32,
+    search: bool,
+    importance: Option<&[f32]>,
+    power_of_two: bool,
+) -> Vec<f32> {
+    (0..matrix.rows)
+        .map(|r| {
+            let row = matrix.row(r);
+            let largest = row.iter().fold(0f32, |m, v| m.max(v.abs()));
+            let plain = f64::from(largest) / f64::from(most);
+            if !search || largest == 0.0 {
+                return usable(plain, power_of_two);
+            }
+            let error = |scale: f32| -> f64 {
+                let inverse = scale.recip();
+                let end = most as f32;
+                row.iter()
+                    .enumerate()
+                    .map(|(c, &v)| {
+                        let off = v - (v * inverse).round_ties_even().clamp(-end, end) * scale;
+                        f64::from(off * off * importance.map_or(1.0, |i| i[c % i.len()]))
+                    })
+                    .sum()
+            };
+            let mut best = (f64::INFINITY, usable(plain, power_of_two));
+            for i in 0..SHRINK_STEPS {
+                let scale = usable(plain * (1.0 - i as f64 / 64.0), power_of_two);
+                if i > 0 && power_of_two && scale == best.1 {
+                    continue;
+                }
+                let error = error(scale);
+                if error < best.0 {
+                    best = (error, scale);
+                }
+            }
+            best.1
+        })
+        .collect()
+}
+
+/// The nearest integer to each weight.
+pub fn round_to_nearest(matrix: &Matrix, scales: &[f32], most: i32) -> Vec<i8> {
+    let end = most as f32;
+    let code = |(i, &v): (usize, &f32)| {
+        (v / scales[i / matrix.columns]).round_ties_even().clamp(-end, end) as i8
+    };
+    matrix.data.iter().enumerate().map(code).collect()
+}
+
+/// The integers of a layer as a tensor: in the shape of its weights, a product's as `[k, n]`.
+pub fn codes_tensor(
+    graph: &Graph,
+    site: &Site,
+    matrix: &Matrix,
+    codes: &[i8],
+) -> Result<Tensor, TensorError> {
+    match site.kind {
+        Kind::Convolution => {
+            let shape = graph.constant(site.weight).map(|t| t.shape().to_vec()).unwrap_or_default();
+            Tensor::from_vec(shape, codes.to_vec())
+        }
+        Kind::Dot { .. } => {
+            let flipped = transposed(codes, matrix.rows, matrix.columns);
+            Tensor::from_vec([matrix.columns, matrix.rows], flipped)
+        }
+    }
+    .inspect(|t| debug_assert_eq!(t.dtype(), DType::I8))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_constant_row_has_a_scale() {
+        let matrix = Matrix { rows: 2, columns: 3, data: vec![0.0, 0.0, 0.0, 2.0, 2.0, 2.0] };
+        let scales = row_scales(&matrix, 127, true, None, false);
+        assert_eq!(scales[0], 1.0);
+        let codes = round_to_nearest(&matrix, &scales, 127);
+        assert_eq!(codes[..3], [0, 0, 0]);
+        assert!((f32::from(codes[3]) * scales[1] - 2.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn shifts_when_asked() {
+        let matrix = Matrix { rows: 1, columns: 3, data: vec![0.3, -0.9, 0.5] };
+        let scale = row_scales(&matrix, 127, true, None, true)[0];
+        assert_eq!(scale.log2().fract(), 0.0);
+    }
+}
