@@ -16,7 +16,6 @@ mod memory;
 mod plan;
 pub mod pool;
 mod simd;
-mod specialize;
 mod step;
 mod target;
 
