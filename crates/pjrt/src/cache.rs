@@ -18,7 +18,11 @@ pub(crate) fn key(parts: &[&[u8]]) -> String {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut name = String::new();
+    for byte in hash.finalize() {
+        name += &format!("{byte:02x}");
+    }
+    name
 }
 
 fn path(folder: &Path, key: &str) -> PathBuf {

@@ -92,7 +92,8 @@ pub(crate) fn find(plugins: &[PathBuf]) -> Vec<DeviceFound> {
             let mut chip = chip_of(&platform, &device.kind, catalog.as_ref());
             let taken = |name: &str| found.iter().any(|other| other.chip == name);
             if taken(&chip) {
-                let numbered = (2..).map(|n| format!("{chip}-{n}")).find(|name| !taken(name));
+                let numbered =
+                    (2..=plugins.len()).map(|n| format!("{chip}-{n}")).find(|name| !taken(name));
                 chip = numbered.unwrap_or(chip);
             }
             let ordinal = own.iter().filter(|other| other.chip == chip).count();

@@ -36,7 +36,6 @@ impl Element {
             DType::I16 => Element::I16,
             DType::I32 => Element::I32,
             DType::I64 => Element::I64,
-            DType::U2 | DType::U4 | DType::U8 => Element::U8,
             DType::U16 => Element::U16,
             DType::U32 => Element::U32,
             DType::U64 => Element::U64,
@@ -44,7 +43,10 @@ impl Element {
             DType::F32 => Element::F32,
             DType::F64 => Element::F64,
             DType::BF16 => Element::BF16,
-            DType::F8E4M3FN
+            DType::U2
+            | DType::U4
+            | DType::U8
+            | DType::F8E4M3FN
             | DType::F8E4M3FNUZ
             | DType::F8E5M2
             | DType::F8E5M2FNUZ

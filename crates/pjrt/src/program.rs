@@ -87,12 +87,8 @@ impl PjrtProgram {
                     Parameter::Weight(tensor) => {
                         ("weight", weight_name(i), tensor.dtype(), tensor.shape().to_vec())
                     }
-                    Parameter::Drawn { prim, shape } => {
-                        let dtype = match prim {
-                            anychip_ir::Prim::Random { dtype, .. } => *dtype,
-                            _ => anychip_tensor::DType::F32,
-                        };
-                        ("random", prim.name().to_string(), dtype, shape.clone())
+                    Parameter::Drawn { prim, dtype, shape } => {
+                        ("random", prim.name().to_string(), *dtype, shape.clone())
                     }
                 };
                 line(

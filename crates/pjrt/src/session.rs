@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use anychip_ir::{Bindings, Graph, Prim};
+use anychip_ir::{Bindings, Graph, IrError, Node, Op, Prim, inline, rewrite};
 use anychip_passes::specialize::{Binding, inputs_that_hold_sizes, specialize};
 use anychip_target::{Counters, Refusal, Refused, Run, RunError, Session};
 use anychip_tensor::{DType, Tensor, TensorView, release_mapped};
@@ -72,7 +72,30 @@ pub(crate) fn written(
     bindings: &[Binding],
     style: Style,
 ) -> Result<Module, EmitError> {
-    module(&specialize(graph, bindings)?, style)
+    let mut graph = specialize(graph, bindings)?;
+    // A branch whose condition is known now may give results of another size than the other would have.
+    while let Some(taken) = with_taken_branches(&graph)? {
+        let shapes = bindings.iter().map(|b| Binding { shape: b.shape.clone(), value: None });
+        graph = specialize(&taken, &shapes.collect::<Vec<_>>())?;
+    }
+    module(&graph, style)
+}
+
+/// The graph with the branch in place of each `If` whose condition is a constant; `None` where there is none.
+fn with_taken_branches(graph: &Graph) -> Result<Option<Graph>, IrError> {
+    let condition = |graph: &Graph, node: &Node| {
+        let is_branch = matches!(node.op, Op::Prim(Prim::If));
+        let known = is_branch.then(|| graph.constant_integers(node.inputs[0])).flatten();
+        known.map(|condition| condition != [0])
+    };
+    if graph.nodes().iter().all(|node| condition(graph, node).is_none()) {
+        return Ok(None);
+    }
+    let taken = rewrite(graph, &mut |b, node, inputs| match condition(graph, node) {
+        Some(holds) => inline(b, &node.regions[usize::from(!holds)], &inputs[1..]).map(Some),
+        None => Ok(None),
+    })?;
+    Ok(Some(taken))
 }
 
 impl Prepared {
@@ -115,7 +138,7 @@ impl Prepared {
         for (&v, input) in self.graph.inputs().iter().zip(inputs) {
             let ty = self.graph.ty(v);
             if ty.dtype != input.dtype {
-                return Err(RunError::Graph(anychip_ir::IrError::Input {
+                return Err(RunError::Graph(IrError::Input {
                     name: self.graph.value_name(v).unwrap_or_default().to_string(),
                     found: format!("{}{:?}", input.dtype, input.shape),
                     expected: ty.to_string(),
@@ -166,7 +189,7 @@ impl Prepared {
                 Ok(match parameter {
                     Parameter::Input(i) => Argument::Input(i),
                     Parameter::Weight(tensor) => Argument::Weight(self.weight(&tensor)?),
-                    Parameter::Drawn { prim, shape } => Argument::Drawn(prim, shape),
+                    Parameter::Drawn { prim, shape, .. } => Argument::Drawn(prim, shape),
                 })
             })
             .collect::<Result<_, PjrtError>>()

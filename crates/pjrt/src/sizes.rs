@@ -8,23 +8,20 @@ use anychip_tensor::DType;
 
 /// Which operands of a node decide the sizes of its results by their contents.
 pub(crate) fn deciding(node: &Node) -> &'static [usize] {
-    match &node.op {
-        // The number of rows that are stacked.
-        Op::Prim(Prim::Loop { .. }) if stacks(node) => &[0, 1],
-        // Which branch is taken, where they differ in sizes.
-        Op::Prim(Prim::If) if branches_differ(node) => &[0],
-        Op::Prim(prim) => size_operands(prim),
-        Op::Composite(_) => &[],
+    // The number of rows that are stacked.
+    if stacks(node) {
+        return &[0, 1];
     }
+    // Which branch is taken, where they differ in sizes.
+    if branches_differ(node) {
+        return &[0];
+    }
+    node.op.prim().map_or(&[], size_operands)
 }
 
 fn stacks(node: &Node) -> bool {
-    match node.op.prim() {
-        Some(Prim::Loop { carried }) => {
-            node.regions.first().is_some_and(|body| body.outputs().len() > 1 + carried)
-        }
-        _ => false,
-    }
+    let Some(Prim::Loop { carried }) = node.op.prim() else { return false };
+    node.regions.first().is_some_and(|body| body.outputs().len() > 1 + carried)
 }
 
 fn branches_differ(node: &Node) -> bool {
@@ -77,15 +74,14 @@ fn source(graph: &Graph, value: ValueId, known: &mut BTreeMap<ValueId, Source>) 
         Definition::Input(_) => Source::Contents,
         Definition::Output(id, _) => {
             let node = graph.node(id);
-            match &node.op {
-                Op::Prim(Prim::Constant(_) | Prim::ShapeOf) => Source::Shapes,
-                Op::Prim(Prim::Random { .. }) => Source::Contents,
-                _ if !node.regions.is_empty() => Source::Contents,
-                _ => {
-                    let worst = node.inputs.iter().map(|&v| source(graph, v, known)).max();
-                    let worst = worst.unwrap_or(Source::Shapes);
-                    if worst == Source::Inputs && !small { Source::Contents } else { worst }
-                }
+            if matches!(node.op, Op::Prim(Prim::Constant(_) | Prim::ShapeOf)) {
+                Source::Shapes
+            } else if matches!(node.op, Op::Prim(Prim::Random { .. })) || !node.regions.is_empty() {
+                Source::Contents
+            } else {
+                let worst = node.inputs.iter().map(|&v| source(graph, v, known)).max();
+                let worst = worst.unwrap_or(Source::Shapes);
+                if worst == Source::Inputs && !small { Source::Contents } else { worst }
             }
         }
     };

@@ -84,8 +84,8 @@ fn operands(cx: &mut Cx<'_, '_>, node: &Node, output: DType) -> Result<(Value, V
     let (a, b) = (cx.operand(node, 0)?, cx.operand(node, 1)?);
     let to = Element::of(output);
     let exact = match (a.element, to) {
-        (Element::I8 | Element::U8, Element::I32) => true,
-        (Element::F16 | Element::BF16, Element::F32 | Element::F16 | Element::BF16) => true,
+        (Element::I8 | Element::U8, Element::I32)
+        | (Element::F16 | Element::BF16, Element::F32 | Element::F16 | Element::BF16) => true,
         (from, to) => from == to,
     };
     // A 16-bit float that comes out as the other one is rounded to it first.

@@ -49,6 +49,8 @@ pub(crate) enum Parameter {
     Drawn {
         /// `Prim::Random`.
         prim: Prim,
+        /// Their type.
+        dtype: DType,
         /// How many, as a shape.
         shape: Vec<usize>,
     },
@@ -368,7 +370,7 @@ fn random(
             "give the operator a seed, or run the model on `cpu`",
         ));
     }
-    let parameter = Parameter::Drawn { prim: prim.clone(), shape: shape.to_vec() };
+    let parameter = Parameter::Drawn { prim: prim.clone(), dtype, shape: shape.to_vec() };
     Ok(cx.parameters.push(parameter, Element::of(dtype), shape.to_vec()))
 }
 

@@ -112,7 +112,9 @@ pub(super) fn reduce_window(
             .collect();
         let (low, high): (Vec<i64>, Vec<i64>) = crop.into_iter().unzip();
         x = cx.w.pad(&x, &start, &low, &high, &shape);
-        padding.iter_mut().for_each(|(low, high)| (*low, *high) = ((*low).max(0), (*high).max(0)));
+        for (low, high) in &mut padding {
+            (*low, *high) = ((*low).max(0), (*high).max(0));
+        }
     }
     let attributes = format!(
         "padding = {}, window_dilations = {}, window_dimensions = {}, window_strides = {}",

@@ -66,6 +66,9 @@ pub(super) fn encode(
     Ok(cx.w.select(&nan, &nan_code, &code))
 }
 
+/// Where a staircase steps, and the codes of positive and of negative numbers.
+type Steps = (Vec<f64>, Vec<u8>, Vec<u8>);
+
 /// A cast as the staircase it is.
 struct Stairs {
     wide: Element,
@@ -81,7 +84,7 @@ impl Stairs {
 
     /// The numbers, from 0 up, at which the code changes; the codes before, between and after them; and those of the
     /// negative numbers of the same size.
-    fn all(&self) -> Result<(Vec<f64>, Vec<u8>, Vec<u8>), EmitError> {
+    fn all(&self) -> Result<Steps, EmitError> {
         // Non-negative numbers are ordered as their bit patterns, so an edge is found by halving. Between 0 and 1, and
         // between 1 and infinity, no code comes twice.
         let mut open =

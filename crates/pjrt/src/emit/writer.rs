@@ -199,7 +199,7 @@ impl Writer {
             }
             _ => {
                 let bytes = to_device(&tensor.view()).into_owned();
-                format!("\"0x{}\"", bytes.iter().map(|b| format!("{b:02X}")).collect::<String>())
+                format!("\"0x{}\"", digits(bytes.iter()))
             }
         };
         self.constant_of(&literal, element, shape)
@@ -212,12 +212,20 @@ impl Writer {
     }
 }
 
+/// Bytes as digits to the base 16.
+fn digits<'a>(bytes: impl Iterator<Item = &'a u8>) -> String {
+    let mut text = String::new();
+    for byte in bytes {
+        text += &format!("{byte:02X}");
+    }
+    text
+}
+
 /// The one element of a tensor: a number, floats by their bits.
 fn literal(tensor: &Tensor) -> String {
     let element = Element::of(tensor.dtype());
     if element.is_float() {
-        let digits: String = tensor.bytes().iter().rev().map(|b| format!("{b:02X}")).collect();
-        return format!("0x{digits}");
+        return format!("0x{}", digits(tensor.bytes().iter().rev()));
     }
     if element == Element::Bool {
         return tensor.codes().first().is_some_and(|&b| b != 0).to_string();

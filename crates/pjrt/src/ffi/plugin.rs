@@ -24,7 +24,7 @@ pub(crate) struct Plugin {
 
 /// The table of functions, which lives as long as the process.
 #[derive(Debug, Clone, Copy)]
-struct Table(*const u8);
+struct Table(*const Head);
 
 // SAFETY: the table is constant, and its functions may be called from any thread, as the interface promises.
 unsafe impl Send for Table {}
@@ -44,7 +44,8 @@ impl Plugin {
         // SAFETY: the file's initializers run, which is what loading a plugin that the user named or installed means.
         let library = unsafe { libloading::Library::new(path) }.map_err(load)?;
         // SAFETY: the interface gives the function this type.
-        let entry = unsafe { library.get::<unsafe extern "C" fn() -> *const u8>(b"GetPjrtApi\0") };
+        let entry =
+            unsafe { library.get::<unsafe extern "C" fn() -> *const Head>(b"GetPjrtApi\0") };
         let Ok(entry) = entry else {
             return Err(PjrtError::NotAPlugin { path: path.to_path_buf() });
         };
@@ -56,7 +57,7 @@ impl Plugin {
             return Err(PjrtError::NotAPlugin { path: path.to_path_buf() });
         }
         // SAFETY: every table begins so.
-        let head = unsafe { &*table.cast::<Head>() };
+        let head = unsafe { &*table };
         let (major, minor) = (head.version.major, head.version.minor);
         if major != 0 || minor < LEAST_MINOR || head.struct_size < raw::HEAD {
             let path = path.to_path_buf();
@@ -129,12 +130,12 @@ impl Plugin {
         let missing = PjrtError::NoFunction { function: A::NAME };
         let at = raw::offset(A::SLOT);
         // SAFETY: the head was read when the plugin was loaded.
-        let size = unsafe { (*self.table.0.cast::<Head>()).struct_size };
+        let size = unsafe { (*self.table.0).struct_size };
         if at + 8 > size {
             return Err(missing);
         }
         // SAFETY: the slot lies within the table, which is aligned to 8.
-        let address = unsafe { *self.table.0.add(at).cast::<*const c_void>() };
+        let address = unsafe { *self.table.0.cast::<*const c_void>().add(at / 8) };
         if address.is_null() {
             return Err(missing);
         }
