@@ -155,8 +155,9 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
 /// Whether a file of a plugin's package is the plugin: packages hold extension modules of Python too.
 fn is_plugin(path: &Path) -> bool {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let is_library = path.extension().is_some_and(|extension| extension == "so");
     name.is_some_and(|name| {
-        name.ends_with(".so")
+        is_library
             && !name.contains(".cpython-")
             && !name.contains(".abi3")
             && ["plugin", "pjrt"].iter().any(|word| name.contains(word))

@@ -272,45 +272,45 @@ impl Prepared {
             })
             .collect();
         let mut pending = program.executable.execute(&arguments).map_err(failed)?;
-        let found = self.download(program, &pending.outputs);
+        let found = download(program, &pending.outputs);
         // The run's own error tells more than that of a result that it did not make.
         pending.wait().map_err(failed)?;
         found.map_err(failed)
     }
+}
 
-    /// Copies all results at once, and waits for them.
-    fn download(&self, program: &OnDevice, buffers: &[Buffer]) -> Result<Vec<Tensor>, PjrtError> {
-        if buffers.len() != program.outputs.len() {
+/// Copies all results at once, and waits for them.
+fn download(program: &OnDevice, buffers: &[Buffer]) -> Result<Vec<Tensor>, PjrtError> {
+    if buffers.len() != program.outputs.len() {
+        return Err(PjrtError::Result {
+            found: format!("{} results", buffers.len()),
+            expected: program.outputs.len().to_string(),
+        });
+    }
+    let mut contents = Vec::new();
+    for (buffer, (dtype, shape)) in buffers.iter().zip(&program.outputs) {
+        let element = Element::of(*dtype);
+        let (code, found) = buffer.describe()?;
+        if code != element.code() || found != *shape {
             return Err(PjrtError::Result {
-                found: format!("{} results", buffers.len()),
-                expected: program.outputs.len().to_string(),
+                found: format!("type {code} of {found:?}"),
+                expected: format!("type {} of {shape:?}", element.code()),
             });
         }
-        let mut contents = Vec::new();
-        for (buffer, (dtype, shape)) in buffers.iter().zip(&program.outputs) {
-            let element = Element::of(*dtype);
-            let (code, found) = buffer.describe()?;
-            if code != element.code() || found != *shape {
-                return Err(PjrtError::Result {
-                    found: format!("type {code} of {found:?}"),
-                    expected: format!("type {} of {shape:?}", element.code()),
-                });
-            }
-            contents.push(vec![0u8; shape.iter().product::<usize>() * element.bytes()]);
-        }
-        let copies = buffers
-            .iter()
-            .zip(&mut contents)
-            .map(|(buffer, bytes)| buffer.download(bytes))
-            .collect::<Result<Vec<_>, _>>()?;
-        copies.into_iter().try_for_each(crate::ffi::Download::wait)?;
-        program
-            .outputs
-            .iter()
-            .zip(contents)
-            .map(|((dtype, shape), bytes)| from_device(*dtype, shape, bytes))
-            .collect()
+        contents.push(vec![0u8; shape.iter().product::<usize>() * element.bytes()]);
     }
+    let copies = buffers
+        .iter()
+        .zip(&mut contents)
+        .map(|(buffer, bytes)| buffer.download(bytes))
+        .collect::<Result<Vec<_>, _>>()?;
+    copies.into_iter().try_for_each(crate::ffi::Download::wait)?;
+    program
+        .outputs
+        .iter()
+        .zip(contents)
+        .map(|((dtype, shape), bytes)| from_device(*dtype, shape, bytes))
+        .collect()
 }
 
 /// What cannot be written, as the reason that a run is refused for.
