@@ -12,6 +12,7 @@ mod layers;
 mod onnx_judge;
 mod onnx_tests;
 mod peers;
+mod peers_layers;
 mod pjrt_tests;
 mod process;
 mod python;

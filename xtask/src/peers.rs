@@ -34,6 +34,8 @@ enum Target {
     /// The CPU of this machine, f32
     #[command(after_help = EXAMPLES)]
     Cpu(Cpu),
+    /// Where the time goes by kind of operator, here, in ONNX Runtime and in OpenVINO
+    Layers(crate::peers_layers::Options),
 }
 
 #[derive(clap::Args)]
@@ -99,7 +101,10 @@ impl Peer {
 
 /// Measure and print; an error when the target's own column has a gap.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let Target::Cpu(cpu) = &options.target;
+    let cpu = match &options.target {
+        Target::Cpu(cpu) => cpu,
+        Target::Layers(options) => return crate::peers_layers::run(options),
+    };
     if cpu.threads.contains(&0) || cpu.rounds == 0 || cpu.seconds.is_nan() || cpu.seconds <= 0.0 {
         bail!("--threads, --rounds and --seconds must be above zero");
     }

@@ -161,6 +161,12 @@ pub(crate) struct Execution {
     /// Let each layer round by up to 1e-5 of its largest result where that is faster
     #[arg(long)]
     pub(crate) relaxed: bool,
+    /// Keep packed weights in this folder: the next start maps them. What is in it may be deleted at any time
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub(crate) cache: Option<PathBuf>,
+    /// Time each choice between kernels once, instead of using formulas, and keep what is fastest here in --cache
+    #[arg(long, requires = "cache")]
+    pub(crate) tune: bool,
 }
 
 impl Execution {
@@ -169,6 +175,8 @@ impl Execution {
             threads: self.threads.map(|n| n as usize),
             relaxed: self.relaxed,
             isa: self.isa.clone(),
+            cache: self.cache.clone(),
+            tune: self.tune,
             ..CompileOptions::default()
         }
     }

@@ -5,9 +5,10 @@
     reason = "aligned allocation through `std::alloc`; every block states its contract"
 )]
 
-use memmap2::MmapMut;
+use memmap2::{Mmap, MmapMut};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 /// Alignment of every buffer and of everything placed in one: a cache line, and the widest vector.
 pub(crate) const ALIGNMENT: usize = 64;
@@ -29,6 +30,10 @@ enum Source {
     /// Pages of the system, held until the buffer goes.
     Pages {
         _held: MmapMut,
+    },
+    /// Part of a file, which is only read.
+    File {
+        _held: Arc<Mmap>,
     },
 }
 
@@ -60,6 +65,15 @@ impl Buffer {
         // SAFETY: the layout is not empty.
         let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
         Some(Buffer { start, len, source: Source::Heap(layout) })
+    }
+
+    /// `len` bytes of a mapped file, to be read only; `None` where they are not in it or do not begin at a multiple of
+    /// [`ALIGNMENT`].
+    pub(crate) fn of_file(map: Arc<Mmap>, offset: usize, len: usize) -> Option<Buffer> {
+        let part = map.get(offset..offset.checked_add(len)?)?;
+        let start = NonNull::from(part).cast::<u8>();
+        let aligned = start.as_ptr() as usize % ALIGNMENT == 0;
+        aligned.then_some(Buffer { start, len, source: Source::File { _held: map } })
     }
 
     pub(crate) fn raw(&self) -> Raw {

@@ -267,6 +267,20 @@ fn physical_cores(info: &str) -> Option<usize> {
     (!seen.is_empty()).then_some(seen.len())
 }
 
+/// The processor's manufacturer as `cpuid` leaf 0 says it; empty where there is no such instruction.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn vendor() -> String {
+    let leaf = std::arch::x86_64::__cpuid(0);
+    let bytes: Vec<u8> =
+        [leaf.ebx, leaf.edx, leaf.ecx].iter().flat_map(|word| word.to_le_bytes()).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) fn vendor() -> String {
+    String::new()
+}
+
 /// The brand string of `cpuid` leaves `8000_0002` to `8000_0004` (Intel SDM volume 2A, CPUID).
 #[cfg(target_arch = "x86_64")]
 fn name_from_cpuid() -> Option<String> {

@@ -12,9 +12,10 @@ use anychip_tensor::{Dim, Tensor, TensorView};
 use crate::buffer::{Buffer, Raw};
 use crate::detect::Simd;
 use crate::kernel::split::Matrix;
-use crate::lower::Weights;
 use crate::plan::Plan;
 use crate::pool::Pool;
+use crate::tune::Tuning;
+use crate::weights::Weights;
 
 /// Plans kept for one graph; the least recently used goes first.
 const PLANS_KEPT: usize = 8;
@@ -26,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) matrix: Option<Matrix>,
     pub(crate) pool: Pool,
     pub(crate) weights: Weights,
+    /// What was found to be fastest here, where that is kept.
+    pub(crate) tuning: Option<Tuning>,
     /// Bytes a run may hold; a plan that needs more is an error, not an abort.
     pub(crate) memory_limit: u64,
     /// Whether runs say how long each step took.
@@ -161,6 +164,8 @@ impl Executable {
             .map(|(input, value)| Binding { shape: input.shape.to_vec(), value: value.clone() })
             .collect();
         let plan = Arc::new(Plan::new(&self.graph, &bindings, &self.shared)?);
+        self.shared.weights.keep()?;
+        self.shared.tuning.as_ref().map_or(Ok(()), Tuning::keep)?;
         let key = Key {
             shapes: bindings.into_iter().map(|b| b.shape).collect(),
             values: values.into_iter().map(|v| v.map(|t| t.bytes().to_vec())).collect(),

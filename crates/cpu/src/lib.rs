@@ -6,6 +6,7 @@
 mod blocked;
 mod buffer;
 mod control;
+mod costs;
 pub mod detect;
 mod executable;
 mod fusion;
@@ -18,5 +19,7 @@ pub mod pool;
 mod simd;
 mod step;
 mod target;
+mod tune;
+mod weights;
 
 pub use target::CpuTarget;

@@ -206,7 +206,7 @@ impl Plan {
                             operands.iter().map(|o| o.view(memories)).collect();
                         barrier.run(&views).map_err(|error| match error {
                             RunError::Graph(error) => RunError::Graph(error.at(&step.name)),
-                            memory @ RunError::Memory { .. } => memory,
+                            other => other,
                         })?
                     };
                     for (result, tensor) in results.iter().zip(tensors) {

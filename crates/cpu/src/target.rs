@@ -1,5 +1,6 @@
 //! The `cpu` target: this machine's processor.
 
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use anychip_chips::Chip;
@@ -12,11 +13,14 @@ use anychip_target::{
 use anychip_tensor::TensorView;
 
 use crate::blocked;
+use crate::costs::Costs;
 use crate::detect::Simd;
 use crate::executable::{Done, Executable, Shared};
 use crate::kernel::split::{Engine, Matrix, Parts};
-use crate::lower::{self, Weights};
+use crate::lower;
 use crate::pool::Pool;
+use crate::tune::Tuning;
+use crate::weights::{Store, Weights};
 
 /// Catalogue name of the machine's own processor.
 const CHIP: &str = "cpu";
@@ -110,6 +114,8 @@ impl Target for CpuTarget {
             threads: threads.max(1),
             layers: options.layers,
             relaxed: options.relaxed,
+            cache: options.cache.clone(),
+            tune: options.tune,
             opened: OnceLock::new(),
         }))
     }
@@ -126,24 +132,35 @@ struct CpuProgram {
     threads: usize,
     layers: bool,
     relaxed: bool,
+    cache: Option<PathBuf>,
+    tune: bool,
     /// Threads, packed weights and plans: made by the first session, shared by all.
     opened: OnceLock<Arc<Executable>>,
 }
 
 impl CpuProgram {
-    fn executable(&self) -> &Arc<Executable> {
-        self.opened.get_or_init(|| {
+    fn executable(&self) -> Result<&Arc<Executable>, OpenError> {
+        if let Some(opened) = self.opened.get() {
+            return Ok(opened);
+        }
+        let open = |folder: &PathBuf| Store::open(folder, self.simd.option(), &self.graph);
+        let store = self.cache.as_ref().map(open).transpose()?;
+        let tuning = |folder: &PathBuf| Tuning::open(folder, self.simd, self.tune);
+        let tuning = self.cache.as_ref().map(tuning).transpose()?;
+        // Two sessions that are opened at once may both come here; the first to be done is kept.
+        Ok(self.opened.get_or_init(|| {
             let shared = Shared {
                 simd: self.simd,
                 matrix: self.matrix,
                 pool: Pool::new(self.threads),
-                weights: Weights::default(),
+                weights: Weights::kept_in(store),
+                tuning,
                 memory_limit: crate::machine::memory_limit(),
                 layers: self.layers,
                 relaxed: self.relaxed,
             };
             Arc::new(Executable::new(self.graph.clone(), Arc::new(shared)))
-        })
+        }))
     }
 }
 
@@ -151,7 +168,7 @@ impl Program for CpuProgram {
     fn open(&self, place: &Place) -> Result<Box<dyn Session>, OpenError> {
         match place {
             Place::Device { chip, ordinal: 0 } if chip == CHIP => {
-                Ok(Box::new(CpuSession { executable: Arc::clone(self.executable()) }))
+                Ok(Box::new(CpuSession { executable: Arc::clone(self.executable()?) }))
             }
             Place::Device { .. } | Place::Simulator { .. } => {
                 Err(OpenError::WrongPlace { target: CHIP, place: place.to_string() })
@@ -160,9 +177,16 @@ impl Program for CpuProgram {
     }
 
     fn explain(&self) -> Vec<String> {
-        let executable = self.executable();
-        let mut lines =
-            vec![format!("{} threads, {}", executable.shared().pool.threads(), self.simd.name())];
+        let executable = match self.executable() {
+            Ok(executable) => executable,
+            Err(error) => return vec![error.to_string()],
+        };
+        let mut lines = vec![format!(
+            "{} threads, {}, choices by the costs of a {}",
+            executable.shared().pool.threads(),
+            self.simd.name(),
+            Costs::here(self.simd).class
+        )];
         lines.extend(executable.explain());
         lines
     }

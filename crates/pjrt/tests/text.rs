@@ -32,7 +32,17 @@ fn a_layer() {
     b.set_scope("");
     let zero = b.scalar(DType::F32, 0.0).unwrap();
     let y = b.max(y, zero).unwrap();
-    check(&b.finish(&[y]), expect![[r#""#]]);
+    check(&b.finish(&[y]), expect![[r#"
+        module @model {
+          func.func public @main(%arg0: tensor<2x3xf32>, %arg1: tensor<3x40xf32>) -> (tensor<2x40xf32>) {
+          %0 = "stablehlo.dot_general"(%arg0, %arg1) {dot_dimension_numbers = #stablehlo.dot<lhs_batching_dimensions = [], rhs_batching_dimensions = [], lhs_contracting_dimensions = [1], rhs_contracting_dimensions = [0]>, precision_config = [#stablehlo<precision HIGHEST>, #stablehlo<precision HIGHEST>]} : (tensor<2x3xf32>, tensor<3x40xf32>) -> tensor<2x40xf32> loc("dense_1")
+          %1 = "stablehlo.constant"() {value = dense<0x00000000> : tensor<f32>} : () -> tensor<f32>
+          %2 = "stablehlo.broadcast_in_dim"(%1) {broadcast_dimensions = array<i64>} : (tensor<f32>) -> tensor<2x40xf32>
+          %3 = "stablehlo.maximum"(%0, %2) : (tensor<2x40xf32>, tensor<2x40xf32>) -> tensor<2x40xf32>
+          "func.return"(%3) : (tensor<2x40xf32>) -> ()
+          }
+        }
+    "#]]);
 }
 
 #[test]
@@ -49,7 +59,21 @@ fn a_convolution_and_a_sum() {
     };
     let y = b.prim(Prim::Convolution(dims, DType::I32), &[x, w]).unwrap();
     let y = b.prim(Prim::Reduce { kind: ReduceKind::Sum, axes: vec![2, 3] }, &[y]).unwrap();
-    check(&b.finish(&[y]), expect![[r#""#]]);
+    check(&b.finish(&[y]), expect![[r#"
+        module @model {
+          func.func public @main(%arg0: tensor<1x2x5x5xi8>) -> (tensor<1x1xi32>) {
+          %0 = "stablehlo.constant"() {value = dense<"0x0101010101010101"> : tensor<1x2x2x2xi8>} : () -> tensor<1x2x2x2xi8>
+          %1 = "stablehlo.convolution"(%arg0, %0) {batch_group_count = 1 : i64, dimension_numbers = #stablehlo.conv<[b, f, 0, 1]x[o, i, 0, 1]->[b, f, 0, 1]>, feature_group_count = 1 : i64, lhs_dilation = array<i64: 1, 1>, padding = dense<[[1, 0], [0, 0]]> : tensor<2x2xi64>, precision_config = [#stablehlo<precision HIGHEST>, #stablehlo<precision HIGHEST>], rhs_dilation = array<i64: 1, 1>, window_strides = array<i64: 2, 1>} : (tensor<1x2x5x5xi8>, tensor<1x2x2x2xi8>) -> tensor<1x1x3x4xi32>
+          %2 = "stablehlo.constant"() {value = dense<0> : tensor<i32>} : () -> tensor<i32>
+          %6 = "stablehlo.reduce"(%1, %2) ({
+          ^bb0(%3: tensor<i32>, %4: tensor<i32>):
+            %5 = "stablehlo.add"(%3, %4) : (tensor<i32>, tensor<i32>) -> tensor<i32>
+            "stablehlo.return"(%5) : (tensor<i32>) -> ()
+          }) {dimensions = array<i64: 2, 3>} : (tensor<1x1x3x4xi32>, tensor<i32>) -> tensor<1x1xi32>
+          "func.return"(%6) : (tensor<1x1xi32>) -> ()
+          }
+        }
+    "#]]);
 }
 
 #[test]
@@ -65,7 +89,22 @@ fn a_branch() {
     };
     let regions = vec![region(&b, Unary::Neg), region(&b, Unary::Exp)];
     let y = b.node(Prim::If, &[condition, x], regions).unwrap()[0];
-    check(&b.finish(&[y]), expect![[r#""#]]);
+    check(&b.finish(&[y]), expect![[r#"
+        module @model {
+          func.func public @main(%arg0: tensor<i1>, %arg1: tensor<4xf16>) -> (tensor<4xf16>) {
+          %4 = "stablehlo.if"(%arg0) ({
+            %0 = "stablehlo.negate"(%arg1) : (tensor<4xf16>) -> tensor<4xf16>
+            "stablehlo.return"(%0) : (tensor<4xf16>) -> ()
+          }, {
+            %1 = "stablehlo.convert"(%arg1) : (tensor<4xf16>) -> tensor<4xf32>
+            %2 = "stablehlo.exponential"(%1) : (tensor<4xf32>) -> tensor<4xf32>
+            %3 = "stablehlo.convert"(%2) : (tensor<4xf32>) -> tensor<4xf16>
+            "stablehlo.return"(%3) : (tensor<4xf16>) -> ()
+          }) : (tensor<i1>) -> tensor<4xf16>
+          "func.return"(%4) : (tensor<4xf16>) -> ()
+          }
+        }
+    "#]]);
 }
 
 /// Names and shapes of arguments and results, and the weights that go with them.

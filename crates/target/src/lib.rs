@@ -6,6 +6,7 @@
 mod legalize;
 
 use std::fmt;
+use std::path::PathBuf;
 
 use anychip_chips::Chip;
 use anychip_ir::{IrError, Node};
@@ -92,6 +93,10 @@ pub struct CompileOptions {
     pub relaxed: bool,
     /// The instruction set to use, by the target's name for it; the target's choice when absent.
     pub isa: Option<String>,
+    /// A folder where a target may keep what it made of a model, such as packed weights, for the next start.
+    pub cache: Option<PathBuf>,
+    /// Where formulas choose between kernels, measure instead, and keep what was found in `cache`.
+    pub tune: bool,
 }
 
 /// Where a program can run: it decides the basis of its figures.
@@ -187,6 +192,14 @@ pub enum OpenError {
         /// The place.
         place: String,
     },
+    /// What is to be kept for the next start cannot be.
+    #[error("{path} cannot be used to keep what is compiled: {source}", path = .path.display())]
+    Cache {
+        /// The folder or file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// Preparing it failed.
     #[error(transparent)]
     Graph(#[from] IrError),
@@ -218,6 +231,14 @@ pub enum RunError {
         needed: u64,
         /// Bytes allowed.
         limit: u64,
+    },
+    /// What is to be kept for the next start cannot be.
+    #[error("{path} cannot be used to keep what is compiled: {source}", path = .path.display())]
+    Cache {
+        /// The folder or file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
     },
 }
 

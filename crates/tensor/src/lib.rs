@@ -13,6 +13,6 @@ mod tensor;
 
 pub use dim::{Atom, Dim, Polynomial, Symbol};
 pub use dtype::{DType, Element, UnknownDType};
-pub use mapped::{map_file, release_mapped};
+pub use mapped::{FileState, map_file, origin, release_mapped};
 pub use small_float::{decode_small_float, encode_small_float, round_to_odd};
 pub use tensor::{Tensor, TensorError, TensorView};

@@ -13,14 +13,15 @@ use crate::blocked::{BlockedConvolution, BlockedPool, FromBlocked};
 use crate::detect::Simd;
 use crate::fusion::Tail;
 use crate::kernel::blocked::{
-    BLOCK, Dense, DenseWeights, Depthwise, Expanded, Pooled, Winograd, WinogradWeights, blocks,
-    depthwise_weights, from_blocked, to_blocked,
+    BLOCK, Dense, DenseWeights, Depthwise, Expanded, Pooled, Size, Winograd, WinogradWeights,
+    blocks, depthwise_weights, from_blocked, to_blocked,
 };
 use crate::kernel::conv::ConvShape;
 use crate::kernel::gemm::Epilogue;
 use crate::kernel::split::{Split, Strides};
 use crate::pool::Pool;
 use crate::step::{Io, Kernel};
+use crate::tune::{self, Choice};
 
 pub(super) fn lower(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
     lower_tail(cx, &Tail::alone(node))
@@ -66,9 +67,9 @@ impl<'a> Anchor<'a> {
     }
 
     fn dense(&self, cx: &Cx<'_>) -> Arc<DenseWeights> {
-        cx.shared.weights.packed(self.weights, "blocked convolution", &self.key(), || {
+        cx.shared.weights.kept(self.weights, "blocked convolution", &self.key(), |slot| {
             let read = |run: Range<usize>, out: &mut [f32]| self.read(run, out);
-            DenseWeights::new(cx.shared.simd, &self.shape, self.rows, &read)
+            DenseWeights::in_slot(cx.shared.simd, &self.shape, self.rows, &read, slot)
         })
     }
 
@@ -137,8 +138,8 @@ impl Kernel for ExpandedKernel {
 
 /// A convolution and what is done to its result as it is written.
 pub(super) fn lower_tail(cx: &Cx<'_>, tail: &Tail<'_>) -> Option<Lowered> {
-    let anchor = Anchor::of(cx, tail.anchor)?;
-    let Anchor { x, weights, scale, shape, rows } = anchor;
+    let anchor = &Anchor::of(cx, tail.anchor)?;
+    let &Anchor { x, scale, shape, rows, .. } = anchor;
     let (simd, threads) = (cx.shared.simd, cx.threads());
     let mut operands = vec![x];
     operands.extend(scale);
@@ -152,33 +153,11 @@ pub(super) fn lower_tail(cx: &Cx<'_>, tail: &Tail<'_>) -> Option<Lowered> {
         });
     }
     let split = split(cx, &shape, rows, !scale.is_empty());
-    let size = if rows || !scale.is_empty() || split.is_some() {
-        None
-    } else {
-        Winograd::size(simd, &shape, cx.shared.relaxed)
-    };
-    if let Some(size) = size {
-        let key = [shape.filters, shape.channels, size.outputs()];
-        let packed = cx.shared.weights.packed(weights, "winograd", &key, || {
-            let read = |run: Range<usize>, out: &mut [f32]| anchor.read(run, out);
-            WinogradWeights::new(simd, &shape, size, &read)
-        });
-        let conv = Winograd::new(simd, threads, &shape, size);
-        return Some(Lowered {
-            scratch: conv.scratch_len() * 4,
-            detail: format!("{}, {}{}", simd.name(), conv.describe(), tail.names()),
-            ..Lowered::new(
-                "convolution on blocks",
-                WinogradKernel { conv, weights: packed, written },
-                &operands,
-            )
-        });
-    }
-    if !Dense::does(&shape, rows) {
-        return None;
-    }
-    let packed = anchor.dense(cx);
     if !scale.is_empty() {
+        if !Dense::does(&shape, rows) {
+            return None;
+        }
+        let packed = anchor.dense(cx);
         let image = ConvShape { batch: 1, ..shape };
         let conv = DenseOrSplit { plain: Dense::new(simd, threads, &image, rows), split };
         return Some(Lowered {
@@ -191,16 +170,74 @@ pub(super) fn lower_tail(cx: &Cx<'_>, tail: &Tail<'_>) -> Option<Lowered> {
             )
         });
     }
-    let conv = DenseOrSplit { plain: Dense::new(simd, threads, &shape, rows), split };
-    Some(Lowered {
+    if split.is_some() {
+        return Dense::does(&shape, rows).then(|| dense(cx, tail, anchor, split, 3));
+    }
+    let mut choices = Vec::new();
+    for size in Winograd::sizes(&shape, cx.shared.relaxed).filter(|_| !rows) {
+        let make = Box::new(move || winograd(cx, tail, anchor, size));
+        choices.push(Choice { name: size.name(), make });
+    }
+    if Dense::does(&shape, rows) {
+        for (name, eighths) in
+            [("direct", 3), ("direct, half the cache", 2), ("direct, all of it", 6)]
+        {
+            let make = Box::new(move || dense(cx, tail, anchor, None, eighths));
+            choices.push(Choice { name, make });
+        }
+    }
+    // What the formulas say comes first.
+    let formula = if rows { None } else { Winograd::size(simd, &shape, cx.shared.relaxed) };
+    let formula = formula.map_or("direct", |size| size.name());
+    choices.sort_by_key(|choice| choice.name != formula);
+    let step = format!("{shape:?} rows: {rows}{}, {threads} threads", tail.names());
+    let last = tail.absorbed.last().copied().unwrap_or(tail.anchor);
+    tune::choose(cx, step, &last.outputs, &choices)
+}
+
+fn winograd(cx: &Cx<'_>, tail: &Tail<'_>, anchor: &Anchor<'_>, size: Size) -> Lowered {
+    let (shape, simd) = (&anchor.shape, cx.shared.simd);
+    let mut operands = vec![anchor.x];
+    let written = Written::new(tail, &mut operands);
+    let key = [shape.filters, shape.channels, size.outputs()];
+    let weights = cx.shared.weights.kept(anchor.weights, "winograd", &key, |slot| {
+        let read = |run: Range<usize>, out: &mut [f32]| anchor.read(run, out);
+        WinogradWeights::in_slot(simd, shape, size, &read, slot)
+    });
+    let conv = Winograd::new(simd, cx.threads(), shape, size);
+    Lowered {
+        scratch: conv.scratch_len() * 4,
+        detail: format!("{}, {}{}", simd.name(), conv.describe(), tail.names()),
+        ..Lowered::new(
+            "convolution on blocks",
+            WinogradKernel { conv, weights, written },
+            &operands,
+        )
+    }
+}
+
+/// The direct kernel, counting on so many eighths of the second-level cache.
+fn dense(
+    cx: &Cx<'_>,
+    tail: &Tail<'_>,
+    anchor: &Anchor<'_>,
+    split: Option<Split>,
+    eighths: usize,
+) -> Lowered {
+    let (simd, threads) = (cx.shared.simd, cx.threads());
+    let mut operands = vec![anchor.x];
+    let written = Written::new(tail, &mut operands);
+    let plain = Dense::for_cache(simd, threads, &anchor.shape, anchor.rows, eighths);
+    let conv = DenseOrSplit { plain, split };
+    Lowered {
         scratch: conv.scratch_len() * 4,
         detail: format!("{}{}", conv.describe(simd), tail.names()),
         ..Lowered::new(
             "convolution on blocks",
-            DenseKernel { conv, weights: packed, written },
+            DenseKernel { conv, weights: anchor.dense(cx), written },
             &operands,
         )
-    })
+    }
 }
 
 /// The convolution on the matrix unit, where there is one and it takes less time.

@@ -192,27 +192,27 @@ fn product(cx: &Cx<'_>, layout: &Layout, lhs: ValueId, rhs: ValueId, tail: &Tail
         |v: ValueId, unbatched: bool| cx.constant(v).filter(|t| unbatched && !t.is_empty());
     let packed_a = constant(left, layout.batch.iter().all(|o| o.a == 0)).map(|t| {
         let settings = [m, k, layout.a.0, layout.a.1];
-        cx.shared.weights.packed(t, "product-left", &settings, || {
+        cx.shared.weights.kept(t, "product-left", &settings, |slot| {
             if layout.a == (k, 1) && t.len() == m * k {
                 let read = runs(t);
                 let copy = |run: Range<usize>, out: &mut [f32]| out.copy_from_slice(&read(run));
-                return PackedA::from_runs(simd, m, k, &copy);
+                return PackedA::from_runs(simd, m, k, &copy, slot);
             }
             let data = &t.elements::<f32>().expect("an f32 operand");
             let (row_stride, column_stride) = layout.a;
-            PackedA::new(simd, m, k, &Matrix { data, row_stride, column_stride })
+            PackedA::in_slot(simd, m, k, &Matrix { data, row_stride, column_stride }, slot)
         })
     });
     let packed_b = constant(right, layout.batch.iter().all(|o| o.b == 0)).map(|t| {
         let settings = [k, n, layout.b.0, layout.b.1];
-        cx.shared.weights.packed(t, "product-right", &settings, || {
+        cx.shared.weights.kept(t, "product-right", &settings, |slot| {
             let in_rows = layout.b == (n, 1);
             if (in_rows || layout.b == (1, k)) && t.len() == k * n {
-                return PackedB::from_runs(simd, k, n, !in_rows, &runs(t));
+                return PackedB::from_runs(simd, k, n, !in_rows, &runs(t), slot);
             }
             let data = &t.elements::<f32>().expect("an f32 operand");
             let (row_stride, column_stride) = layout.b;
-            PackedB::new(simd, k, n, &Matrix { data, row_stride, column_stride })
+            PackedB::in_slot(simd, k, n, &Matrix { data, row_stride, column_stride }, slot)
         })
     });
     let shape = GemmShape { m, n, k, a_packed: packed_a.is_some(), b_packed: packed_b.is_some() };

@@ -1,11 +1,8 @@
 //! From an operator at known shapes to a prepared kernel: one file a kernel, one row an operator.
 
-use std::any::Any;
 use std::borrow::Cow;
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use anychip_ir::{Graph, Node, Op, Prim, ValueId};
 use anychip_tensor::{DType, Tensor};
@@ -258,48 +255,5 @@ pub(crate) fn runs<'t>(tensor: &'t Tensor) -> impl Fn(Range<usize>) -> Cow<'t, [
             Ok(elements) => Cow::Borrowed(elements),
             Err(_) => Cow::Owned(bytemuck::allocation::pod_collect_to_vec(part)),
         }
-    }
-}
-
-/// Weights as kernels want them, made once and shared by all plans of a program.
-#[derive(Default)]
-pub(crate) struct Weights(Mutex<BTreeMap<WeightKey, Packed>>);
-
-/// Which constant, packed how.
-type WeightKey = (usize, usize, &'static str, Vec<usize>);
-
-struct Packed {
-    /// Keeps the address in the key from being given to another constant.
-    _source: Tensor,
-    packed: Arc<dyn Any + Send + Sync>,
-}
-
-impl Weights {
-    /// What `pack` makes of a constant, made now or found. `kind` and `settings` tell packings apart.
-    pub(crate) fn packed<T: Send + Sync + 'static>(
-        &self,
-        source: &Tensor,
-        kind: &'static str,
-        settings: &[usize],
-        pack: impl FnOnce() -> T,
-    ) -> Arc<T> {
-        let key = (source.bytes().as_ptr() as usize, source.bytes().len(), kind, settings.to_vec());
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = all.get(&key)
-            && let Ok(found) = Arc::clone(&found.packed).downcast::<T>()
-        {
-            return found;
-        }
-        let packed = Arc::new(pack());
-        // The file's own copy has been read for the last time, most likely.
-        anychip_tensor::release_mapped(source.bytes());
-        all.insert(
-            key,
-            Packed {
-                _source: source.clone(),
-                packed: Arc::clone(&packed) as Arc<dyn Any + Send + Sync>,
-            },
-        );
-        packed
     }
 }

@@ -110,7 +110,7 @@ fn release_pages(graph: &Graph) {
 fn at(error: RunError, node: &Node) -> RunError {
     match error {
         RunError::Graph(error) => RunError::Graph(error.at(node.label())),
-        memory @ RunError::Memory { .. } => memory,
+        other => other,
     }
 }
 

@@ -21,6 +21,7 @@ use super::{Scratch, SharedMut, split_evenly};
 use crate::detect::Simd;
 use crate::pool::Pool;
 use crate::simd::dispatch;
+use crate::weights::Slot;
 use stage::Planes;
 
 /// A prepared convolution; owns its packed weights.
@@ -84,9 +85,10 @@ impl ConvWeights {
             (shape.filters / shape.groups, shape.channels / shape.groups * shape.taps());
         let group = |g: usize| {
             let start = g * filters * k;
-            PackedA::from_runs(simd, filters, k, &|run, out| {
+            let read = |run: std::ops::Range<usize>, out: &mut [f32]| {
                 read(start + run.start..start + run.end, out);
-            })
+            };
+            PackedA::from_runs(simd, filters, k, &read, Slot::default())
         };
         Self::Packed((0..shape.groups).map(group).collect())
     }

@@ -13,37 +13,9 @@ use std::ops::Range;
 
 use super::Matrix;
 use super::micro::Tiles;
-use crate::buffer::Buffer;
 use crate::detect::Simd;
 use crate::simd::{Task, Vector, dispatch};
-
-/// Packed weights: elements aligned to a cache line, so that panels do not straddle lines.
-#[derive(Debug)]
-pub(crate) struct Aligned {
-    buffer: Buffer,
-}
-
-impl Aligned {
-    /// # Panics
-    /// When the system does not give that much memory.
-    pub(crate) fn zeros(len: usize) -> Self {
-        let buffer = len.checked_mul(4).and_then(Buffer::new);
-        Self { buffer: buffer.unwrap_or_else(|| panic!("no memory for {len} packed weights")) }
-    }
-    pub(crate) fn as_ptr(&self) -> *const f32 {
-        self.buffer.raw().start.cast()
-    }
-    pub(crate) fn as_mut_ptr(&mut self) -> *mut f32 {
-        self.buffer.raw().start.cast()
-    }
-    pub(crate) fn len(&self) -> usize {
-        self.buffer.len() / 4
-    }
-    pub(crate) fn as_slice(&self) -> &[f32] {
-        // SAFETY: all of the buffer, which begins as zeros.
-        unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len()) }
-    }
-}
+use crate::weights::{Aligned, Packed, Slot};
 
 /// A constant B (`k × n`) in panels; made once, read by every run.
 #[derive(Debug)]
@@ -72,29 +44,49 @@ pub(crate) fn panel_height(m: usize, tile_rows: usize) -> usize {
 impl PackedB {
     /// Packs `b`, `k × n` with any strides, for kernels of `simd`.
     pub fn new(simd: Simd, k: usize, n: usize, b: &Matrix<'_>) -> Self {
+        Self::in_slot(simd, k, n, b, Slot::default())
+    }
+
+    /// The same, in a slot.
+    pub(crate) fn in_slot(simd: Simd, k: usize, n: usize, b: &Matrix<'_>, slot: Slot) -> Self {
         let simd = simd.at_most();
         b.check(k, n);
         let tiles = Tiles::of(simd);
-        let mut panels = Aligned::zeros(k * n.next_multiple_of(tiles.lanes));
-        // SAFETY: `b` covers k × n (checked) and the panels hold k × n rounded up to whole vectors.
-        unsafe { pack_b(simd, b, 0..k, 0..n, tiles.width(), panels.as_mut_ptr()) };
+        let panels = slot.filled(k * n.next_multiple_of(tiles.lanes), |panels| {
+            // SAFETY: `b` covers k × n (checked) and the panels hold k × n rounded up to whole vectors.
+            unsafe { pack_b(simd, b, 0..k, 0..n, tiles.width(), panels.as_mut_ptr()) };
+        });
         Self { panels, k, n, simd }
     }
 
     /// Packs a `k × n` matrix that lies row by row (`transposed`: column by column) and that `read` gives in runs of its
     /// elements, in their order and each once: one that is not in memory as numbers (unaligned bytes of a file) is never
     /// copied whole, and the pages of a file are read from the first to the last.
-    pub fn from_runs<'r>(
+    pub(crate) fn from_runs<'r>(
         simd: Simd,
         k: usize,
         n: usize,
         transposed: bool,
         read: &dyn Fn(Range<usize>) -> Cow<'r, [f32]>,
+        slot: Slot,
     ) -> Self {
         let simd = simd.at_most();
         let tiles = Tiles::of(simd);
+        let panels = slot.filled(k * n.next_multiple_of(tiles.lanes), |panels| {
+            Self::fill(simd, (k, n), transposed, read, panels);
+        });
+        Self { panels, k, n, simd }
+    }
+
+    fn fill<'r>(
+        simd: Simd,
+        (k, n): (usize, usize),
+        transposed: bool,
+        read: &dyn Fn(Range<usize>) -> Cow<'r, [f32]>,
+        panels: &mut Aligned,
+    ) {
+        let tiles = Tiles::of(simd);
         let (width, lanes) = (tiles.width(), tiles.lanes);
-        let mut panels = Aligned::zeros(k * n.next_multiple_of(lanes));
         let rows_at_once = if transposed { k } else { ROWS_AT_ONCE };
         let columns_at_once = if transposed { width } else { n };
         for row in (0..k).step_by(rows_at_once.max(1)) {
@@ -122,7 +114,6 @@ impl PackedB {
                 }
             }
         }
-        Self { panels, k, n, simd }
     }
 
     /// Bytes held.
@@ -137,26 +128,43 @@ const ROWS_AT_ONCE: usize = 16;
 impl PackedA {
     /// Packs `a`, `m × k` with any strides, for kernels of `simd`.
     pub fn new(simd: Simd, m: usize, k: usize, a: &Matrix<'_>) -> Self {
+        Self::in_slot(simd, m, k, a, Slot::default())
+    }
+
+    /// The same, in a slot.
+    pub(crate) fn in_slot(simd: Simd, m: usize, k: usize, a: &Matrix<'_>, slot: Slot) -> Self {
         let simd = simd.at_most();
         a.check(m, k);
         let height = panel_height(m, Tiles::of(simd).rows);
-        let mut panels = Aligned::zeros(m * k);
-        // SAFETY: `a` covers m × k (checked) and the panels hold m × k.
-        unsafe { pack_a(simd, a, 0..m, 0..k, height, panels.as_mut_ptr()) };
+        let panels = slot.filled(m * k, |panels| {
+            // SAFETY: `a` covers m × k (checked) and the panels hold m × k.
+            unsafe { pack_a(simd, a, 0..m, 0..k, height, panels.as_mut_ptr()) };
+        });
         Self { panels, m, k, height, simd }
     }
 
     /// Packs a row-major `m × k` matrix that `read` gives in runs of elements, a panel's rows at a time, so that one
     /// that is not in memory as numbers (unaligned bytes of a file) is never copied whole.
-    pub fn from_runs(
+    pub(crate) fn from_runs(
         simd: Simd,
         m: usize,
         k: usize,
         read: &dyn Fn(std::ops::Range<usize>, &mut [f32]),
+        slot: Slot,
     ) -> Self {
         let simd = simd.at_most();
         let height = panel_height(m, Tiles::of(simd).rows);
-        let mut panels = Aligned::zeros(m * k);
+        let panels = slot.filled(m * k, |panels| Self::fill(simd, (m, k), height, read, panels));
+        Self { panels, m, k, height, simd }
+    }
+
+    fn fill(
+        simd: Simd,
+        (m, k): (usize, usize),
+        height: usize,
+        read: &dyn Fn(std::ops::Range<usize>, &mut [f32]),
+        panels: &mut Aligned,
+    ) {
         let mut rows = vec![0.0f32; height.min(m) * k];
         let mut row = 0;
         while row < m {
@@ -176,12 +184,23 @@ impl PackedA {
             };
             row += h;
         }
-        Self { panels, m, k, height, simd }
     }
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         self.panels.len() * 4
+    }
+}
+
+impl Packed for PackedA {
+    fn numbers(&self) -> &Aligned {
+        &self.panels
+    }
+}
+
+impl Packed for PackedB {
+    fn numbers(&self) -> &Aligned {
+        &self.panels
     }
 }
 
@@ -320,12 +339,17 @@ mod tests {
                     let (row_stride, column_stride) = if transposed { (1, k) } else { (n, 1) };
                     let whole = Matrix { data: &data, row_stride, column_stride };
                     let whole = PackedB::new(simd, k, n, &whole);
-                    let parts = PackedB::from_runs(simd, k, n, transposed, &|run| {
-                        Cow::Borrowed(&data[run])
-                    });
+                    let parts = PackedB::from_runs(
+                        simd,
+                        k,
+                        n,
+                        transposed,
+                        &|run| Cow::Borrowed(&data[run]),
+                        Slot::default(),
+                    );
                     assert_eq!(
-                        whole.panels.buffer.as_ref(),
-                        parts.panels.buffer.as_ref(),
+                        whole.panels.as_slice(),
+                        parts.panels.as_slice(),
                         "{simd:?} {k}×{n} {transposed}"
                     );
                 }

@@ -68,6 +68,20 @@ impl Dense {
     /// # Panics
     /// When it is none that [`Dense::does`].
     pub fn new(simd: Simd, threads: usize, shape: &ConvShape, rows: bool) -> Dense {
+        Dense::for_cache(simd, threads, shape, rows, 3)
+    }
+
+    /// The same, counting on so many eighths of the second-level cache for what is read again.
+    ///
+    /// # Panics
+    /// As [`Dense::new`].
+    pub fn for_cache(
+        simd: Simd,
+        threads: usize,
+        shape: &ConvShape,
+        rows: bool,
+        eighths: usize,
+    ) -> Dense {
         assert!(Self::does(shape, rows), "a convolution for another kernel");
         let (simd, threads) = (simd.at_most(), threads.max(1));
         let [_, height, width] = shape.output();
@@ -89,7 +103,7 @@ impl Dense {
             (height, width)
         };
         let (_, l2) = Caches::detect_once().for_blocking();
-        let budget = l2 * 3 / 8 / 4;
+        let budget = l2 * eighths / 8 / 4;
         let input_blocks = shape.channels.div_ceil(block);
         let tile_filters = tiles.blocks * BLOCK;
         let tile_count = blocks(shape.filters).div_ceil(tiles.blocks);

@@ -5,7 +5,7 @@ use crate::detect::Simd;
 use crate::kernel::blocked::tile::Tiles;
 use crate::kernel::blocked::{BLOCK, blocks};
 use crate::kernel::conv::ConvShape;
-use crate::kernel::gemm::pack::Aligned;
+use crate::weights::{Aligned, Packed, Slot};
 use std::ops::Range;
 
 /// Weights as the tiles read them: for each tile of filters, for each block of channels and tap, the filters of
@@ -30,12 +30,36 @@ impl DenseWeights {
         rows: bool,
         read: &dyn Fn(Range<usize>, &mut [f32]),
     ) -> DenseWeights {
+        DenseWeights::in_slot(simd, shape, rows, read, Slot::default())
+    }
+
+    /// The same, in a slot.
+    pub(crate) fn in_slot(
+        simd: Simd,
+        shape: &ConvShape,
+        rows: bool,
+        read: &dyn Fn(Range<usize>, &mut [f32]),
+        slot: Slot,
+    ) -> DenseWeights {
         let simd = simd.at_most();
         let block = if rows { FEW } else { BLOCK };
         let (filters, channels, taps) = (shape.filters, shape.channels, shape.taps());
+        let depth = channels.div_ceil(block) * taps * block;
+        let data = slot.filled(blocks(filters) * BLOCK * depth, |data| {
+            Self::fill(simd, (filters, channels, taps), block, read, data);
+        });
+        DenseWeights { data, simd, block, filters, channels, taps }
+    }
+
+    fn fill(
+        simd: Simd,
+        (filters, channels, taps): (usize, usize, usize),
+        block: usize,
+        read: &dyn Fn(Range<usize>, &mut [f32]),
+        data: &mut Aligned,
+    ) {
         let own = channels * taps;
         let depth = channels.div_ceil(block) * taps * block;
-        let mut data = Aligned::zeros(blocks(filters) * BLOCK * depth);
         let most = Tiles::of(simd).blocks;
         let mut rows_read = vec![0.0f32; own * filters.min(most * BLOCK)];
         let mut first = 0;
@@ -68,7 +92,6 @@ impl DenseWeights {
             }
             first += count;
         }
-        DenseWeights { data, simd, block, filters, channels, taps }
     }
 
     /// Writes the weights, each times the number of its channel, as they are packed. `scales` has one a channel, padded to
@@ -122,5 +145,11 @@ impl DenseWeights {
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         self.data.len() * 4
+    }
+}
+
+impl Packed for DenseWeights {
+    fn numbers(&self) -> &Aligned {
+        &self.data
     }
 }

@@ -49,6 +49,14 @@ impl Winograd {
         plan::pays(simd, shape, size).then_some(size)
     }
 
+    /// The tiles that a convolution can be transformed for, whether that pays or not.
+    pub(crate) fn sizes(shape: &ConvShape, relaxed: bool) -> impl Iterator<Item = Size> {
+        let does = plan::does(shape);
+        [Size::Two, Size::Four]
+            .into_iter()
+            .filter(move |&size| does && (relaxed || size == Size::Two))
+    }
+
     /// Prepares a convolution for pools of up to `threads` threads.
     ///
     /// # Panics

@@ -1,20 +1,17 @@
 //! Which convolutions Winograd's algorithm suits, with which tiles, and how many of them at a time.
 
 use super::transform::Size;
+use crate::costs::Costs;
 use crate::detect::{Caches, Simd};
 use crate::kernel::blocked::tile::Tiles;
 use crate::kernel::blocked::{BLOCK, blocks};
 use crate::kernel::conv::ConvShape;
 
 /// Bytes of a layer's transformed weights that are worth their memory: they are 16/9 or four times the filters.
-const MOST_WEIGHTS: usize = 8 << 20;
+const MOST_WEIGHTS: usize = 20 << 20;
 
-/// What reading a weight takes, in multiplications of one core, where a layer's weights fit the second-level cache and where
-/// they do not. With [`TRANSFORM`] it predicts the layers of `kernel_bench` within a fifth (AVX-512, 2 MiB of
-/// second-level cache); 14 would do for the third-level cache of a machine with nothing else to do.
-const READ: (usize, usize) = (4, 20);
-
-/// What transforming one value takes, in the same unit.
+/// What transforming one value takes, in multiplications of one core: with what [`Costs`] has on weights it predicts the layers that
+/// these were fitted on.
 const TRANSFORM: usize = 11;
 
 /// Tiles of a patch below which weights are read for too little.
@@ -61,8 +58,10 @@ fn weights_fit(shape: &ConvShape, size: Size) -> bool {
     weight_bytes(shape, size) <= l2 / 2
 }
 
-fn read(fit: bool) -> usize {
-    if fit { READ.0 } else { READ.1 }
+/// What reading a weight takes, in multiplications of one core.
+fn read(simd: Simd, fit: bool) -> usize {
+    let costs = Costs::here(simd);
+    if fit { costs.near_weight } else { costs.far_weight }
 }
 
 /// The largest patch for the caches: its transformed input and its products with a tile of filters take up to a quarter of the
@@ -96,7 +95,7 @@ pub(super) fn share(simd: Simd, threads: usize, shape: &ConvShape, size: Size) -
             let patches = shape.batch * rows.div_ceil(down) * columns.div_ceil(patch.1);
             let tasks = patches * filter_tiles.div_ceil(part);
             let filters = (part * filter_blocks * BLOCK).min(shape.filters);
-            let each = cost(shape, size, down * patch.1, filters);
+            let each = cost(simd, shape, size, down * patch.1, filters);
             // The quarter is for threads that wait while the last task ends.
             let time = each.saturating_mul(4 * tasks.div_ceil(threads) + 1);
             if time < least {
@@ -109,8 +108,8 @@ pub(super) fn share(simd: Simd, threads: usize, shape: &ConvShape, size: Size) -
 }
 
 /// What so many tiles take with so many filters, in multiplications.
-fn cost(shape: &ConvShape, size: Size, tiles: usize, filters: usize) -> usize {
-    let products = shape.channels * filters * (tiles + read(weights_fit(shape, size)));
+fn cost(simd: Simd, shape: &ConvShape, size: Size, tiles: usize, filters: usize) -> usize {
+    let products = shape.channels * filters * (tiles + read(simd, weights_fit(shape, size)));
     size.products() * (products + TRANSFORM * tiles * (shape.channels + filters))
 }
 
@@ -118,7 +117,7 @@ fn cost(shape: &ConvShape, size: Size, tiles: usize, filters: usize) -> usize {
 fn whole_cost(simd: Simd, shape: &ConvShape, size: Size) -> usize {
     let ((rows, columns), (down, across)) = (tiles(shape, size), largest_patch(simd, shape, size));
     let patches = rows.div_ceil(down) * columns.div_ceil(across);
-    patches * cost(shape, size, (rows * columns).div_ceil(patches.max(1)), shape.filters)
+    patches * cost(simd, shape, size, (rows * columns).div_ceil(patches.max(1)), shape.filters)
 }
 
 /// The size of tile that is expected to take less time.
@@ -136,7 +135,7 @@ pub(super) fn size(simd: Simd, shape: &ConvShape, relaxed: bool) -> Size {
 pub(super) fn pays(simd: Simd, shape: &ConvShape, size: Size) -> bool {
     let weights = shape.channels * shape.filters * 9;
     let (_, l2) = Caches::detect_once().for_blocking();
-    let direct = weights * (shape.output_pixels() + read(weights * 4 <= l2 / 2));
+    let direct = weights * (shape.output_pixels() + read(simd, weights * 4 <= l2 / 2));
     weight_bytes(shape, size) <= MOST_WEIGHTS && whole_cost(simd, shape, size) * 5 <= direct * 4
 }
 
@@ -168,6 +167,12 @@ mod tests {
         }
         // Tiles of 4 × 4 would need more memory than weights are given.
         assert_eq!(super::size(simd, &layer(256, 256, 14), true), Size::Two);
+        // Measured with AVX2 and 512 KiB.
+        if simd == Simd::Avx2 {
+            for (channels, size) in [(64, 56), (128, 28), (256, 14)] {
+                assert!(pays(simd, &layer(channels, channels, size), Size::Two), "{channels}");
+            }
+        }
         for layer in [layer(512, 512, 7), layer(2048, 2048, 14), layer(3, 64, 56), layer(64, 3, 3)]
         {
             assert!(!pays(simd, &layer, Size::Two), "{layer:?}");

@@ -22,6 +22,14 @@ pub enum Size {
 }
 
 impl Size {
+    /// What it is called where kernels are chosen between.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Size::Two => "winograd 2",
+            Size::Four => "winograd 4",
+        }
+    }
+
     /// Outputs along an axis.
     pub(crate) fn outputs(self) -> usize {
         match self {

@@ -5,8 +5,8 @@ use crate::detect::Simd;
 use crate::kernel::blocked::tile::Tiles;
 use crate::kernel::blocked::{BLOCK, blocks};
 use crate::kernel::conv::ConvShape;
-use crate::kernel::gemm::pack::Aligned;
 use crate::simd::{Task, Vector, dispatch};
+use crate::weights::{Aligned, Packed, Slot};
 
 /// Weights as the tiles read them: for each tile of filters, for each point, for each channel, the filters.
 #[derive(Debug)]
@@ -27,11 +27,33 @@ impl WinogradWeights {
         size: Size,
         read: &dyn Fn(std::ops::Range<usize>, &mut [f32]),
     ) -> WinogradWeights {
+        WinogradWeights::in_slot(simd, shape, size, read, Slot::default())
+    }
+
+    /// The same, in a slot.
+    pub(crate) fn in_slot(
+        simd: Simd,
+        shape: &ConvShape,
+        size: Size,
+        read: &dyn Fn(std::ops::Range<usize>, &mut [f32]),
+        slot: Slot,
+    ) -> WinogradWeights {
         let simd = simd.at_most();
         let (filters, channels) = (shape.filters, shape.channels);
+        let len = blocks(filters) * BLOCK * blocks(channels) * BLOCK * size.products();
+        let data = slot.filled(len, |data| Self::fill(simd, (filters, channels), size, read, data));
+        WinogradWeights { data, simd, size, filters, channels }
+    }
+
+    fn fill(
+        simd: Simd,
+        (filters, channels): (usize, usize),
+        size: Size,
+        read: &dyn Fn(std::ops::Range<usize>, &mut [f32]),
+        data: &mut Aligned,
+    ) {
         let own = channels * 9;
         let depth = blocks(channels) * BLOCK;
-        let mut data = Aligned::zeros(blocks(filters) * BLOCK * depth * size.products());
         let most = Tiles::of(simd).blocks;
         let mut rows = vec![0.0f32; own * filters.min(most * BLOCK)];
         for first in (0..blocks(filters)).step_by(most) {
@@ -57,7 +79,6 @@ impl WinogradWeights {
                 dispatch(simd, Filters { size, taps: &taps, out, step: depth * width, width });
             }
         }
-        WinogradWeights { data, simd, size, filters, channels }
     }
 
     /// Elements of a filter.
@@ -68,6 +89,12 @@ impl WinogradWeights {
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         self.data.len() * 4
+    }
+}
+
+impl Packed for WinogradWeights {
+    fn numbers(&self) -> &Aligned {
+        &self.data
     }
 }
 
