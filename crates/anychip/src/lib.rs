@@ -60,9 +60,7 @@ pub use measure::{MeasureOptions, Subject, measure};
 pub use model::{Model, Sizes, ZOO, choose_sizes, describe, optimize, size_names, with_sizes};
 pub use npz::{NpzError, read_npz, write_npz};
 #[cfg(feature = "pjrt")]
-pub use plugins::{
-    CACHE_VARIABLE, PLUGINS_VARIABLE, VendorCompiler, pjrt, plugin_files, vendor_compiler,
-};
+pub use plugins::{PLUGINS_VARIABLE, VendorCompiler, pjrt, plugin_files, vendor_compiler};
 pub use scenario::{MLPERF_DURATION, STREAMS, Scenario};
 pub use targets::{find_place, targets};
 

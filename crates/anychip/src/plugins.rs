@@ -11,19 +11,10 @@ use crate::machine::this_cpu;
 /// Files of plugins, separated as in `PATH`; when set, nothing else is looked at.
 pub const PLUGINS_VARIABLE: &str = "ANYCHIP_PJRT_PLUGINS";
 
-/// A folder in which compiled programs are kept for later processes; none are kept when it is not set.
-pub const CACHE_VARIABLE: &str = "ANYCHIP_PJRT_CACHE";
-
 /// The target, with the plugins that were found when it was first asked for.
 pub fn pjrt() -> &'static PjrtTarget {
     static TARGET: OnceLock<PjrtTarget> = OnceLock::new();
-    TARGET.get_or_init(|| {
-        let target = PjrtTarget::new(plugin_files());
-        match std::env::var_os(CACHE_VARIABLE).filter(|folder| !folder.is_empty()) {
-            Some(folder) => target.with_cache(PathBuf::from(folder)),
-            None => target,
-        }
-    })
+    TARGET.get_or_init(|| PjrtTarget::new(plugin_files()))
 }
 
 /// The plugins of this process's environment, in order.

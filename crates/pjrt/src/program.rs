@@ -1,6 +1,7 @@
 //! A compiled graph: StableHLO for whoever asks for files, sessions for devices that are here.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anychip_ir::{Graph, IrError};
@@ -27,13 +28,20 @@ pub(crate) struct PjrtProgram {
     graph: Graph,
     style: Style,
     target: PjrtTarget,
+    /// Where compiled programs are kept for later processes.
+    cache: Option<PathBuf>,
     /// By device: its weights and programs, shared by all sessions there.
     prepared: Mutex<BTreeMap<(String, usize), Arc<Prepared>>>,
 }
 
 impl PjrtProgram {
-    pub(crate) fn new(graph: Graph, style: Style, target: PjrtTarget) -> PjrtProgram {
-        PjrtProgram { graph, style, target, prepared: Mutex::default() }
+    pub(crate) fn new(
+        graph: Graph,
+        style: Style,
+        target: PjrtTarget,
+        cache: Option<PathBuf>,
+    ) -> PjrtProgram {
+        PjrtProgram { graph, style, target, cache, prepared: Mutex::default() }
     }
 
     /// The program for the graph's own sizes, where all of them are numbers.
@@ -62,7 +70,7 @@ impl PjrtProgram {
         }
         let loaded = load(&device.plugin)?;
         let client = loaded.client()?;
-        let cache = self.target.cache().map(|folder| (folder.clone(), loaded.identity(&client)));
+        let cache = self.cache.as_ref().map(|folder| (folder.clone(), loaded.identity(&client)));
         let place = format!("{}:{}", device.chip, device.ordinal);
         let (graph, style) = (self.graph.clone(), self.style);
         let made = Arc::new(Prepared::new(graph, style, client, device.index, place, cache)?);

@@ -22,19 +22,12 @@ pub(crate) const ID: &str = "pjrt";
 #[derive(Debug, Clone, Default)]
 pub struct PjrtTarget {
     plugins: Vec<PathBuf>,
-    cache: Option<PathBuf>,
 }
 
 impl PjrtTarget {
     /// With the plugins in these files, none of which is loaded before somebody asks for a place.
     pub fn new(plugins: Vec<PathBuf>) -> PjrtTarget {
-        PjrtTarget { plugins, cache: None }
-    }
-
-    /// The same, keeping compiled programs in a folder, from which later processes take them.
-    #[must_use]
-    pub fn with_cache(self, folder: PathBuf) -> PjrtTarget {
-        PjrtTarget { cache: Some(folder), ..self }
+        PjrtTarget { plugins }
     }
 
     /// The plugins' devices, in order. A plugin that cannot be used has none; [`PjrtTarget::reports`] says why.
@@ -45,10 +38,6 @@ impl PjrtTarget {
     /// What each plugin says of itself, or why it cannot be used.
     pub fn reports(&self) -> Vec<PluginReport> {
         self.plugins.iter().map(|path| plugins::report(path)).collect()
-    }
-
-    pub(crate) fn cache(&self) -> Option<&PathBuf> {
-        self.cache.as_ref()
     }
 }
 
@@ -81,7 +70,7 @@ impl Target for PjrtTarget {
     ) -> Result<Box<dyn Program>, CompileError> {
         let graph = fold_constants(graph.graph())?;
         let style = Style { relaxed: options.relaxed };
-        Ok(Box::new(PjrtProgram::new(graph, style, self.clone())))
+        Ok(Box::new(PjrtProgram::new(graph, style, self.clone(), options.cache.clone())))
     }
 
     fn places(&self) -> Vec<Place> {

@@ -32,7 +32,9 @@ fn a_layer() {
     b.set_scope("");
     let zero = b.scalar(DType::F32, 0.0).unwrap();
     let y = b.max(y, zero).unwrap();
-    check(&b.finish(&[y]), expect![[r#"
+    check(
+        &b.finish(&[y]),
+        expect![[r#"
         module @model {
           func.func public @main(%arg0: tensor<2x3xf32>, %arg1: tensor<3x40xf32>) -> (tensor<2x40xf32>) {
           %0 = "stablehlo.dot_general"(%arg0, %arg1) {dot_dimension_numbers = #stablehlo.dot<lhs_batching_dimensions = [], rhs_batching_dimensions = [], lhs_contracting_dimensions = [1], rhs_contracting_dimensions = [0]>, precision_config = [#stablehlo<precision HIGHEST>, #stablehlo<precision HIGHEST>]} : (tensor<2x3xf32>, tensor<3x40xf32>) -> tensor<2x40xf32> loc("dense_1")
@@ -42,7 +44,8 @@ fn a_layer() {
           "func.return"(%3) : (tensor<2x40xf32>) -> ()
           }
         }
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -59,7 +62,9 @@ fn a_convolution_and_a_sum() {
     };
     let y = b.prim(Prim::Convolution(dims, DType::I32), &[x, w]).unwrap();
     let y = b.prim(Prim::Reduce { kind: ReduceKind::Sum, axes: vec![2, 3] }, &[y]).unwrap();
-    check(&b.finish(&[y]), expect![[r#"
+    check(
+        &b.finish(&[y]),
+        expect![[r#"
         module @model {
           func.func public @main(%arg0: tensor<1x2x5x5xi8>) -> (tensor<1x1xi32>) {
           %0 = "stablehlo.constant"() {value = dense<"0x0101010101010101"> : tensor<1x2x2x2xi8>} : () -> tensor<1x2x2x2xi8>
@@ -73,7 +78,8 @@ fn a_convolution_and_a_sum() {
           "func.return"(%6) : (tensor<1x1xi32>) -> ()
           }
         }
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -89,7 +95,9 @@ fn a_branch() {
     };
     let regions = vec![region(&b, Unary::Neg), region(&b, Unary::Exp)];
     let y = b.node(Prim::If, &[condition, x], regions).unwrap()[0];
-    check(&b.finish(&[y]), expect![[r#"
+    check(
+        &b.finish(&[y]),
+        expect![[r#"
         module @model {
           func.func public @main(%arg0: tensor<i1>, %arg1: tensor<4xf16>) -> (tensor<4xf16>) {
           %4 = "stablehlo.if"(%arg0) ({
@@ -104,7 +112,8 @@ fn a_branch() {
           "func.return"(%4) : (tensor<4xf16>) -> ()
           }
         }
-    "#]]);
+    "#]],
+    );
 }
 
 /// Names and shapes of arguments and results, and the weights that go with them.
