@@ -27,10 +27,11 @@ pub fn find_place(chip: &str) -> Option<(Box<dyn Target>, Place)> {
 
 /// The rows of devices that are here and have none in the catalog.
 pub(crate) fn device_rows(catalog: &anychip_chips::Catalog) -> Vec<anychip_chips::Chip> {
+    let mut rows = Vec::new();
     #[cfg(feature = "pjrt")]
-    return crate::plugins::rows(catalog);
-    #[cfg(not(feature = "pjrt"))]
-    return Vec::from_iter(catalog.chips().take(0).cloned());
+    rows.extend(crate::plugins::rows(catalog));
+    rows.retain(|row: &anychip_chips::Chip| catalog.get(&row.id).is_none());
+    rows
 }
 
 /// Whether a row is this machine's own processor, whatever software drives it.
