@@ -34,7 +34,7 @@ enum Target {
     /// The CPU of this machine, f32
     #[command(after_help = EXAMPLES)]
     Cpu(Cpu),
-    /// Where the time goes by kind of operator, here, in ONNX Runtime and in OpenVINO
+    /// Where the time goes by kind of operator, here, in ONNX Runtime and in `OpenVINO`
     Layers(crate::peers_layers::Options),
 }
 

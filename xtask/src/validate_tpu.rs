@@ -102,10 +102,7 @@ fn compare(model: &str, chip: &str, clock: f64) -> Result<Vec<Pair>> {
 
 /// The model's node in what the compiler calls the origin of an instruction.
 fn node_of(origin: &str) -> &str {
-    origin
-        .trim_end_matches(|c: char| c == '"')
-        .rsplit_once("main/")
-        .map_or(origin, |(_, node)| node)
+    origin.trim_end_matches('"').rsplit_once("main/").map_or(origin, |(_, node)| node)
 }
 
 fn show(model: &str, pairs: &[Pair]) {
