@@ -6,7 +6,7 @@ pub(crate) const LAYERS: &[&[&str]] = &[
     &["ir", "chips", "record"],
     &["ops", "passes", "quantize"],
     &["onnx", "zoo", "target", "predict"],
-    &["cpu", "null", "conformance"],
+    &["cpu", "pjrt", "null", "conformance"],
     &["anychip"],
     &["report", "cli"],
 ];

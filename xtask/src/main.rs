@@ -15,6 +15,7 @@ mod onnx_tests;
 mod peers;
 mod peers_layers;
 mod peers_quantize;
+mod pjrt_tests;
 mod process;
 mod python;
 mod report_look;
@@ -28,6 +29,7 @@ mod validate_kernels;
 mod validate_mlperf;
 mod validate_single;
 mod validate_timm;
+mod validate_tpu;
 mod wildcards;
 mod workspace;
 mod zoo;
@@ -55,6 +57,8 @@ enum Task {
     Zoo(zoo::Options),
     /// Time or quantize models beside the other runtimes and tools
     Peers(peers::Options),
+    /// Install two plugins of PJRT; run the conformance suite, models, a leak check and damaged plugins on each
+    PjrtTests(pjrt_tests::Options),
     /// Measure the time to the first result and the peak memory, beside ONNX Runtime
     Start(start::Options),
     /// Feed damaged and hostile files to the binary
@@ -84,6 +88,7 @@ fn main() -> ExitCode {
         Task::OnnxTests(options) => onnx_tests::run(&options),
         Task::Zoo(options) => zoo::run(&options),
         Task::Peers(options) => peers::run(&options),
+        Task::PjrtTests(options) => pjrt_tests::run(&options),
         Task::Start(options) => start::run(&options),
         Task::BadInput(options) => bad_input::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),

@@ -37,7 +37,7 @@ enum Target {
     Cpu(Cpu),
     /// Post-training quantization to int8: what it costs, beside ONNX Runtime's tool and NNCF
     Quantize(crate::peers_quantize::Quantize),
-    /// Where the time goes by kind of operator, here, in ONNX Runtime and in OpenVINO
+    /// Where the time goes by kind of operator, here, in ONNX Runtime and in `OpenVINO`
     Layers(crate::peers_layers::Options),
 }
 

@@ -36,6 +36,15 @@ pub(crate) fn zoo() -> Result<PathBuf> {
     prepare(&ZOO)
 }
 
+/// The folder of the packages of one of the plugins of PJRT that tests run on; installs it when needed. The files name version
+/// and hash, so that what is loaded is what was tried.
+pub(crate) fn pjrt(name: &'static str, requirements: &'static str) -> Result<PathBuf> {
+    let python = prepare(&Environment { name, requirements, bare: None })?;
+    let folder = "import sysconfig; print(sysconfig.get_paths()['purelib'])";
+    let output = process::output(process::command(&python).args(["-c", folder]))?;
+    Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
+}
+
 /// The Python with `OpenVINO`; installs it when needed.
 pub(crate) fn peers() -> Result<PathBuf> {
     prepare(&PEERS)

@@ -14,6 +14,9 @@ use std::path::PathBuf;
 /// What to read, and where to write.
 #[derive(clap::Args)]
 pub(crate) struct Options {
+    /// `tpu`: instead of measured truth, the estimates of the TPU's own compiler, beside ours; needs libtpu
+    #[arg(value_parser = ["tpu"])]
+    peer: Option<String>,
     /// The folder of measured truth
     #[arg(long, default_value = "../shared/truth")]
     truth: PathBuf,
@@ -158,6 +161,9 @@ pub(crate) fn show(line: &Line, target: Option<f64>, rank: Option<f64>) {
 
 /// Refits and prints every table.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    if options.peer.is_some() {
+        return crate::validate_tpu::run();
+    }
     let catalog = Catalog::builtin()?;
     let layers = workspace::root().join("crates/predict/data/timm_layers.csv.gz");
     let wanted =

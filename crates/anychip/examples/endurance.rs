@@ -1,5 +1,5 @@
 //! Runs one model for long, from several sessions at once, and watches results and memory:
-//! `endurance MODEL [--runs N] [--sessions N] [--threads N] [--json FILE]`.
+//! `endurance MODEL [--on CHIP] [--runs N] [--sessions N] [--threads N] [--json FILE]`.
 //!
 //! The sessions are of one program, so they share weights, plans and threads, as in a server. Each goes through a few
 //! different inputs; every result must have the bits of the first one for its input, which a session alone computed.
@@ -28,6 +28,7 @@ const REPORT: Duration = Duration::from_secs(10);
 
 struct Options {
     model: PathBuf,
+    on: String,
     runs: u64,
     sessions: u64,
     threads: usize,
@@ -35,13 +36,20 @@ struct Options {
 }
 
 fn options() -> Result<Options, String> {
-    let mut options =
-        Options { model: PathBuf::new(), runs: 100_000, sessions: 4, threads: 1, json: None };
+    let mut options = Options {
+        model: PathBuf::new(),
+        on: "cpu".to_string(),
+        runs: 100_000,
+        sessions: 4,
+        threads: 1,
+        json: None,
+    };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{argument} takes a value"));
         let number = |text: String| text.parse::<u64>().map_err(|e| format!("{text}: {e}"));
         match argument.as_str() {
+            "--on" => options.on = value()?,
             "--runs" => options.runs = number(value()?)?,
             "--sessions" => options.sessions = number(value()?)?.max(1),
             "--threads" => options.threads = number(value()?)?.max(1) as usize,
@@ -126,8 +134,8 @@ fn mib(bytes: u64) -> f64 {
 fn endure(options: &Options) -> Result<bool, String> {
     let text = |e: &dyn std::fmt::Display| e.to_string();
     let (before, _) = resident()?;
-    let chip = local_chip("cpu").map_err(|e| text(&e))?;
-    let (target, place) = find_place(&chip.id).ok_or("this machine's CPU is no place to run")?;
+    let chip = local_chip(&options.on).map_err(|e| text(&e))?;
+    let (target, place) = find_place(&chip.id).ok_or("the chip is no place to run")?;
     let model = Model::load(&options.model).map_err(|e| text(&e))?;
     let (graph, _) = model.optimized().map_err(|e| text(&e))?;
     let sizes = choose_sizes(&graph, &BTreeMap::default(), &[], 1).map_err(|e| text(&e))?;

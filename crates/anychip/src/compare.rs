@@ -3,7 +3,7 @@
 use anychip_chips::{Catalog, Chip, Precision};
 use anychip_ir::Graph;
 use anychip_predict::{Anchor, Counted, Request, add_layers, predict, roof};
-use anychip_record::Record;
+use anychip_record::{Field, Record};
 
 use crate::describe::describe;
 use crate::inputs::made_up;
@@ -11,6 +11,7 @@ use crate::machine::{THIS_CPU, check_memory, this_cpu, with_peaks};
 use anychip_target::CompileOptions;
 
 use crate::measure::{MeasureOptions, Subject, add_chip_facts, measure};
+use crate::targets::device_rows;
 use crate::{Error, Model};
 
 /// How to compare.
@@ -38,14 +39,20 @@ pub struct CompareOptions {
 pub fn select_chips(catalog: &Catalog, names: &[String]) -> Result<Vec<Chip>, Error> {
     if names.is_empty() {
         return Ok(std::iter::once(this_cpu(false, None))
+            .chain(device_rows(catalog))
             .chain(catalog.chips().cloned())
             .collect());
     }
+    let known = |name: &String| name == THIS_CPU || catalog.get(name).is_some();
+    // Looking for devices takes time, so it is done only for a name that is nothing else.
+    let rows = if names.iter().all(known) { Vec::new() } else { device_rows(catalog) };
     names
         .iter()
         .map(|name| {
             if name == THIS_CPU {
                 Ok(this_cpu(false, None))
+            } else if let Some(row) = rows.iter().find(|row| row.id == *name) {
+                Ok(row.clone())
             } else {
                 Ok(catalog.find(name).cloned()?)
             }
@@ -70,6 +77,7 @@ pub fn compare(
     // What does not fit here can still be estimated.
     let fits = check_memory(graph).is_ok();
     let mut records: Vec<Option<Record>> = vec![None; chips.len()];
+    let mut failures: Vec<(String, String)> = Vec::new();
     // What is measured comes first, so that estimates can start from it.
     for (chip, record) in chips.iter().zip(&mut records) {
         let here = crate::targets::find_place(&chip.id).is_some();
@@ -90,7 +98,13 @@ pub fn compare(
                 duration: std::time::Duration::from_millis(800),
                 ..MeasureOptions::default()
             };
-            *record = Some(measure(&subject, chip, &inputs, &measuring, &mut |_| {})?);
+            match measure(&subject, chip, &inputs, &measuring, &mut |_| {}) {
+                Ok(measured) => *record = Some(measured),
+                // This machine's own processor runs every model; a device of others' software may refuse one or fail, and
+                // then it is estimated like a chip that is not here.
+                Err(error) if chip.id == THIS_CPU => return Err(error),
+                Err(error) => failures.push((chip.id.clone(), error.to_string())),
+            }
         }
     }
     let measured: Vec<(&Chip, String, f64)> = chips
@@ -108,7 +122,15 @@ pub fn compare(
                 .iter()
                 .find(|(here, _, _)| here.family == chip.family)
                 .map(|(chip, stack, seconds)| Anchor { chip, stack, seconds: *seconds });
-            *record = Some(estimate_from(&subject, &counted, chip, options, anchor)?);
+            let mut estimated = estimate_from(&subject, &counted, chip, options, anchor)?;
+            if let Some((_, why)) = failures.iter().find(|(id, _)| *id == chip.id) {
+                let why = format!("could not be measured here: {why}");
+                match estimated.why_not.as_mut() {
+                    Some(reason) => *reason = format!("{why}; {reason}"),
+                    None => estimated.mark_absent([Field::PeakMemory, Field::Ips], why),
+                }
+            }
+            *record = Some(estimated);
         }
     }
     let mut records: Vec<Record> = records.into_iter().flatten().collect();

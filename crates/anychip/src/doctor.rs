@@ -52,6 +52,8 @@ pub fn doctor() -> Vec<Finding> {
             gives: "programs for its chips".to_string(),
         });
     }
+    #[cfg(feature = "pjrt")]
+    findings.extend(plugins());
     findings.push(meter(
         "instruction counter",
         &mut Instructions::find(),
@@ -66,9 +68,39 @@ pub fn doctor() -> Vec<Finding> {
         "NVIDIA GPU",
         "nvidia-smi",
         &["--query-gpu=name", "--format=csv,noheader"],
-        "measured figures of the GPU, once the target `pjrt` is built",
+        "a GPU, which a PJRT plugin for it measures",
     ));
     findings
+}
+
+/// Each plugin of PJRT with what it says of itself, or where they were looked for.
+#[cfg(feature = "pjrt")]
+fn plugins() -> Vec<Finding> {
+    use crate::plugins::{PLUGINS_VARIABLE, pjrt};
+    let reports = pjrt().reports();
+    let gives = "measured figures of its devices (`--on` and `compare`)".to_string();
+    if reports.is_empty() {
+        return vec![Finding {
+            what: "PJRT plugins".to_string(),
+            here: false,
+            detail: format!("none in the active Python environment nor in `{PLUGINS_VARIABLE}`"),
+            gives: "measured figures of TPUs, of GPUs with a JAX plugin, and of CPUs through XLA; with libtpu, \
+                    programs of the TPU's own compiler (`anychip build`)"
+                .to_string(),
+        }];
+    }
+    reports
+        .into_iter()
+        .map(|report| {
+            let name = report.path.file_name().map(|name| name.to_string_lossy().into_owned());
+            let (here, detail) = match report.found {
+                Ok(detail) => (true, format!("{detail} ({})", report.path.display())),
+                Err(error) => (false, error.to_string().replace('\n', ";")),
+            };
+            let what = format!("plugin `{}`", name.unwrap_or_default());
+            Finding { what, here, detail, gives: gives.clone() }
+        })
+        .collect()
 }
 
 fn meter(what: &str, meter: &mut dyn Meter, gives: &str) -> Finding {

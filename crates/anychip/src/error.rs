@@ -93,6 +93,27 @@ pub enum Error {
         /// The chip.
         chip: String,
     },
+    /// A chip that no target of this build writes a program for.
+    #[error("nothing here writes a program for `{chip}`{}\n  help: `anychip chips` lists each chip's target; TPUs and GPUs go through `pjrt`",
+        .target.as_ref().map(|t| format!(": its target is `{t}`")).unwrap_or_default())]
+    NotBuilt {
+        /// The chip.
+        chip: String,
+        /// The target that its row names.
+        target: Option<String>,
+    },
+    /// A target whose programs are no files.
+    #[error(
+        "programs of the target `{target}` are made in memory and are no files\n  help: `anychip optimize MODEL -o OUT.onnx` writes the optimized model"
+    )]
+    NoFiles {
+        /// The target.
+        target: &'static str,
+    },
+    /// A plugin cannot do what it was asked for.
+    #[cfg(feature = "pjrt")]
+    #[error(transparent)]
+    Plugin(#[from] anychip_pjrt::PjrtError),
     /// A name that is in no catalogue.
     #[error(transparent)]
     Chip(#[from] anychip_chips::ChipError),

@@ -15,6 +15,7 @@
 //! ```
 
 mod accuracy;
+mod build;
 mod choose;
 mod compare;
 mod describe;
@@ -29,6 +30,8 @@ mod measure;
 mod meter;
 mod model;
 mod npz;
+#[cfg(feature = "pjrt")]
+mod plugins;
 mod quantize;
 mod scenario;
 mod targets;
@@ -38,12 +41,15 @@ pub use anychip_chips::{Catalog, Chip, ChipError, Family, Filter, Order, Precisi
 pub use anychip_ir::{Graph, Op, Prim};
 pub use anychip_onnx::{ExportOptions, ImportOptions};
 pub use anychip_passes::{PassReport, node_count};
+#[cfg(feature = "pjrt")]
+pub use anychip_pjrt::{AheadOfTime, InstructionEstimate, MemoryStatistics, ahead_of_time};
 pub use anychip_record::Record;
 pub use anychip_target::CompileOptions;
 pub use anychip_tensor::Tensor;
 pub use anychip_zoo::{
     KEYS as ARCHITECTURE_SETTINGS, Published, Row as ArchitectureRow, rows as architectures,
 };
+pub use build::{Built, build};
 pub use choose::{Limit, Metric, NothingMeets, Relaxation, SearchOptions, choose, search};
 pub use compare::{CompareOptions, compare, estimate, select_chips};
 pub use diff::{Difference, Differences, diff};
@@ -56,6 +62,8 @@ pub use machine::{THIS_CPU, this_cpu};
 pub use measure::{MeasureOptions, Subject, measure};
 pub use model::{Model, Sizes, ZOO, choose_sizes, describe, optimize, size_names, with_sizes};
 pub use npz::{NpzError, read_npz, write_npz};
+#[cfg(feature = "pjrt")]
+pub use plugins::{PLUGINS_VARIABLE, VendorCompiler, pjrt, plugin_files, vendor_compiler};
 pub use quantize::{
     Batch, Budget, LayerReport, Method, QuantizeOptions, QuantizeReport, Samples, WeightFormat,
     WeightRounding, halve, quantize, quantize_weights,
@@ -76,7 +84,16 @@ pub fn local_chip(name: &str) -> Result<Chip, Error> {
         return Ok(this_cpu(false, None));
     }
     // A chip of the catalogue that is not here: say so; one that is in no catalogue: say that.
-    let chip = Catalog::builtin()?.find(name).cloned()?;
+    let (plain, ordinal) = targets::split_ordinal(name);
+    let catalog = Catalog::builtin()?;
+    let row = targets::device_rows(&catalog).into_iter().find(|row| row.id == plain);
+    let mut chip = match row {
+        Some(row) => row,
+        None => catalog.find(plain).cloned()?,
+    };
+    if ordinal > 0 {
+        chip.id = name.to_string();
+    }
     if find_place(&chip.id).is_some() { Ok(chip) } else { Err(Error::NotHere { chip: chip.id }) }
 }
 

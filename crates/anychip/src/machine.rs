@@ -8,6 +8,7 @@ use anychip_cpu::pool::Pool;
 use anychip_ir::Graph;
 
 use crate::Error;
+use crate::targets::is_this_cpu;
 
 /// The catalogue name of this machine's CPU.
 pub const THIS_CPU: &str = "cpu";
@@ -88,8 +89,8 @@ pub(crate) fn check_memory(graph: &Graph) -> Result<(), Error> {
 /// `chip`, with its peaks measured now if it is this machine's CPU and they were not.
 pub(crate) fn with_peaks(chip: &Chip, threads: Option<usize>) -> Cow<'_, Chip> {
     let unmeasured = chip.compute().is_some_and(|compute| compute.peaks.is_empty());
-    if chip.id == THIS_CPU && unmeasured {
-        Cow::Owned(this_cpu(true, threads))
+    if is_this_cpu(&chip.id) && unmeasured {
+        Cow::Owned(Chip { body: this_cpu(true, threads).body, ..chip.clone() })
     } else {
         Cow::Borrowed(chip)
     }

@@ -47,6 +47,11 @@ pub(crate) enum Command {
     /// Time a model on a chip that is here
     Bench(Bench),
     /// Write the optimized model as a standard ONNX file
+    /// Write the program of a model for a chip: StableHLO, and what the vendor's own compiler makes of it
+    Build(Build),
+    /// What a vendor's compiler makes of StableHLO for a chip that is not here; `build` runs it in a process of its own
+    #[command(hide = true)]
+    AheadOfTime(AheadOfTime),
     Optimize(Box<Optimize>),
     /// Compare two models value by value on one input: where they begin to differ
     Diff(Diff),
@@ -293,6 +298,46 @@ fn parse_rate(text: &str) -> Result<f64, String> {
     let with_unit =
         if text.parse::<f64>().is_ok() { format!("{text}/s") } else { text.to_string() };
     anychip_units::parse::<PerSecond>(&with_unit).map_err(|error| error.to_string())
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  anychip build models/digits-cnn.onnx --for google-tpu-v5e -o digits-tpu
+  anychip build zoo:resnet50 --batch 8 --for nvidia-a100-sxm4-80gb -o resnet-gpu
+
+Where libtpu is in the active Python environment, programs for TPUs come with what the TPU's own compiler makes of them
+and estimates: its memory and cycles are estimated, by the vendor's compiler, never measured.")]
+pub(crate) struct Build {
+    #[command(flatten)]
+    pub(crate) model: ModelArguments,
+    /// The chip to compile for; it need not be here
+    #[arg(long = "for", value_name = "CHIP")]
+    pub(crate) chip: String,
+    /// The folder to write into; made where it is missing
+    #[arg(long, short, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) output: PathBuf,
+    /// Let matrix units round what they multiply to fewer bits
+    #[arg(long)]
+    pub(crate) relaxed: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AheadOfTime {
+    /// The plugin's file
+    #[arg(long)]
+    pub(crate) plugin: PathBuf,
+    /// What the plugin calls the chip
+    #[arg(long)]
+    pub(crate) topology: String,
+    /// The program
+    #[arg(long)]
+    pub(crate) program: PathBuf,
+    /// The folder to write into
+    #[arg(long, short)]
+    pub(crate) output: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -72,7 +72,7 @@ impl Buffer {
     pub(crate) fn of_file(map: Arc<Mmap>, offset: usize, len: usize) -> Option<Buffer> {
         let part = map.get(offset..offset.checked_add(len)?)?;
         let start = NonNull::from(part).cast::<u8>();
-        let aligned = start.as_ptr() as usize % ALIGNMENT == 0;
+        let aligned = (start.as_ptr() as usize).is_multiple_of(ALIGNMENT);
         aligned.then_some(Buffer { start, len, source: Source::File { _held: map } })
     }
 

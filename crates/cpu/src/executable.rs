@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anychip_ir::{Graph, IrError, TensorType};
+use anychip_passes::specialize::{Binding, inputs_that_hold_sizes, size_operands};
 use anychip_record::Layer;
 use anychip_target::RunError;
 use anychip_tensor::{Dim, Tensor, TensorView};
@@ -13,7 +14,6 @@ use crate::detect::Simd;
 use crate::kernel::split::Matrix;
 use crate::plan::Plan;
 use crate::pool::Pool;
-use crate::specialize::{Binding, inputs_that_hold_sizes};
 use crate::tune::Tuning;
 use crate::weights::Weights;
 
@@ -95,7 +95,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Executable {
     pub(crate) fn new(graph: Graph, shared: Arc<Shared>) -> Executable {
-        let holds_sizes = inputs_that_hold_sizes(&graph);
+        let holds_sizes =
+            inputs_that_hold_sizes(&graph, &|node| node.op.prim().map_or(&[], size_operands));
         Executable {
             graph,
             shared,

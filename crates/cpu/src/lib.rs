@@ -17,7 +17,6 @@ mod memory;
 mod plan;
 pub mod pool;
 mod simd;
-mod specialize;
 mod step;
 mod target;
 mod tune;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anychip_ir::{Graph, IrError};
+use anychip_passes::specialize::Binding;
 use anychip_record::Layer;
 use anychip_target::RunError;
 use anychip_tensor::{DType, Tensor, TensorError, TensorView};
@@ -19,7 +20,6 @@ use bytes::Bytes;
 
 use crate::buffer::{ALIGNMENT, Buffer, Raw};
 use crate::executable::{Executable, Memories, Shared};
-use crate::specialize::Binding;
 use crate::step::{Barrier, Io, Kernel, Location};
 use planner::Planner;
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use anychip_chips::Chip;
 use anychip_ir::{Graph, Node, Op};
+use anychip_passes::specialize::fold_constants;
 use anychip_target::{
     CompileError, CompileOptions, Counters, LegalGraph, OpenError, Place, Program, Run, RunError,
     Session, Support, Target,
@@ -18,7 +19,6 @@ use crate::executable::{Done, Executable, Shared};
 use crate::kernel::split::{Engine, Matrix, Parts};
 use crate::lower;
 use crate::pool::Pool;
-use crate::specialize::fold_constants;
 use crate::tune::Tuning;
 use crate::weights::{Store, Weights};
 

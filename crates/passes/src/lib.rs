@@ -2,7 +2,8 @@
 //!
 //! [`optimize`] runs [`PIPELINE`] to a fixed point. Each pass takes a graph and gives another, built anew, so
 //! every type is derived again; its doc comment is its equation, and `docs/passes.md` is those comments.
-//! [`fuse::groups`] says which nodes one kernel can do together, [`plan::memory`] where values live.
+//! [`fuse::groups`] says which nodes one kernel can do together, [`plan::memory`] where values live;
+//! [`specialize`] makes a graph for concrete shapes.
 
 #[macro_use]
 mod pipeline;
@@ -16,6 +17,7 @@ pub mod plan;
 mod random;
 mod rebuild;
 mod recognize;
+pub mod specialize;
 mod uses;
 
 pub use elementwise::Elementwise;

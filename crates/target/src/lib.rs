@@ -47,6 +47,11 @@ pub trait Program: Send + Sync {
         Vec::new()
     }
 
+    /// Constants that the files take as arguments, by the names that they have there: too large to stand in a text.
+    fn weights(&self) -> Vec<(String, Tensor)> {
+        Vec::new()
+    }
+
     /// What was decided for each node, one line each, for `anychip explain`.
     fn explain(&self) -> Vec<String> {
         Vec::new()
@@ -176,6 +181,14 @@ pub enum CompileError {
 /// Why a program cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
+    /// The device, or the software that drives it, cannot be used.
+    #[error("{place}: {reason}")]
+    Device {
+        /// The place.
+        place: String,
+        /// What it said, and the way out where there is one.
+        reason: String,
+    },
     /// It does not run at this place.
     #[error("a program for {target} does not run on {place}")]
     WrongPlace {
@@ -203,6 +216,17 @@ pub enum RunError {
     /// Inputs or the graph are at fault.
     #[error(transparent)]
     Graph(#[from] IrError),
+    /// The device, or the software that drives it, failed.
+    #[error("{place}: {reason}")]
+    Device {
+        /// The place.
+        place: String,
+        /// What it said.
+        reason: String,
+    },
+    /// A node that turns out, at these shapes, to be beyond the target.
+    #[error("{} ({}): {}{}", .0.node, .0.op, .0.refused.reason, help(.0))]
+    Refused(Refusal),
     /// A result would need more memory than allowed.
     #[error("{node} needs {needed} bytes, more than the limit of {limit}")]
     Memory {
@@ -221,6 +245,10 @@ pub enum RunError {
         /// Why.
         source: std::io::Error,
     },
+}
+
+fn help(refusal: &Refusal) -> String {
+    refusal.refused.help.as_ref().map(|help| format!("\n  help: {help}")).unwrap_or_default()
 }
 
 impl fmt::Display for Place {

@@ -1,6 +1,8 @@
 //! The commands, one file each.
 
+mod ahead_of_time;
 mod bench;
+mod build;
 mod chips;
 mod choose;
 mod compare;
@@ -30,6 +32,8 @@ pub(crate) fn execute(command: Command) -> Result<()> {
         Command::Bench(args) => bench::execute(&args),
         Command::Diff(args) => diff::execute(&args),
         Command::Optimize(args) => optimize::execute(&args),
+        Command::Build(args) => build::execute(&args),
+        Command::AheadOfTime(args) => ahead_of_time::execute(&args),
         Command::Inspect(args) => inspect::execute(&args),
         Command::Explain(args) => explain::execute(&args),
         Command::Chips(args) => chips::execute(&args),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anychip_ir::{Graph, Node, Prim, ValueId};
+use anychip_passes::specialize::{Binding, size_operands, specialize};
 use anychip_target::RunError;
 
 use super::{Cost, Plan};
@@ -11,7 +12,6 @@ use crate::executable::Shared;
 use crate::fusion::{Group, Groups, Turn};
 use crate::lower::{self, Cx, Lowered};
 use crate::memory::Temporary;
-use crate::specialize::{Binding, fixed, size_operands, specialize};
 use crate::step::{Barrier, Kernel};
 
 /// Where a value is, while a plan is made.
@@ -64,7 +64,8 @@ impl Planner<'_> {
         let graph = specialize(graph, bindings)?;
         // Whoever looked at a constant so far has mapped the pages around it too.
         release_pages(&graph);
-        let shapes: Vec<Option<Vec<usize>>> = graph.values().map(|v| fixed(graph.ty(v))).collect();
+        let shapes: Vec<Option<Vec<usize>>> =
+            graph.values().map(|v| graph.ty(v).fixed_shape()).collect();
         let cx = Cx { graph: &graph, shared, shapes: &shapes };
         let mut planner = Planner {
             homes: vec![Home::Nowhere; graph.value_count()],

@@ -4,7 +4,7 @@ use anychip_ir::{
     Builder, Graph, IrError, Limits, Node, Op, Prim, TensorType, ValueId, evaluate_node_within,
     inline_with,
 };
-use anychip_tensor::{DType, Dim, Tensor};
+use anychip_tensor::{DType, Tensor};
 
 /// Larger results than this are computed when the model runs, not when it is prepared for a shape.
 const LARGEST_FOLDED: usize = 1 << 20;
@@ -14,16 +14,17 @@ const OPERATIONS_FOLDED: u64 = 1 << 24;
 const OPERATIONS_PER_BYTE: u64 = 16;
 
 /// What is known of one input.
-pub(crate) struct Binding {
+#[derive(Debug, Clone)]
+pub struct Binding {
     /// Its shape.
-    pub(crate) shape: Vec<usize>,
+    pub shape: Vec<usize>,
     /// Its value, where sizes depend on it.
-    pub(crate) value: Option<Tensor>,
+    pub value: Option<Tensor>,
 }
 
 /// `graph` with its inputs' shapes (and some values) filled in, types re-derived, and what follows from
 /// shapes alone folded. Folded nodes stay behind unused.
-pub(crate) fn specialize(graph: &Graph, bindings: &[Binding]) -> Result<Graph, IrError> {
+pub fn specialize(graph: &Graph, bindings: &[Binding]) -> Result<Graph, IrError> {
     let mut b = Builder::new(graph.name());
     b.reserve_symbols(1 << 32);
     let mut inputs = Vec::with_capacity(bindings.len());
@@ -44,7 +45,7 @@ pub(crate) fn specialize(graph: &Graph, bindings: &[Binding]) -> Result<Graph, I
 
 /// `graph` with everything that depends on constants alone computed, whatever its size: what legalizing has
 /// expanded of weights (the factor of a batch norm, say) is computed once, not once a shape.
-pub(crate) fn fold_constants(graph: &Graph) -> Result<Graph, IrError> {
+pub fn fold_constants(graph: &Graph) -> Result<Graph, IrError> {
     anychip_ir::rewrite(graph, &mut |b, node, operands| fold(b, graph, node, operands, usize::MAX))
 }
 
@@ -98,12 +99,12 @@ fn fold(
 }
 
 /// An integer vector or scalar: something that may hold sizes.
-pub(crate) fn is_small_integer(ty: &TensorType) -> bool {
+pub fn is_small_integer(ty: &TensorType) -> bool {
     ty.rank() <= 1 && (ty.dtype.is_integer() || ty.dtype == DType::Bool)
 }
 
 /// Which operands of a primitive decide the sizes of its results by their contents.
-pub(crate) fn size_operands(prim: &Prim) -> &'static [usize] {
+pub fn size_operands(prim: &Prim) -> &'static [usize] {
     match prim {
         Prim::Reshape | Prim::Broadcast | Prim::TopK { .. } => &[1],
         Prim::Slice { .. } => &[1, 2, 3],
@@ -140,15 +141,17 @@ pub(crate) fn size_operands(prim: &Prim) -> &'static [usize] {
 }
 
 /// For each input of `graph`, whether sizes of it depend on the input's contents: it is a small integer
-/// value that reaches an operand that holds sizes through other such values.
-pub(crate) fn inputs_that_hold_sizes(graph: &Graph) -> Vec<bool> {
+/// value that reaches an operand that holds sizes through other such values. Which operands of a node do, the
+/// target says: [`size_operands`], and more where it wants loops counted.
+pub fn inputs_that_hold_sizes(
+    graph: &Graph,
+    size_operands: &dyn Fn(&Node) -> &'static [usize],
+) -> Vec<bool> {
     let mut decides = vec![false; graph.value_count()];
     for node in graph.nodes().iter().rev() {
-        if let Op::Prim(prim) = &node.op {
-            for &i in size_operands(prim) {
-                if let Some(v) = node.inputs.get(i) {
-                    decides[v.index()] = true;
-                }
+        for &i in size_operands(node) {
+            if let Some(v) = node.inputs.get(i) {
+                decides[v.index()] = true;
             }
         }
         let spreads = node.outputs.iter().any(|v| decides[v.index()])
@@ -162,9 +165,4 @@ pub(crate) fn inputs_that_hold_sizes(graph: &Graph) -> Vec<bool> {
         }
     }
     graph.inputs().iter().map(|&v| decides[v.index()] && is_small_integer(graph.ty(v))).collect()
-}
-
-/// The shape in numbers, or `None` when a dim is not.
-pub(crate) fn fixed(ty: &TensorType) -> Option<Vec<usize>> {
-    ty.shape.iter().map(Dim::fixed).collect()
 }
