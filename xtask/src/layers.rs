@@ -6,7 +6,7 @@ pub(crate) const LAYERS: &[&[&str]] = &[
     &["ir", "chips", "record"],
     &["ops", "passes"],
     &["onnx", "zoo", "target", "predict"],
-    &["cpu", "null", "conformance"],
+    &["cpu", "systolic", "null", "conformance"],
     &["anychip"],
     &["report", "cli"],
 ];

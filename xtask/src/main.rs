@@ -12,6 +12,7 @@ mod layers;
 mod onnx_judge;
 mod onnx_tests;
 mod peers;
+mod peers_systolic;
 mod process;
 mod python;
 mod report_look;

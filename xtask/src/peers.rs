@@ -3,7 +3,7 @@
 //! Here the peers are prepared: environments of Python, worker programs built from `tools/peers/`, files. The turns
 //! and the tables are those of `tools/peers.py`.
 
-use crate::{process, python, workspace, zoo};
+use crate::{peers_systolic, process, python, workspace, zoo};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use std::path::{Path, PathBuf};
@@ -34,6 +34,8 @@ enum Target {
     /// The CPU of this machine, f32
     #[command(after_help = EXAMPLES)]
     Cpu(Cpu),
+    /// The simulator of systolic arrays beside SCALE-Sim, cycle for cycle
+    Systolic(peers_systolic::Options),
 }
 
 #[derive(clap::Args)]
@@ -99,7 +101,10 @@ impl Peer {
 
 /// Measure and print; an error when the target's own column has a gap.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let Target::Cpu(cpu) = &options.target;
+    let cpu = match &options.target {
+        Target::Cpu(cpu) => cpu,
+        Target::Systolic(options) => return peers_systolic::run(options),
+    };
     if cpu.threads.contains(&0) || cpu.rounds == 0 || cpu.seconds.is_nan() || cpu.seconds <= 0.0 {
         bail!("--threads, --rounds and --seconds must be above zero");
     }

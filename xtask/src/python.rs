@@ -23,6 +23,8 @@ const ZOO: Environment = Environment {
 };
 const PEERS: Environment =
     Environment { name: "peers", requirements: "tools/requirements-peers.txt", bare: None };
+const SCALE_SIM: Environment =
+    Environment { name: "scale-sim", requirements: "tools/requirements-scale-sim.txt", bare: None };
 
 /// The Python with the standard's tests and ONNX Runtime; installs it when needed.
 pub(crate) fn test() -> Result<PathBuf> {
@@ -37,6 +39,11 @@ pub(crate) fn zoo() -> Result<PathBuf> {
 /// The Python with `OpenVINO`; installs it when needed.
 pub(crate) fn peers() -> Result<PathBuf> {
     prepare(&PEERS)
+}
+
+/// The Python with SCALE-Sim; installs it when needed.
+pub(crate) fn scale_sim() -> Result<PathBuf> {
+    prepare(&SCALE_SIM)
 }
 
 /// `python script` in the workspace's root.

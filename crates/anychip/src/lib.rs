@@ -29,6 +29,7 @@ mod meter;
 mod model;
 mod npz;
 mod scenario;
+mod simulate;
 mod targets;
 
 pub use accuracy::accuracy;
@@ -54,7 +55,8 @@ pub use measure::{MeasureOptions, Subject, measure};
 pub use model::{Model, Sizes, ZOO, choose_sizes, describe, optimize, size_names, with_sizes};
 pub use npz::{NpzError, read_npz, write_npz};
 pub use scenario::{MLPERF_DURATION, STREAMS, Scenario};
-pub use targets::{find_place, targets};
+pub use simulate::{Simulated, simulate};
+pub use targets::{find_place, is_simulated, targets};
 
 use std::path::Path;
 
@@ -70,7 +72,7 @@ pub fn local_chip(name: &str) -> Result<Chip, Error> {
     }
     // A chip of the catalogue that is not here: say so; one that is in no catalogue: say that.
     let chip = Catalog::builtin()?.find(name).cloned()?;
-    if find_place(&chip.id).is_some() { Ok(chip) } else { Err(Error::NotHere { chip: chip.id }) }
+    if find_place(&chip).is_some() { Ok(chip) } else { Err(Error::NotHere { chip: chip.id }) }
 }
 
 /// The graph in its text form with large constants elided, for people.

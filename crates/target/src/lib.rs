@@ -7,7 +7,7 @@ mod legalize;
 
 use std::fmt;
 
-use anychip_chips::Chip;
+use anychip_chips::{Chip, Precision};
 use anychip_ir::{IrError, Node};
 use anychip_record::Layer;
 use anychip_tensor::{Tensor, TensorView};
@@ -32,6 +32,12 @@ pub trait Target: Send + Sync {
 
     /// Where its programs can run on this machine now.
     fn places(&self) -> Vec<Place>;
+
+    /// Where its programs for a chip run on this machine, if anywhere. A simulator of whatever a row describes answers for
+    /// chips that it has not listed too.
+    fn place(&self, chip: &Chip) -> Option<Place> {
+        self.places().into_iter().find(|place| place.chip() == chip.id)
+    }
 }
 
 /// A compiled graph.
@@ -44,6 +50,12 @@ pub trait Program: Send + Sync {
     /// What was decided for each node, one line each, for `anychip explain`.
     fn explain(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// What a run at a simulator counts, where that follows from sizes alone: no values are computed, there are no outputs.
+    /// `None` where only a run can tell.
+    fn counted(&self) -> Option<Run> {
+        None
     }
 
     /// Makes it ready to run at a place.
@@ -87,6 +99,9 @@ pub struct CompileOptions {
     pub relaxed: bool,
     /// The instruction set to use, by the target's name for it; the target's choice when absent.
     pub isa: Option<String>,
+    /// The format that a simulator takes floats to be computed and kept in; the graph's own when absent. What it counts
+    /// follows, its results do not.
+    pub precision: Option<Precision>,
 }
 
 /// Where a program can run: it decides the basis of its figures.
@@ -131,6 +146,16 @@ pub struct Run {
 pub struct Counters {
     /// Simulated clock cycles.
     pub cycles: Option<u64>,
+    /// Cycles a second of that clock.
+    pub clock_hz: Option<f64>,
+    /// Joules of what was counted; what else the chip draws is not in it.
+    pub energy_j: Option<f64>,
+    /// Cycles by what they went to, in the order of the place's choice.
+    pub spent: Vec<(&'static str, u64)>,
+    /// Bytes across each level of memory.
+    pub traffic: Vec<(&'static str, f64)>,
+    /// What the figures rest on beside the chip's row, for their source.
+    pub basis: String,
     /// Bytes held at the peak, weights excluded.
     pub peak_bytes: Option<u64>,
 }
@@ -152,6 +177,20 @@ pub enum CompileError {
         needed: u64,
         /// Bytes there are.
         available: u64,
+    },
+    /// The chip's row does not say enough to compile for it.
+    #[error("{reason}")]
+    Chip {
+        /// What is missing, and the way out.
+        reason: String,
+    },
+    /// The chip does not compute what the graph does.
+    #[error("{reason}\n  help: {help}")]
+    Format {
+        /// The node and the format.
+        reason: String,
+        /// What to try.
+        help: &'static str,
     },
     /// This machine lacks what the options ask for.
     #[error("no instruction set `{asked}` here; there are {}", .available.join(", "))]
@@ -195,6 +234,15 @@ pub enum RunError {
         /// Bytes allowed.
         limit: u64,
     },
+}
+
+impl Place {
+    /// The chip's name in the catalogue.
+    pub fn chip(&self) -> &str {
+        match self {
+            Place::Device { chip, .. } | Place::Simulator { chip } => chip,
+        }
+    }
 }
 
 impl fmt::Display for Place {
