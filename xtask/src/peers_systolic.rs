@@ -119,7 +119,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut faults = 0;
     println!(
         "{:<40} {:>6} {:>6} {:>9} {:>12} {:>12} {:>12} {:>9} {:>10} {:>8} {:>8}",
-        "case", "layers", "equal", "worst %", "peer cycles", "our cycles", "sound", "peer s", "closed", "walked", "stepped"
+        "case",
+        "layers",
+        "equal",
+        "worst %",
+        "peer cycles",
+        "our cycles",
+        "sound",
+        "peer s",
+        "closed",
+        "walked",
+        "stepped"
     );
     for case in cases(options) {
         let compared = compare(&case, &scratch, &python, &ours)?;
@@ -246,6 +256,7 @@ fn compare(case: &Case, scratch: &Path, python: &Path, ours: &Path) -> Result<Co
 fn read(text: &str) -> Result<(Vec<Layer>, Took)> {
     let lines: Vec<&str> = text.lines().filter(|line| line.starts_with('{')).collect();
     let (took, layers) = lines.split_last().context("nothing was printed")?;
-    let layers = layers.iter().map(|line| Ok(serde_json::from_str(line)?)).collect::<Result<_>>()?;
+    let layers =
+        layers.iter().map(|line| Ok(serde_json::from_str(line)?)).collect::<Result<_>>()?;
     Ok((layers, serde_json::from_str(took)?))
 }

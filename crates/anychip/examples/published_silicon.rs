@@ -150,7 +150,10 @@ fn edge_tpu(catalog: &Catalog) -> Result<(), Box<dyn std::error::Error>> {
     let chip = catalog.find("google-edge-tpu")?;
     let options = CompileOptions { precision: Some(Precision::Int8), ..CompileOptions::default() };
     println!("\nGoogle Edge TPU, milliseconds of one inference, 8 bits\n");
-    println!("{:<22} {:>10} {:>10} {:>10} {:>12}", "", "simulated", "USB", "Dev Board", "error, USB");
+    println!(
+        "{:<22} {:>10} {:>10} {:>10} {:>12}",
+        "", "simulated", "USB", "Dev Board", "error, USB"
+    );
     for (name, model, usb, board) in EDGE_TPU {
         let model = match Model::load(format!("zoo:{model}").as_ref()) {
             Ok(model) => model,
@@ -174,8 +177,7 @@ fn simulated(model: &Model, chip: &anychip::Chip, options: &CompileOptions) -> R
         1,
     )?;
     let (graph, _) = anychip::optimize(&anychip::with_sizes(model.graph(), &sizes)?)?;
-    let subject =
-        Subject { model: model.name(), model_sha256: "unread", graph: &graph, batch: 1 };
+    let subject = Subject { model: model.name(), model_sha256: "unread", graph: &graph, batch: 1 };
     let found = anychip::simulate(&subject, chip, options, None)?;
     Ok(found.record.latency_s.map_or(f64::NAN, |latency| latency.value() * 1e3))
 }

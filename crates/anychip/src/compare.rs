@@ -10,8 +10,8 @@ use crate::inputs::made_up;
 use crate::machine::{THIS_CPU, check_memory, this_cpu, with_peaks};
 use anychip_target::CompileOptions;
 
-use crate::simulate::{Legal, is_refusal, simulate_legal};
 use crate::measure::{MeasureOptions, Subject, add_chip_facts, measure};
+use crate::simulate::{Legal, is_refusal, simulate_legal};
 use crate::{Error, Model};
 
 /// How to compare.
@@ -94,7 +94,9 @@ pub fn compare(
             *record = Some(measure(&subject, chip, &inputs, &measuring, &mut |_| {})?);
         }
     }
-    if !options.estimate_only && options.weights.is_none() && options.devices.is_none_or(|n| n == 1)
+    if !options.estimate_only
+        && options.weights.is_none()
+        && options.devices.is_none_or(|n| n == 1)
         && options.stack.as_ref().is_none_or(|s| s == "anychip")
     {
         let compile = CompileOptions {

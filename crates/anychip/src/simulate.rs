@@ -9,9 +9,9 @@ use anychip_target::{
 use anychip_tensor::Tensor;
 use anychip_units::{Figure, Joules, Seconds};
 
-use crate::{Engine, Error};
 use crate::measure::{Subject, add_chip_facts, key};
 use crate::targets::find_place;
+use crate::{Engine, Error};
 
 /// Graphs as targets take them, so that asking about many chips expands once.
 #[derive(Default)]
@@ -27,8 +27,8 @@ impl Legal {
         if let Some(at) = self.0.iter().position(|(known, _)| *known == id) {
             return Ok(&self.0[at].1);
         }
-        let legal = legalize(target, graph)
-            .map_err(|refusals| Error::Refused { target: id, refusals })?;
+        let legal =
+            legalize(target, graph).map_err(|refusals| Error::Refused { target: id, refusals })?;
         self.0.push((id, legal));
         Ok(&self.0[self.0.len() - 1].1)
     }
@@ -126,7 +126,8 @@ fn record(
         record.layers = run.layers;
         record.layers_source = Some(format!("{target}, cycles of each layer"));
     }
-    record.mark_absent([Field::Power], "the simulator counts events, not what the whole chip draws");
+    record
+        .mark_absent([Field::Power], "the simulator counts events, not what the whole chip draws");
     record.mark_absent(
         [Field::LatencyP50, Field::LatencyP90, Field::LatencyP99],
         "each simulated run takes the same cycles",

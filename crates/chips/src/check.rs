@@ -117,20 +117,34 @@ impl Chip {
             return;
         };
         let (Some(rows), Some(columns)) = (&systolic.rows, &systolic.columns) else {
-            found.add("systolic", "needs `rows` and `columns`; leave the table out where they are not known");
+            found.add(
+                "systolic",
+                "needs `rows` and `columns`; leave the table out where they are not known",
+            );
             return;
         };
         if let (Some(cache), Some(largest)) = (
             &systolic.weight_cache_bytes,
-            compute.memory.iter().filter(|m| !m.off_chip).filter_map(|m| m.bytes.as_ref()).map(|b| b.value).reduce(f64::max),
+            compute
+                .memory
+                .iter()
+                .filter(|m| !m.off_chip)
+                .filter_map(|m| m.bytes.as_ref())
+                .map(|b| b.value)
+                .reduce(f64::max),
         ) {
-            found.unless(cache.value <= largest * (1.0 + TOLERANCE), "systolic.weight_cache_bytes", || {
-                format!("{:e} is more than the on-chip memory of {largest:e}", cache.value)
-            });
+            found.unless(
+                cache.value <= largest * (1.0 + TOLERANCE),
+                "systolic.weight_cache_bytes",
+                || format!("{:e} is more than the on-chip memory of {largest:e}", cache.value),
+            );
         }
         for (precision, peak) in &compute.peaks {
             let clock = peak.clock_hz.as_ref().or(compute.clock_hz.as_ref());
-            let (Some(dense), Some(clock), Some(arrays)) = (&peak.dense, clock, &systolic.arrays) else { continue };
+            let (Some(dense), Some(clock), Some(arrays)) = (&peak.dense, clock, &systolic.arrays)
+            else {
+                continue;
+            };
             // An engine may be slower in wide formats or faster in narrow ones, by whole factors.
             let once = 2.0 * arrays.value * rows.value * columns.value * clock.value;
             let factor = if dense.value >= once { dense.value / once } else { once / dense.value };

@@ -55,7 +55,9 @@ pub struct Systolic {
 }
 
 /// What stays in the cells of an array.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Dataflow {
     /// Weights stay, activations stream, sums leave at the bottom.
@@ -91,7 +93,15 @@ impl std::fmt::Display for Dataflow {
 impl Figures for Systolic {
     fn each(&mut self, at: &str, see: See<'_>) {
         each_field!(self, at, see, arrays, rows, columns, accumulator_rows, tiles_ahead);
-        each_field!(self, at, see, activation_bytes, weight_bytes, weight_cache_bytes, vector_lanes);
+        each_field!(
+            self,
+            at,
+            see,
+            activation_bytes,
+            weight_bytes,
+            weight_cache_bytes,
+            vector_lanes
+        );
         each_field!(self, at, see, memory_latency_s, transfer_s, launch_s);
     }
 }

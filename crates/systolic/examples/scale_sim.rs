@@ -28,14 +28,18 @@ fn run() -> Result<(), String> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let flag = |name: &str| arguments.iter().any(|a| a == name);
     let file = |name: &str| -> Result<String, String> {
-        let at = arguments.iter().position(|a| a == name).ok_or(format!("{name} FILE is needed"))?;
+        let at =
+            arguments.iter().position(|a| a == name).ok_or(format!("{name} FILE is needed"))?;
         let path = arguments.get(at + 1).ok_or(format!("{name} needs a file"))?;
         std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))
     };
     let config = Config::parse(&file("--config")?).map_err(|e| e.to_string())?;
     let text = file("--topology")?;
-    let topology =
-        if flag("--gemm") { Topology::parse_products(&text) } else { Topology::parse_convolutions(&text) };
+    let topology = if flag("--gemm") {
+        Topology::parse_products(&text)
+    } else {
+        Topology::parse_convolutions(&text)
+    };
     let topology = topology.map_err(|e| e.to_string())?;
     let arithmetic = if flag("--sound") { Arithmetic::Sound } else { Arithmetic::Published };
 
@@ -98,7 +102,8 @@ fn stepped(layer: &Layer, config: &Config) -> u64 {
     let tiling = Tiling::new(&machine, product, mapping, Rate::ONE);
     let (m, n) = if config.dataflow == Dataflow::InputStationary { (n, m) } else { (m, n) };
     let sizes = (m as usize, n as usize, k as usize);
-    let numbers = |count: u64| -> Vec<i32> { (0..count).map(|i| (i * 37 % 251) as i32 - 125).collect() };
+    let numbers =
+        |count: u64| -> Vec<i32> { (0..count).map(|i| (i * 37 % 251) as i32 - 125).collect() };
     let (moving, fixed) = (numbers(m * k), numbers(k * n));
     let mut sums = vec![0i32; (m * n) as usize];
     let values = Values { moving: &moving, fixed: &fixed, sizes };

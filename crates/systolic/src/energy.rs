@@ -17,11 +17,11 @@ struct Table {
 /// Energies in one process.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Process {
+pub(crate) struct Process {
     /// Nanometers.
-    pub nm: f64,
+    pub(crate) nm: f64,
     /// Who states them.
-    pub source: String,
+    pub(crate) source: String,
     picojoules: Picojoules,
 }
 
@@ -42,17 +42,17 @@ struct Picojoules {
 const TABLE: &str = include_str!("../data/energy.toml");
 
 /// The column for a process: the nearest on a scale of ratios.
-pub fn process(nm: f64) -> Option<&'static Process> {
+pub(crate) fn process(nm: f64) -> Option<&'static Process> {
     static PARSED: OnceLock<Vec<Process>> = OnceLock::new();
-    let processes =
-        PARSED.get_or_init(|| toml::from_str::<Table>(TABLE).map(|t| t.process).unwrap_or_default());
+    let processes = PARSED
+        .get_or_init(|| toml::from_str::<Table>(TABLE).map(|t| t.process).unwrap_or_default());
     let distance = |process: &&Process| (process.nm / nm).ln().abs();
     processes.iter().min_by(|a, b| distance(a).total_cmp(&distance(b)))
 }
 
 impl Process {
     /// Joules of products, each with its addition, on cells of a format.
-    pub fn products(&self, count: f64, format: Precision) -> f64 {
+    pub(crate) fn products(&self, count: f64, format: Precision) -> f64 {
         let p = &self.picojoules;
         let one = match format {
             Precision::Int8 | Precision::Int4 => p.int8_multiply + p.int32_add,
@@ -66,13 +66,13 @@ impl Process {
     }
 
     /// Joules of the vector unit's operations, taken as additions.
-    pub fn operations(&self, count: f64, format: Precision) -> f64 {
+    pub(crate) fn operations(&self, count: f64, format: Precision) -> f64 {
         let p = &self.picojoules;
         count * 1e-12 * if format.is_integer() { p.int32_add } else { p.f32_add }
     }
 
     /// Joules of moving bytes.
-    pub fn traffic(&self, traffic: &Traffic) -> f64 {
+    pub(crate) fn traffic(&self, traffic: &Traffic) -> f64 {
         let p = &self.picojoules;
         1e-12
             * ((traffic.memory_read + traffic.memory_written) * p.memory_byte

@@ -31,7 +31,8 @@ pub(crate) fn machine(machine: &Machine) -> Vec<String> {
 pub(crate) fn kernel(layer: &Layer) -> String {
     match &layer.unit {
         Unit::Array { product, format, .. } => {
-            let groups = if product.groups > 1 { format!("{} × ", product.groups) } else { String::new() };
+            let groups =
+                if product.groups > 1 { format!("{} × ", product.groups) } else { String::new() };
             format!(
                 "{} [array {format}, {groups}{}×{}×{}]",
                 layer.operators, product.m, product.n, product.k
@@ -66,7 +67,11 @@ fn line(layer: &Layer, machine: &Machine) -> String {
             Order::StationaryOutside => format!("{stays} outside"),
             Order::MovingOutside => format!("{streams} outside"),
         };
-        let packed = if mapping.pack > 1 { format!(", {} groups a tile", mapping.pack) } else { String::new() };
+        let packed = if mapping.pack > 1 {
+            format!(", {} groups a tile", mapping.pack)
+        } else {
+            String::new()
+        };
         text += &format!(
             ", {share:.1} % of cells{split}, {order}{packed}, stalls: memory {} + {}, load {}, drain {}",
             cycles.fetch, cycles.moving, cycles.load, cycles.drain
@@ -77,9 +82,10 @@ fn line(layer: &Layer, machine: &Machine) -> String {
 
 /// A row a layer, for spreadsheets.
 pub(crate) fn csv(plan: &Plan, machine: &Machine) -> String {
-    let mut text = "layer,kernel,cycles,utilization,streaming,fetch,load,moving,drain,tail,memory_read,\
+    let mut text =
+        "layer,kernel,cycles,utilization,streaming,fetch,load,moving,drain,tail,memory_read,\
                     memory_written,buffer_read,buffer_written,accumulators,joules\n"
-        .to_owned();
+            .to_owned();
     for layer in &plan.layers {
         let cycles = match &layer.unit {
             Unit::Array { cycles, .. } => *cycles,

@@ -6,19 +6,19 @@ use anychip_tensor::{DType, Tensor};
 
 /// The sizes of a node's product: groups, rows, columns, summed indices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sizes {
+pub(crate) struct Sizes {
     /// Independent products.
-    pub groups: usize,
+    pub(crate) groups: usize,
     /// Rows of the left operand.
-    pub m: usize,
+    pub(crate) m: usize,
     /// Columns of the right operand.
-    pub n: usize,
+    pub(crate) n: usize,
     /// Summed indices.
-    pub k: usize,
+    pub(crate) k: usize,
 }
 
 /// The sizes of a convolution or dot product, whose operands' shapes are known.
-pub fn sizes(prim: &Prim, lhs: &[usize], rhs: &[usize], result: &[usize]) -> Option<Sizes> {
+pub(crate) fn sizes(prim: &Prim, lhs: &[usize], rhs: &[usize], result: &[usize]) -> Option<Sizes> {
     if let Prim::Convolution(dims, _) = prim {
         let places: usize = result.get(2..)?.iter().product();
         return Some(Sizes {
@@ -44,16 +44,18 @@ fn free(rank: usize, batch: &[usize], contracted: &[usize]) -> Vec<usize> {
 
 /// The element type that a value had before it was widened for a product: importers widen 8-bit integers and take their
 /// zero point off, which an array does in its accumulators.
-pub fn narrow(graph: &Graph, value: ValueId) -> DType {
+pub(crate) fn narrow(graph: &Graph, value: ValueId) -> DType {
     let own = graph.ty(value).dtype;
     let mut at = value;
     for _ in 0..6 {
         let Some(node) = graph.producer(at) else { break };
-        at = match &node.op {
-            Op::Prim(Prim::Cast { .. } | Prim::Transpose { .. } | Prim::Reshape) => node.inputs[0],
-            Op::Prim(Prim::Binary(Binary::Sub)) => node.inputs[0],
-            _ => break,
+        let Op::Prim(
+            Prim::Cast { .. } | Prim::Transpose { .. } | Prim::Reshape | Prim::Binary(Binary::Sub),
+        ) = &node.op
+        else {
+            break;
         };
+        at = node.inputs[0];
         let dtype = graph.ty(at).dtype;
         if !own.is_float() && matches!(dtype, DType::I8 | DType::U8) {
             return dtype;
@@ -63,7 +65,7 @@ pub fn narrow(graph: &Graph, value: ValueId) -> DType {
 }
 
 /// Whether a node only renames what is there: nothing is computed or moved.
-pub fn moves_nothing(node: &Node) -> bool {
+pub(crate) fn moves_nothing(node: &Node) -> bool {
     matches!(
         node.op,
         Op::Prim(Prim::Constant(_) | Prim::Reshape | Prim::ShapeOf | Prim::BitCast { .. })
@@ -71,18 +73,23 @@ pub fn moves_nothing(node: &Node) -> bool {
 }
 
 /// Where each element of `[groups, m, k]` and of `[groups, k, n]` is in its operand; `None` where it is zero.
-pub struct Layout {
+pub(crate) struct Layout {
     /// The product's sizes.
-    pub sizes: Sizes,
+    pub(crate) sizes: Sizes,
     lhs: Vec<Option<usize>>,
     rhs: Vec<usize>,
     /// Where each of `[groups, m, n]` goes in the result.
-    pub result: Vec<usize>,
+    pub(crate) result: Vec<usize>,
 }
 
 impl Layout {
     /// The layout of a convolution or dot product.
-    pub fn of(prim: &Prim, lhs: &[usize], rhs: &[usize], result: &[usize]) -> Option<Layout> {
+    pub(crate) fn of(
+        prim: &Prim,
+        lhs: &[usize],
+        rhs: &[usize],
+        result: &[usize],
+    ) -> Option<Layout> {
         let sizes = sizes(prim, lhs, rhs, result)?;
         if let Prim::Convolution(dims, _) = prim {
             return Some(convolution(dims, sizes, lhs, rhs, result));
@@ -92,12 +99,12 @@ impl Layout {
     }
 
     /// The left operand's elements, `[groups, m, k]`.
-    pub fn gather_lhs<T: Copy>(&self, data: &[T], zero: T) -> Vec<T> {
+    pub(crate) fn gather_lhs<T: Copy>(&self, data: &[T], zero: T) -> Vec<T> {
         self.lhs.iter().map(|at| at.map_or(zero, |at| data[at])).collect()
     }
 
     /// The right operand's elements, `[groups, k, n]`.
-    pub fn gather_rhs<T: Copy>(&self, data: &[T]) -> Vec<T> {
+    pub(crate) fn gather_rhs<T: Copy>(&self, data: &[T]) -> Vec<T> {
         self.rhs.iter().map(|&at| data[at]).collect()
     }
 }
@@ -179,7 +186,12 @@ fn convolution(
         .map(|(place, tap)| read(place, tap))
         .collect();
     let channels = x[1] / groups.max(1);
-    let mut layout = Layout { sizes, lhs: Vec::with_capacity(groups * m * k), rhs: Vec::new(), result: Vec::new() };
+    let mut layout = Layout {
+        sizes,
+        lhs: Vec::with_capacity(groups * m * k),
+        rhs: Vec::new(),
+        result: Vec::new(),
+    };
     for g in 0..groups {
         for row in 0..m {
             let (image_index, place) = (row / place_count.max(1), row % place_count.max(1));
@@ -203,6 +215,6 @@ fn convolution(
 }
 
 /// The elements of a tensor as integers of 64 bits, low bits kept.
-pub fn integers(x: &Tensor) -> Vec<i64> {
+pub(crate) fn integers(x: &Tensor) -> Vec<i64> {
     x.to_integers().iter().map(|&v| v as i64).collect()
 }

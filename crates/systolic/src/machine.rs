@@ -107,7 +107,9 @@ impl Bandwidth {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MachineError {
     /// Its row has no description of a systolic array.
-    #[error("the catalog describes no systolic array of {chip}; add a table [systolic] to its file")]
+    #[error(
+        "the catalog describes no systolic array of {chip}; add a table [systolic] to its file"
+    )]
     Undescribed {
         /// The chip.
         chip: String,
@@ -172,10 +174,11 @@ impl Machine {
                 1
             }
         };
-        machine.set_formats(chip).ok_or_else(|| lacks("clock, or a peak that one could follow from"))?;
+        machine
+            .set_formats(chip)
+            .ok_or_else(|| lacks("clock, or a peak that one could follow from"))?;
         let cycles = |seconds: f64| (seconds * machine.clock_hz).ceil() as u64;
-        machine.memory_latency =
-            systolic.memory_latency_s.as_ref().map_or(0, |s| cycles(s.value));
+        machine.memory_latency = systolic.memory_latency_s.as_ref().map_or(0, |s| cycles(s.value));
         machine.transfer_cycles = systolic.transfer_s.as_ref().map_or(0, |s| cycles(s.value));
         machine.launch_cycles = systolic.launch_s.as_ref().map_or(0, |s| cycles(s.value));
         machine.process_nm = chip.process_nm.as_ref().map(|nm| nm.value);
@@ -267,7 +270,8 @@ impl Machine {
         match (main.is_some(), self.memory.is_some()) {
             (true, _) => {}
             (false, true) => {
-                self.assumptions.push("the host's memory, over its link, as main memory".to_owned());
+                self.assumptions
+                    .push("the host's memory, over its link, as main memory".to_owned());
             }
             (false, false) => self.assumptions.push("memory without limit".to_owned()),
         }

@@ -64,9 +64,10 @@ pub fn cost(
     let tiling = Tiling::new(machine, product, mapping, rate);
     let cycles = schedule(tiling.pipe(machine), &tiling.folds(machine));
     let traffic = tiling.traffic();
-    let joules = machine.process_nm.and_then(energy::process).map(|process| {
-        process.products(product.macs() as f64, format) + process.traffic(&traffic)
-    });
+    let joules = machine
+        .process_nm
+        .and_then(energy::process)
+        .map(|process| process.products(product.macs() as f64, format) + process.traffic(&traffic));
     Some(Mapped { mapping, cycles, traffic, joules })
 }
 
@@ -80,8 +81,9 @@ fn candidates(machine: &Machine, product: &Product) -> Vec<Mapping> {
     };
     let streaming = match machine.dataflow {
         anychip_chips::Dataflow::InputStationary => product.n,
-        anychip_chips::Dataflow::WeightStationary
-        | anychip_chips::Dataflow::OutputStationary => product.m,
+        anychip_chips::Dataflow::WeightStationary | anychip_chips::Dataflow::OutputStationary => {
+            product.m
+        }
     };
     let most = machine.accumulator_rows.unwrap_or(u64::MAX).min(streaming).max(1);
     let mut tiles = vec![most];

@@ -164,10 +164,11 @@ impl Planner<'_> {
         self.keep_weights(graph, &mut placement);
         let mut plan = Plan::default();
         for group in fuse::groups(graph).iter() {
-            let work = group.nodes.iter().map(|id| works[id.index()]).fold(
-                anychip_ir::Work::default(),
-                |sum, work| sum + work,
-            );
+            let work = group
+                .nodes
+                .iter()
+                .map(|id| works[id.index()])
+                .fold(anychip_ir::Work::default(), |sum, work| sum + work);
             plan.data_dependent |= work.data_dependent;
             let first = graph.node(group.nodes[0]);
             if group.nodes.len() == 1 && moves_nothing(first) {
@@ -186,7 +187,10 @@ impl Planner<'_> {
             plan.layers.push(layer);
             for &input in &group.inputs {
                 let dead = uses.last(input).is_some_and(|last| group.nodes.contains(&last));
-                if placement.on_chip[input.index()] && dead && !uses.is_output(input) && graph.constant(input).is_none()
+                if placement.on_chip[input.index()]
+                    && dead
+                    && !uses.is_output(input)
+                    && graph.constant(input).is_none()
                     && let Some(left) = &mut placement.left
                 {
                     *left += self.bytes(graph, input);
@@ -261,7 +265,8 @@ impl Planner<'_> {
         // Movement passes through the vector unit too, an element a lane.
         let moved: f64 = group.outputs.iter().map(|&v| elements(graph, v)).sum();
         let vector_operations = work.operations.max(if work.macs > 0.0 { 0.0 } else { moved });
-        let vector_cycles = |operations: f64| (operations / machine.vector_lanes as f64).ceil() as u64;
+        let vector_cycles =
+            |operations: f64| (operations / machine.vector_lanes as f64).ceil() as u64;
         let mut layer = Layer {
             name: node.label().to_owned(),
             operators: names.join("+"),
@@ -290,12 +295,8 @@ impl Planner<'_> {
                 layer.joules = mapped.joules.zip(process).map(|(joules, process)| {
                     joules + process.operations(work.operations, lane_format)
                 });
-                layer.unit = Unit::Array {
-                    product,
-                    format,
-                    mapping: mapped.mapping,
-                    cycles: mapped.cycles,
-                };
+                layer.unit =
+                    Unit::Array { product, format, mapping: mapped.mapping, cycles: mapped.cycles };
                 return Ok(layer);
             }
         }
@@ -366,8 +367,7 @@ impl Planner<'_> {
             return Ok(None);
         };
         let shape = |v: ValueId| graph.ty(v).fixed_shape();
-        let (Some(l), Some(r), Some(result)) =
-            (shape(lhs), shape(rhs), shape(node.outputs[0]))
+        let (Some(l), Some(r), Some(result)) = (shape(lhs), shape(rhs), shape(node.outputs[0]))
         else {
             return Ok(None);
         };
@@ -408,7 +408,8 @@ impl Planner<'_> {
         }
         let times = match &node.op {
             Op::Prim(Prim::Loop { .. }) => {
-                let trips = graph.constant_integers(node.inputs[0]).and_then(|t| t.first().copied());
+                let trips =
+                    graph.constant_integers(node.inputs[0]).and_then(|t| t.first().copied());
                 match trips.filter(|&trips| trips < i64::from(i32::MAX)) {
                     Some(trips) => u64::try_from(trips).unwrap_or(0),
                     None => {

@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use anychip_ir::{Bindings, Graph, IrError, specialize};
 use anychip_record::Layer as Timed;
-use anychip_target::{
-    Counters, File, OpenError, Place, Program, Run, RunError, Session,
-};
+use anychip_target::{Counters, File, OpenError, Place, Program, Run, RunError, Session};
 use anychip_tensor::{Tensor, TensorView};
 
 use crate::machine::Machine;
@@ -63,7 +61,13 @@ impl SystolicProgram {
     ) -> Result<SystolicProgram, PlanError> {
         let sized = graph.inputs().iter().all(|&v| graph.ty(v).fixed_shape().is_some());
         let plan = if sized { Some(plan(graph, &machine, options)?) } else { None };
-        Ok(SystolicProgram(Arc::new(Compiled { graph: graph.clone(), machine, mode, options, plan })))
+        Ok(SystolicProgram(Arc::new(Compiled {
+            graph: graph.clone(),
+            machine,
+            mode,
+            options,
+            plan,
+        })))
     }
 }
 
@@ -73,8 +77,14 @@ impl Program for SystolicProgram {
         plan.iter()
             .flat_map(|plan| {
                 [
-                    File { path: "trace.json".to_owned(), bytes: trace::chrome(plan, machine).into_bytes() },
-                    File { path: "layers.csv".to_owned(), bytes: explain::csv(plan, machine).into_bytes() },
+                    File {
+                        path: "trace.json".to_owned(),
+                        bytes: trace::chrome(plan, machine).into_bytes(),
+                    },
+                    File {
+                        path: "layers.csv".to_owned(),
+                        bytes: explain::csv(plan, machine).into_bytes(),
+                    },
                 ]
             })
             .collect()
@@ -85,7 +95,9 @@ impl Program for SystolicProgram {
         let mut lines = explain::machine(machine);
         match plan {
             Some(plan) => lines.extend(explain::layers(plan, machine)),
-            None => lines.push("sizes are named: each run is planned when they are known".to_owned()),
+            None => {
+                lines.push("sizes are named: each run is planned when they are known".to_owned())
+            }
         }
         lines
     }
@@ -146,7 +158,8 @@ fn run_error(error: PlanError) -> RunError {
 fn run_of(plan: &Plan, machine: &Machine, mode: Mode, outputs: Vec<Tensor>) -> Run {
     let array = plan.array_cycles();
     let traffic = plan.traffic();
-    let vector = plan.cycles - machine.launch_cycles - array.cycles.min(plan.cycles - machine.launch_cycles);
+    let vector =
+        plan.cycles - machine.launch_cycles - array.cycles.min(plan.cycles - machine.launch_cycles);
     let basis = match (plan.data_dependent, machine.assumptions.join("; ")) {
         (true, assumed) if assumed.is_empty() => "bounds where sizes depend on data".to_owned(),
         (true, assumed) => format!("bounds where sizes depend on data; {assumed}"),
@@ -173,7 +186,11 @@ fn run_of(plan: &Plan, machine: &Machine, mode: Mode, outputs: Vec<Tensor>) -> R
             ("buffers written", traffic.buffer_written),
             ("accumulators", traffic.accumulators),
         ],
-        basis: if basis.is_empty() { mode.word().to_owned() } else { format!("{}; {basis}", mode.word()) },
+        basis: if basis.is_empty() {
+            mode.word().to_owned()
+        } else {
+            format!("{}; {basis}", mode.word())
+        },
         peak_bytes: None,
     };
     let layers = plan

@@ -351,7 +351,8 @@ impl<'a> Scheduler<'a> {
             (_, false) => state.drain_end,
             // Sums wait in a second set of registers, which the fold before must have left.
             (true, true) => {
-                let leaves = (state.stream + state.last_stream + 2 * rows).saturating_sub(1 + fold.stream);
+                let leaves =
+                    (state.stream + state.last_stream + 2 * rows).saturating_sub(1 + fold.stream);
                 if state.last_stream == 0 { 0 } else { base.max(leaves) }
             }
         };
@@ -461,7 +462,10 @@ mod tests {
         let fold = Fold { stationary: 50, stream: 10, ..Fold::default() };
         let found = schedule(pipe, &folds(&[(&[(fold, 1000)], 1)]));
         assert_eq!(found.cycles, 1000 * 50 + 7 + 4 + 10 + 4 + 3 - 2);
-        assert_eq!(found.streaming + found.fetch + found.load + found.moving + found.drain + found.tail, found.cycles);
+        assert_eq!(
+            found.streaming + found.fetch + found.load + found.moving + found.drain + found.tail,
+            found.cycles
+        );
     }
 
     #[test]
@@ -475,7 +479,12 @@ mod tests {
                 // Panels that differ in nothing but a fold that is never reached keep the strides from applying.
                 let mut single = Folds::new();
                 for fold in short.iter() {
-                    single.runs.push(Run { start: single.count, panel: vec![(fold, 1)], length: 1, times: 1 });
+                    single.runs.push(Run {
+                        start: single.count,
+                        panel: vec![(fold, 1)],
+                        length: 1,
+                        times: 1,
+                    });
                     single.count += 1;
                 }
                 assert_eq!(schedule(pipe, &short), schedule(pipe, &single));

@@ -4,9 +4,7 @@ use std::sync::OnceLock;
 
 use anychip_chips::{Catalog, Chip};
 use anychip_ir::{Graph, Node, Op};
-use anychip_target::{
-    CompileError, CompileOptions, LegalGraph, Place, Program, Support, Target,
-};
+use anychip_target::{CompileError, CompileOptions, LegalGraph, Place, Program, Support, Target};
 
 use crate::machine::Machine;
 use crate::mapper::Objective;
@@ -43,8 +41,9 @@ impl SystolicTarget {
     fn machine(&self, chip: &Chip) -> Result<Machine, CompileError> {
         match &self.machine {
             Some(machine) => Ok(machine.clone()),
-            None => Machine::of(chip)
-                .map_err(|error| CompileError::Chip { reason: error.to_string() }),
+            None => {
+                Machine::of(chip).map_err(|error| CompileError::Chip { reason: error.to_string() })
+            }
         }
     }
 }
@@ -78,10 +77,14 @@ impl Target for SystolicTarget {
         let weights = crate::plan::weight_bytes(graph.graph(), options.precision);
         if let Some(available) = machine.memory_bytes.filter(|&bytes| weights > bytes) {
             let chip = machine.name.clone();
-            return Err(CompileError::Capacity { what: "the model's weights", chip, needed: weights, available });
+            return Err(CompileError::Capacity {
+                what: "the model's weights",
+                chip,
+                needed: weights,
+                available,
+            });
         }
-        let plan_options =
-            PlanOptions { objective: self.objective, precision: options.precision };
+        let plan_options = PlanOptions { objective: self.objective, precision: options.precision };
         let program = SystolicProgram::new(graph.graph(), machine, mode, plan_options);
         Ok(Box::new(program.map_err(compile_error)?))
     }
@@ -100,12 +103,15 @@ impl Target for SystolicTarget {
     }
 
     fn place(&self, chip: &Chip) -> Option<Place> {
-        let simulated = self.machine.is_some() || Machine::of(chip).is_ok();
-        simulated.then(|| Place::Simulator { chip: chip.id.clone() })
+        let chip = match &self.machine {
+            Some(machine) => machine.name.clone(),
+            None => Machine::of(chip).ok()?.name,
+        };
+        Some(Place::Simulator { chip })
     }
 }
 
-pub(crate) fn compile_error(error: PlanError) -> CompileError {
+fn compile_error(error: PlanError) -> CompileError {
     match error {
         PlanError::Graph(error) => CompileError::Graph(error),
         PlanError::Format { .. } => CompileError::Format {

@@ -51,7 +51,15 @@ impl Product {
             element,
             in_memory: false,
         };
-        Product { groups, m, n, k, lhs: operand(m * k, 1), rhs: operand(k * n, 1), out: operand(m * n, 4) }
+        Product {
+            groups,
+            m,
+            n,
+            k,
+            lhs: operand(m * k, 1),
+            rhs: operand(k * n, 1),
+            out: operand(m * n, 4),
+        }
     }
 
     /// The same with the operands' roles exchanged: the transposed product.
@@ -239,10 +247,12 @@ impl Tiling {
     /// The tile at a place of the three loops.
     fn tile(&self, group: u64, moving: u64, fixed: u64, depth: u64) -> Tile {
         let Product { m, n, k, groups, lhs, rhs, .. } = self.oriented;
-        let (moving_range, fixed_range) = (self.moving_steps().at(moving), self.fixed_steps().at(fixed));
+        let (moving_range, fixed_range) =
+            (self.moving_steps().at(moving), self.fixed_steps().at(fixed));
         let depth_range = self.depth_steps().at(depth);
         let part = |operand: Operand, extent: u64, of: u64| {
-            let share = u128::from(extent) * u128::from(depth_range.1) * u128::from(self.group_arrays);
+            let share =
+                u128::from(extent) * u128::from(depth_range.1) * u128::from(self.group_arrays);
             let whole = u128::from(of) * u128::from(k) * u128::from(groups);
             (u128::from(operand.bytes) * share).div_ceil(whole.max(1)) as u64
         };
@@ -260,7 +270,11 @@ impl Tiling {
             fixed: fixed_range,
             depth: depth_range,
             fixed_bytes: if rhs.in_memory && !fixed_here { part(rhs, fixed_range.1, n) } else { 0 },
-            moving_bytes: if lhs.in_memory && !moving_here { part(lhs, moving_range.1, m) } else { 0 },
+            moving_bytes: if lhs.in_memory && !moving_here {
+                part(lhs, moving_range.1, m)
+            } else {
+                0
+            },
             written_bytes: if last && self.oriented.out.in_memory {
                 moving_range.1 * fixed_range.1 * self.oriented.out.element * self.group_arrays
             } else {
@@ -277,7 +291,12 @@ impl Tiling {
         } else {
             (machine.transfer(tile.fixed_bytes), machine.transfer(tile.moving_bytes))
         };
-        Fold { stationary, moving, stream: tile.stream, write: machine.transfer(tile.written_bytes) }
+        Fold {
+            stationary,
+            moving,
+            stream: tile.stream,
+            write: machine.transfer(tile.written_bytes),
+        }
     }
 
     /// All folds, in runs of like ones.
@@ -326,7 +345,9 @@ impl Tiling {
                     let panel = self
                         .depth_steps()
                         .kinds()
-                        .map(|(d, count)| (self.fold(machine, self.tile(0, moving, fixed, d)), count))
+                        .map(|(d, count)| {
+                            (self.fold(machine, self.tile(0, moving, fixed, d)), count)
+                        })
                         .collect();
                     (panel, times)
                 })
@@ -372,10 +393,13 @@ impl Tiling {
         let (moving, fixed) = (self.moving_steps().count(), self.fixed_steps().count());
         let (lhs, rhs) = (self.oriented.lhs, self.oriented.rhs);
         let stationary_outside = self.mapping.order == Order::StationaryOutside;
-        let moving_kept = if stationary_outside { self.moving_stays } else { self.moving_part_stays };
+        let moving_kept =
+            if stationary_outside { self.moving_stays } else { self.moving_part_stays };
         let fixed_kept = if stationary_outside { self.fixed_part_stays } else { self.fixed_stays };
         let times = |kept: bool, others: u64| if kept { 1 } else { others };
-        let read = |operand: Operand, times: u64| if operand.in_memory { operand.bytes * times } else { 0 };
+        let read = |operand: Operand, times: u64| {
+            if operand.in_memory { operand.bytes * times } else { 0 }
+        };
         let lhs_read = read(lhs, times(moving_kept, fixed));
         let rhs_read = read(rhs, times(fixed_kept, moving));
         let written = if self.oriented.out.in_memory { self.oriented.out.bytes } else { 0 };

@@ -83,7 +83,8 @@ fn multiply(
     mapping: Mapping,
     product: Product,
 ) -> Result<Option<Tensor>, IrError> {
-    let Some(prim @ (Prim::DotGeneral(_, output) | Prim::Convolution(_, output))) = node.op.prim() else {
+    let Some(prim @ (Prim::DotGeneral(_, output) | Prim::Convolution(_, output))) = node.op.prim()
+    else {
         return Ok(None);
     };
     let shape = result_shape(prim, operands)?;
@@ -93,14 +94,18 @@ fn multiply(
     let run = |count: usize| Stepped { machine, mapping, product, layout: &layout, count };
     match output {
         DType::F32 | DType::F16 | DType::BF16 => {
-            let floats = |x: &Tensor| -> Vec<f32> { x.to_f64().iter().map(|&v| v as f32).collect() };
-            let sums = run(shape.iter().product()).sums(&floats(&operands[0]), &floats(&operands[1]));
+            let floats =
+                |x: &Tensor| -> Vec<f32> { x.to_f64().iter().map(|&v| v as f32).collect() };
+            let sums =
+                run(shape.iter().product()).sums(&floats(&operands[0]), &floats(&operands[1]));
             let wide: Vec<f64> = sums.iter().map(|&v| f64::from(v)).collect();
             Ok(Some(Tensor::from_f64(*output, shape, &wide)?))
         }
         DType::I8 | DType::U8 | DType::I16 | DType::U16 | DType::I32 | DType::U32 => {
-            let narrow = |x: &Tensor| -> Vec<i32> { integers(x).iter().map(|&v| v as i32).collect() };
-            let sums = run(shape.iter().product()).sums(&narrow(&operands[0]), &narrow(&operands[1]));
+            let narrow =
+                |x: &Tensor| -> Vec<i32> { integers(x).iter().map(|&v| v as i32).collect() };
+            let sums =
+                run(shape.iter().product()).sums(&narrow(&operands[0]), &narrow(&operands[1]));
             wrapped(*output, shape, &sums).map(Some)
         }
         _ => Ok(None),

@@ -20,7 +20,8 @@ fn machine(random: &mut Random) -> Machine {
     machine.overlaps_loads = random.below(2) == 0;
     machine.tiles_ahead = 1 + pick(random, 4);
     if random.below(3) > 0 {
-        machine.memory = Some(Bandwidth { bytes: 1 + pick(random, 9), cycles: 1 + pick(random, 5) });
+        machine.memory =
+            Some(Bandwidth { bytes: 1 + pick(random, 9), cycles: 1 + pick(random, 5) });
     }
     machine.memory_latency = pick(random, 12);
     machine.transfer_cycles = pick(random, 4);
@@ -49,7 +50,12 @@ fn mapping(random: &mut Random) -> Mapping {
 }
 
 /// The product by its definition.
-fn expected(moving: &[i32], fixed: &[i32], groups: usize, (m, n, k): (usize, usize, usize)) -> Vec<i32> {
+fn expected(
+    moving: &[i32],
+    fixed: &[i32],
+    groups: usize,
+    (m, n, k): (usize, usize, usize),
+) -> Vec<i32> {
     let mut sums = vec![0i32; groups * m * n];
     for g in 0..groups {
         for i in 0..m {

@@ -70,7 +70,10 @@ pub(crate) fn execute(args: &Bench) -> Result<()> {
 /// What the chip's simulator counts: in closed form, or stepped with values where that is asked for.
 fn simulated(args: &Bench, chip: &Chip, subject: &Subject<'_>, inputs: &[Tensor]) -> Result<()> {
     if args.scenario.is_some() {
-        bail!("`{}` is simulated: its runs all take the same cycles, so --scenario says nothing of it", args.on);
+        bail!(
+            "`{}` is simulated: its runs all take the same cycles, so --scenario says nothing of it",
+            args.on
+        );
     }
     let options = CompileOptions {
         layers: args.layers,

@@ -50,7 +50,11 @@ impl Config {
                 output: file.number("architecture_presets", "Bandwidth")?,
             },
             other => {
-                return Err(error("run_presets", "InterfaceBandwidth", &format!("`{other}` is neither USER nor CALC")));
+                return Err(error(
+                    "run_presets",
+                    "InterfaceBandwidth",
+                    &format!("`{other}` is neither USER nor CALC"),
+                ));
             }
         };
         let section = "architecture_presets";
@@ -58,7 +62,9 @@ impl Config {
             "ws" => Dataflow::WeightStationary,
             "os" => Dataflow::OutputStationary,
             "is" => Dataflow::InputStationary,
-            other => return Err(error(section, "Dataflow", &format!("`{other}` is none of ws, os, is"))),
+            other => {
+                return Err(error(section, "Dataflow", &format!("`{other}` is none of ws, os, is")));
+            }
         };
         let config = Config {
             rows: file.number(section, "ArrayHeight")?,
@@ -71,7 +77,11 @@ impl Config {
             ],
             interface,
         };
-        for (section, key) in [("sparsity", "SparsitySupport"), ("layout", "IfmapCustomLayout"), ("layout", "FilterCustomLayout")] {
+        for (section, key) in [
+            ("sparsity", "SparsitySupport"),
+            ("layout", "IfmapCustomLayout"),
+            ("layout", "FilterCustomLayout"),
+        ] {
             if file.text(section, key).is_ok_and(|value| value.eq_ignore_ascii_case("true")) {
                 return Err(error(section, key, "is not simulated here; set it to False"));
             }
@@ -141,8 +151,12 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named() {
-        let message = |from: &str, to: &str| Config::parse(&TEXT.replace(from, to)).unwrap_err().to_string();
-        assert_eq!(message("ArrayWidth", "Width"), "the configuration's [architecture_presets] ArrayWidth: is missing");
+        let message =
+            |from: &str, to: &str| Config::parse(&TEXT.replace(from, to)).unwrap_err().to_string();
+        assert_eq!(
+            message("ArrayWidth", "Width"),
+            "the configuration's [architecture_presets] ArrayWidth: is missing"
+        );
         assert!(message(" ws", " xs").contains("`xs` is none of ws, os, is"));
         assert!(message("16", "-3").contains("`-3` is no number from 1"));
     }

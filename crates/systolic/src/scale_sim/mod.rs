@@ -1,7 +1,7 @@
 //! The mode that follows SCALE-Sim 3.0.0: its files, its assumptions, its reports, so that anyone can check us.
 //!
 //! One array, words of a byte, folds one after the other, no overlap of loads, sizes of results rounded up. In closed form the
-//! cycles of a layer are those of its folds ([`Layer::folds`]); with a bandwidth given ([`walk`]) every line of demands meets
+//! cycles of a layer are those of its folds ([`closed_form`]); with a bandwidth given ([`walk`]) every line of demands meets
 //! the peer's three buffers, whose arithmetic is reproduced as published or as it was meant ([`Arithmetic`]).
 
 mod config;
@@ -12,7 +12,7 @@ mod walk;
 
 pub use config::{Config, Interface};
 pub use report::{Row, closed_form, csv, total};
-pub use topology::{Layer, Topology};
+pub use topology::{Layer, Spread, Topology};
 pub use walk::{Walked, walk};
 
 /// Which arithmetic of stalls.
@@ -48,7 +48,9 @@ pub enum ScaleSimError {
         reason: String,
     },
     /// The buffers cannot hold what a cycle asks for, so that SCALE-Sim would not end.
-    #[error("layer {layer}: the {buffer} buffer never holds all that one cycle needs; give it more memory")]
+    #[error(
+        "layer {layer}: the {buffer} buffer never holds all that one cycle needs; give it more memory"
+    )]
     Starved {
         /// The layer.
         layer: String,

@@ -55,7 +55,9 @@ pub(super) fn row(layer: &Layer, config: &Config, cycles: u64, stalls: u64) -> R
     // The peer's own count for this figure: where an operand stays, a load and a skew more than the fold takes.
     let fold = match config.dataflow {
         Dataflow::OutputStationary => layer.fold(config),
-        Dataflow::WeightStationary | Dataflow::InputStationary => layer.fold(config) + config.columns - 1,
+        Dataflow::WeightStationary | Dataflow::InputStationary => {
+            layer.fold(config) + config.columns - 1
+        }
     };
     Row {
         name: layer.name.clone(),
@@ -74,7 +76,11 @@ pub fn csv(rows: &[Row]) -> String {
     for (i, row) in rows.iter().enumerate() {
         text += &format!(
             "{i}, {}, {}, {}, {}, {},\n",
-            row.cycles, row.stalls, row.utilization, row.mapping_efficiency, row.compute_utilization
+            row.cycles,
+            row.stalls,
+            row.utilization,
+            row.mapping_efficiency,
+            row.compute_utilization
         );
     }
     text

@@ -72,7 +72,8 @@ impl Topology {
     pub fn parse_products(text: &str) -> Result<Topology, ScaleSimError> {
         let mut topology = Topology::default();
         for (line, cells) in rows(text) {
-            let (m, n, k) = (number(&cells, 1, line)?, number(&cells, 2, line)?, number(&cells, 3, line)?);
+            let (m, n, k) =
+                (number(&cells, 1, line)?, number(&cells, 2, line)?, number(&cells, 3, line)?);
             topology.layers.push(Layer {
                 name: cells[0].clone(),
                 input: (m, k),
@@ -111,12 +112,16 @@ impl Layer {
         if fits {
             return Ok(());
         }
-        Err(ScaleSimError::Topology { line, reason: "the window is larger than the input".to_owned() })
+        Err(ScaleSimError::Topology {
+            line,
+            reason: "the window is larger than the input".to_owned(),
+        })
     }
 
     /// Height and width of the result, rounded up as the peer does: a window that reaches over the edge counts.
     pub fn result(&self) -> (u64, u64) {
-        let along = |input: u64, window: u64, stride: u64| (input - window + stride).div_ceil(stride);
+        let along =
+            |input: u64, window: u64, stride: u64| (input - window + stride).div_ceil(stride);
         (
             along(self.input.0, self.window.0, self.strides.0),
             along(self.input.1, self.window.1, self.strides.1),
@@ -183,8 +188,17 @@ mod tests {
         let message = |row: &str| {
             Topology::parse_convolutions(&format!("head\n{row}\n")).unwrap_err().to_string()
         };
-        assert_eq!(message("A, 4, 4, 5, 1, 1, 1, 1,"), "line 2 of the topology: the window is larger than the input");
-        assert_eq!(message("A, 4, x, 1"), "line 2 of the topology: `x` in column 3 is no number from 1");
-        assert_eq!(message("A, 4, 4, 1, 1, 1, 0, 1"), "line 2 of the topology: `0` in column 7 is no number from 1");
+        assert_eq!(
+            message("A, 4, 4, 5, 1, 1, 1, 1,"),
+            "line 2 of the topology: the window is larger than the input"
+        );
+        assert_eq!(
+            message("A, 4, x, 1"),
+            "line 2 of the topology: `x` in column 3 is no number from 1"
+        );
+        assert_eq!(
+            message("A, 4, 4, 1, 1, 1, 0, 1"),
+            "line 2 of the topology: `0` in column 7 is no number from 1"
+        );
     }
 }

@@ -16,9 +16,14 @@ pub struct Walked {
 }
 
 /// Walks a layer through its demands.
-pub fn walk(layer: &Layer, config: &Config, arithmetic: Arithmetic) -> Result<Walked, ScaleSimError> {
+pub fn walk(
+    layer: &Layer,
+    config: &Config,
+    arithmetic: Arithmetic,
+) -> Result<Walked, ScaleSimError> {
     let demands = Demands { layer, config };
-    let (input_bytes, filter_bytes, output_bytes) = (config.buffers[0], config.buffers[1], config.buffers[2]);
+    let (input_bytes, filter_bytes, output_bytes) =
+        (config.buffers[0], config.buffers[1], config.buffers[2]);
     let limits = match config.interface {
         Interface::Unlimited => None,
         Interface::Limited { input, filter, output } => Some((input, filter, output)),
@@ -27,10 +32,17 @@ pub fn walk(layer: &Layer, config: &Config, arithmetic: Arithmetic) -> Result<Wa
     let mut readers = limits.map(|(input, filter, _)| {
         (
             ReadBuffer::new(demands.input_order(), elements, input_bytes, input, arithmetic),
-            ReadBuffer::new(demands.filter_order(), layer.depth() * layer.filters, filter_bytes, filter, arithmetic),
+            ReadBuffer::new(
+                demands.filter_order(),
+                layer.depth() * layer.filters,
+                filter_bytes,
+                filter,
+                arithmetic,
+            ),
         )
     });
-    let mut writer = WriteBuffer::new(output_bytes, limits.map_or(config.columns, |(_, _, output)| output));
+    let mut writer =
+        WriteBuffer::new(output_bytes, limits.map_or(config.columns, |(_, _, output)| output));
     let (mut line, mut stalls, mut last) = (0i64, 0i64, 0i64);
     let mut causes = [0u64; 3];
     let starved = |buffer| ScaleSimError::Starved { layer: layer.name.clone(), buffer };
@@ -43,8 +55,12 @@ pub fn walk(layer: &Layer, config: &Config, arithmetic: Arithmetic) -> Result<Wa
             let (input, filter) = match &mut readers {
                 None => (0, 0),
                 Some((inputs, filters)) => (
-                    inputs.serve(cycle, demands.inputs(&tile, step)).ok_or_else(|| starved("input"))?,
-                    filters.serve(cycle, demands.filters(&tile, step)).ok_or_else(|| starved("filter"))?,
+                    inputs
+                        .serve(cycle, demands.inputs(&tile, step))
+                        .ok_or_else(|| starved("input"))?,
+                    filters
+                        .serve(cycle, demands.filters(&tile, step))
+                        .ok_or_else(|| starved("filter"))?,
                 ),
             };
             let output = writer.take(cycle, demands.results(&tile, step));
@@ -52,7 +68,13 @@ pub fn walk(layer: &Layer, config: &Config, arithmetic: Arithmetic) -> Result<Wa
             let late = input.max(filter).max(output);
             // As the peer: a cycle that all buffers serve early is on time, for results never are.
             stalls += late;
-            let cause = if late == input { 0 } else if late == filter { 1 } else { 2 };
+            let cause = if late == input {
+                0
+            } else if late == filter {
+                1
+            } else {
+                2
+            };
             causes[cause] += late as u64;
             line += 1;
         }
@@ -167,13 +189,17 @@ impl Demands<'_> {
             Dataflow::WeightStationary => {
                 diagonals(spread.rows.div_ceil(rows) * spread.time, rows, |i, r| {
                     let element = i / spread.time * rows + r;
-                    (element < spread.rows).then(|| layer.address(i % spread.time, element)).flatten()
+                    (element < spread.rows)
+                        .then(|| layer.address(i % spread.time, element))
+                        .flatten()
                 })
             }
             Dataflow::InputStationary => {
                 lines(spread.columns.div_ceil(columns) * spread.rows, columns, |i, c| {
                     let place = i / spread.rows * columns + c;
-                    (place < spread.columns).then(|| layer.address(place, i % spread.rows)).flatten()
+                    (place < spread.columns)
+                        .then(|| layer.address(place, i % spread.rows))
+                        .flatten()
                 })
             }
             Dataflow::OutputStationary => {

@@ -205,7 +205,9 @@ impl<T: Lane> Cells<T> {
             // Columns whose lowest sum was finished in a cycle before this one move down.
             let age = now - fold.start;
             for c in 0..columns {
-                let Some(turn) = age.checked_sub(fold.length + rows as u64 - 1 + c as u64) else { break };
+                let Some(turn) = age.checked_sub(fold.length + rows as u64 - 1 + c as u64) else {
+                    break;
+                };
                 if turn >= rows as u64 {
                     continue;
                 }
@@ -266,9 +268,8 @@ fn entering_above<T: Lane>(
     tiles: &[Tile],
     values: Values<'_, T>,
 ) -> T {
-    passing(now, c as u64, flying).map_or(T::ZERO, |(fold, step)| {
-        fixed_at(&tiles[fold.tile], values, step as usize, c)
-    })
+    passing(now, c as u64, flying)
+        .map_or(T::ZERO, |(fold, step)| fixed_at(&tiles[fold.tile], values, step as usize, c))
 }
 
 /// The fold that passes the edge `late` cycles after it began there, and how far it is.

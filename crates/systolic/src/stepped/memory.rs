@@ -88,16 +88,16 @@ impl Channel {
 
     /// Whether a tile's operand can be used in this cycle.
     pub(super) fn has(&self, part: Part, tile: usize, now: u64) -> bool {
-        side(part).is_none_or(|side| {
-            self.pending[tile][side] == 0 && now >= self.usable[tile][side]
-        })
+        side(part)
+            .is_none_or(|side| self.pending[tile][side] == 0 && now >= self.usable[tile][side])
     }
 
     /// One cycle of the transfer at the head of the queue, if it may run.
     pub(super) fn cycle(&mut self, now: u64) {
         let Some(&job) = self.jobs.front() else { return };
         if !self.started {
-            let ready = job.after.is_none_or(|(event, tile)| now >= self.events[tile][event as usize]);
+            let ready =
+                job.after.is_none_or(|(event, tile)| now >= self.events[tile][event as usize]);
             if !ready {
                 return;
             }

@@ -212,15 +212,23 @@ impl<'a, T: Lane> Simulator<'a, T> {
             self.queue_fetch(later, Some(tile));
         }
         let bytes = self.tiles[tile].written_bytes;
-        self.channel.queue(Job { part: Part::Written, tile, bytes, after: Some((Event::Drained, tile)) });
+        self.channel.queue(Job {
+            part: Part::Written,
+            tile,
+            bytes,
+            after: Some((Event::Drained, tile)),
+        });
     }
 
     fn queue_fetch(&mut self, tile: usize, gives_way: Option<usize>) {
         let Tile { fixed_bytes, moving_bytes, .. } = self.tiles[tile];
         let streamed = gives_way.map(|tile| (Event::Streamed, tile));
         let loaded = gives_way.map(|tile| (Event::Loaded, tile));
-        let (part, after) =
-            if self.pipe.keeps_sums { (Part::Moving, streamed) } else { (Part::Stationary, loaded) };
+        let (part, after) = if self.pipe.keeps_sums {
+            (Part::Moving, streamed)
+        } else {
+            (Part::Stationary, loaded)
+        };
         self.channel.queue(Job { part, tile, bytes: fixed_bytes, after });
         self.channel.queue(Job { part: Part::Moving, tile, bytes: moving_bytes, after: streamed });
     }
