@@ -60,7 +60,12 @@ impl SystolicProgram {
         options: PlanOptions,
     ) -> Result<SystolicProgram, PlanError> {
         let sized = graph.inputs().iter().all(|&v| graph.ty(v).fixed_shape().is_some());
-        let plan = if sized { Some(plan(graph, &machine, options)?) } else { None };
+        let plan = match sized.then(|| plan(graph, &machine, options)) {
+            Some(Ok(plan)) => Some(plan),
+            // What cannot be counted is tried again, and told, when it runs.
+            None | Some(Err(PlanError::Graph(_))) => None,
+            Some(Err(error)) => return Err(error),
+        };
         Ok(SystolicProgram(Arc::new(Compiled {
             graph: graph.clone(),
             machine,
@@ -131,7 +136,15 @@ impl Session for SystolicSession {
             Some(plan) => (graph, plan.clone()),
             None => {
                 fresh = specialize(graph, &graph.bind_dims(&|name| bindings.get(name)))?;
-                let plan = plan(&fresh, machine, *options).map_err(run_error)?;
+                let plan = match plan(&fresh, machine, *options) {
+                    Ok(plan) => plan,
+                    // Bodies of loops with sizes that only their iterations know: values, and no counts.
+                    Err(PlanError::Graph(_)) => {
+                        let outputs = anychip_ir::evaluate(&fresh, &inputs)?;
+                        return Ok(Run { outputs, ..Run::default() });
+                    }
+                    Err(error) => return Err(run_error(error)),
+                };
                 (&fresh, plan)
             }
         };

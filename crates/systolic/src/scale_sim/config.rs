@@ -63,7 +63,11 @@ impl Config {
             "os" => Dataflow::OutputStationary,
             "is" => Dataflow::InputStationary,
             other => {
-                return Err(error(section, "Dataflow", &format!("`{other}` is none of ws, os, is")));
+                return Err(error(
+                    section,
+                    "Dataflow",
+                    &format!("`{other}` is none of ws, os, is"),
+                ));
             }
         };
         let config = Config {
