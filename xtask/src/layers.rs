@@ -6,7 +6,7 @@ pub(crate) const LAYERS: &[&[&str]] = &[
     &["ir", "chips", "record"],
     &["ops", "passes", "quantize"],
     &["onnx", "zoo", "target", "predict"],
-    &["cpu", "pjrt", "null", "conformance"],
+    &["cpu", "pjrt", "systolic", "null", "conformance"],
     &["anychip"],
     &["report", "cli"],
 ];

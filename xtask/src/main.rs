@@ -15,6 +15,7 @@ mod onnx_tests;
 mod peers;
 mod peers_layers;
 mod peers_quantize;
+mod peers_systolic;
 mod pjrt_tests;
 mod process;
 mod python;

@@ -3,7 +3,7 @@
 //! Here the peers are prepared: environments of Python, worker programs built from `tools/peers/`, files. The turns
 //! and the tables are those of `tools/peers.py`.
 
-use crate::{process, python, workspace, zoo};
+use crate::{peers_systolic, process, python, workspace, zoo};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use std::path::{Path, PathBuf};
@@ -39,6 +39,8 @@ enum Target {
     Quantize(crate::peers_quantize::Quantize),
     /// Where the time goes by kind of operator, here, in ONNX Runtime and in `OpenVINO`
     Layers(crate::peers_layers::Options),
+    /// The simulator of systolic arrays beside SCALE-Sim, cycle for cycle
+    Systolic(peers_systolic::Options),
 }
 
 #[derive(clap::Args)]
@@ -123,6 +125,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Target::Cpu(cpu) => cpu,
         Target::Quantize(options) => return crate::peers_quantize::run(options),
         Target::Layers(options) => return crate::peers_layers::run(options),
+        Target::Systolic(options) => return peers_systolic::run(options),
     };
     if cpu.threads.contains(&0) || cpu.rounds == 0 || cpu.seconds.is_nan() || cpu.seconds <= 0.0 {
         bail!("--threads, --rounds and --seconds must be above zero");

@@ -23,6 +23,8 @@ const ZOO: Environment = Environment {
 };
 const PEERS: Environment =
     Environment { name: "peers", requirements: "tools/requirements-peers.txt", bare: None };
+const SCALE_SIM: Environment =
+    Environment { name: "scale-sim", requirements: "tools/requirements-scale-sim.txt", bare: None };
 const QUANTIZE: Environment =
     Environment { name: "quantize", requirements: "tools/requirements-quantize.txt", bare: None };
 
@@ -48,6 +50,11 @@ pub(crate) fn pjrt(name: &'static str, requirements: &'static str) -> Result<Pat
 /// The Python with `OpenVINO`; installs it when needed.
 pub(crate) fn peers() -> Result<PathBuf> {
     prepare(&PEERS)
+}
+
+/// The Python with SCALE-Sim; installs it when needed.
+pub(crate) fn scale_sim() -> Result<PathBuf> {
+    prepare(&SCALE_SIM)
 }
 
 /// The Python with the tools that quantize; installs it when needed.

@@ -135,7 +135,7 @@ fn endure(options: &Options) -> Result<bool, String> {
     let text = |e: &dyn std::fmt::Display| e.to_string();
     let (before, _) = resident()?;
     let chip = local_chip(&options.on).map_err(|e| text(&e))?;
-    let (target, place) = find_place(&chip.id).ok_or("the chip is no place to run")?;
+    let (target, place) = find_place(&chip).ok_or("the chip is no place to run")?;
     let model = Model::load(&options.model).map_err(|e| text(&e))?;
     let (graph, _) = model.optimized().map_err(|e| text(&e))?;
     let sizes = choose_sizes(&graph, &BTreeMap::default(), &[], 1).map_err(|e| text(&e))?;

@@ -1,4 +1,4 @@
-//! One model on many chips: measured where the chip is here, estimated elsewhere.
+//! One model on many chips: measured where the chip is here, simulated where a target can, estimated elsewhere.
 
 use anychip_chips::{Catalog, Chip, Precision};
 use anychip_ir::Graph;
@@ -11,6 +11,7 @@ use crate::machine::{THIS_CPU, check_memory, this_cpu, with_peaks};
 use anychip_target::CompileOptions;
 
 use crate::measure::{MeasureOptions, Subject, add_chip_facts, measure};
+use crate::simulate::{Legal, is_refusal, simulate_legal};
 use crate::targets::device_rows;
 use crate::{Error, Model};
 
@@ -80,7 +81,7 @@ pub fn compare(
     let mut failures: Vec<(String, String)> = Vec::new();
     // What is measured comes first, so that estimates can start from it.
     for (chip, record) in chips.iter().zip(&mut records) {
-        let here = crate::targets::find_place(&chip.id).is_some();
+        let here = crate::targets::is_attached(chip);
         // A run is in the model's own format by anychip's own stack; anything else asked for is an estimate.
         let asked_for_this = own_format
             && options.weights.is_none()
@@ -107,11 +108,35 @@ pub fn compare(
             }
         }
     }
+    if !options.estimate_only
+        && options.weights.is_none()
+        && options.devices.is_none_or(|n| n == 1)
+        && options.stack.as_ref().is_none_or(|s| s == "anychip")
+    {
+        let compile = CompileOptions {
+            layers: options.layers,
+            precision: options.precision,
+            ..CompileOptions::default()
+        };
+        let mut legal = Legal::default();
+        for (chip, record) in chips.iter().zip(&mut records).filter(|(_, r)| r.is_none()) {
+            match simulate_legal(&subject, chip, &compile, &mut legal) {
+                Ok(simulated) => {
+                    if simulated.is_some() {
+                        progress(&chip.id);
+                    }
+                    *record = simulated;
+                }
+                Err(error) if is_refusal(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
     let measured: Vec<(&Chip, String, f64)> = chips
         .iter()
         .zip(&records)
         .filter_map(|(chip, record)| {
-            let record = record.as_ref()?;
+            let record = record.as_ref().filter(|_| crate::targets::is_attached(chip))?;
             Some((chip, record.stack.clone(), record.latency_s.as_ref()?.value()))
         })
         .collect();

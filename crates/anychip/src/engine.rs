@@ -2,7 +2,7 @@
 
 use anychip_chips::Chip;
 use anychip_ir::Graph;
-use anychip_target::{CompileOptions, Counters, Place, Program, Run, Session, legalize};
+use anychip_target::{CompileOptions, Counters, File, Place, Program, Run, Session, legalize};
 use anychip_tensor::{Tensor, TensorView};
 
 use crate::Error;
@@ -28,7 +28,7 @@ impl Engine {
     pub fn new(graph: &Graph, chip: &Chip, options: &CompileOptions) -> Result<Engine, Error> {
         check_memory(graph)?;
         let (target, place) =
-            find_place(&chip.id).ok_or_else(|| Error::NotHere { chip: chip.id.clone() })?;
+            find_place(chip).ok_or_else(|| Error::NotHere { chip: chip.id.clone() })?;
         let integers = target.integers().then(|| in_integers(graph)).transpose()?;
         let legal = legalize(target.as_ref(), integers.as_ref().unwrap_or(graph))
             .map_err(|refusals| Error::Refused { target: target.id(), refusals })?;
@@ -56,6 +56,16 @@ impl Engine {
     /// What the target decided for each node.
     pub fn explain(&self) -> Vec<String> {
         self.program.explain()
+    }
+
+    /// What a run counts, where the target can tell without one: see [`Program::counted`].
+    pub fn counted(&self) -> Option<Run> {
+        self.program.counted()
+    }
+
+    /// The program as files: see [`Program::files`].
+    pub fn files(&self) -> Vec<File> {
+        self.program.files()
     }
 
     /// Runs once on inputs in the graph's order; the results in order.

@@ -34,6 +34,7 @@ mod npz;
 mod plugins;
 mod quantize;
 mod scenario;
+mod simulate;
 mod targets;
 
 pub use accuracy::accuracy;
@@ -69,7 +70,8 @@ pub use quantize::{
     WeightRounding, halve, quantize, quantize_weights,
 };
 pub use scenario::{MLPERF_DURATION, STREAMS, Scenario};
-pub use targets::{find_place, targets};
+pub use simulate::{Simulated, simulate};
+pub use targets::{find_place, is_simulated, targets};
 
 use std::path::Path;
 
@@ -84,7 +86,7 @@ pub fn local_chip(name: &str) -> Result<Chip, Error> {
         return Ok(this_cpu(false, None));
     }
     // A chip of the catalogue that is not here: say so; one that is in no catalogue: say that.
-    let (plain, ordinal) = targets::split_ordinal(name);
+    let (plain, ordinal) = anychip_target::split_ordinal(name);
     let catalog = Catalog::builtin()?;
     let row = targets::device_rows(&catalog).into_iter().find(|row| row.id == plain);
     let mut chip = match row {
@@ -94,7 +96,7 @@ pub fn local_chip(name: &str) -> Result<Chip, Error> {
     if ordinal > 0 {
         chip.id = name.to_string();
     }
-    if find_place(&chip.id).is_some() { Ok(chip) } else { Err(Error::NotHere { chip: chip.id }) }
+    if find_place(&chip).is_some() { Ok(chip) } else { Err(Error::NotHere { chip: chip.id }) }
 }
 
 /// The graph in its text form with large constants elided, for people.

@@ -67,6 +67,7 @@ pub fn this_cpu(measure: bool, threads: Option<usize>) -> Chip {
         price_usd: Vec::new(),
         price_usd_per_hour: Vec::new(),
         body: Body::Compute(compute),
+        systolic: None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! The only list of targets.
 
+use anychip_chips::Chip;
 use anychip_target::{Place, Target};
 
 /// Every target that this build has. A new one adds a row here and a dependency and feature in `Cargo.toml`; the
@@ -9,20 +10,28 @@ pub fn targets() -> Vec<Box<dyn Target>> {
         Box::new(anychip_cpu::CpuTarget::new()),
         #[cfg(feature = "pjrt")]
         Box::new(crate::plugins::pjrt().clone()),
+        // After what runs on devices: a chip that is here is measured, not simulated.
+        Box::new(anychip_systolic::SystolicTarget::new()),
     ]
 }
 
 /// The target and the place that run programs for a chip on this machine, if there is one. `NAME:1` is the second device of a
 /// kind, `NAME` and `NAME:0` the first.
-pub fn find_place(chip: &str) -> Option<(Box<dyn Target>, Place)> {
-    let (name, wanted) = split_ordinal(chip);
+pub fn find_place(chip: &Chip) -> Option<(Box<dyn Target>, Place)> {
     targets().into_iter().find_map(|target| {
-        let place = target.places().into_iter().find(|place| match place {
-            Place::Device { chip: id, ordinal } => id == name && *ordinal == wanted,
-            Place::Simulator { chip: id } => id == name,
-        })?;
+        let place = target.place(chip)?;
         Some((target, place))
     })
+}
+
+/// Whether a chip is a device of this machine, whose runs a clock can time.
+pub(crate) fn is_attached(chip: &Chip) -> bool {
+    matches!(find_place(chip), Some((_, Place::Device { .. })))
+}
+
+/// Whether a chip is no device of this machine and a target simulates it.
+pub fn is_simulated(chip: &Chip) -> bool {
+    matches!(find_place(chip), Some((_, Place::Simulator { .. })))
 }
 
 /// The rows of devices that are here and have none in the catalog.
@@ -41,23 +50,4 @@ pub(crate) fn is_this_cpu(id: &str) -> bool {
         return true;
     }
     id == crate::machine::THIS_CPU
-}
-
-/// A chip's name and which of its kind is meant.
-pub(crate) fn split_ordinal(chip: &str) -> (&str, usize) {
-    let split = chip.rsplit_once(':').and_then(|(name, n)| Some((name, n.parse().ok()?)));
-    split.unwrap_or((chip, 0))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_device_may_have_a_number() {
-        assert_eq!(split_ordinal("cpu"), ("cpu", 0));
-        assert_eq!(split_ordinal("nvidia-t4:3"), ("nvidia-t4", 3));
-        assert_eq!(split_ordinal("odd:name"), ("odd:name", 0));
-        assert!(find_place("cpu:0").is_some() && find_place("cpu:7").is_none());
-    }
 }

@@ -48,6 +48,7 @@ impl Chip {
             }
             Body::Spiking(_) | Body::Quantum(_) => {}
         }
+        self.systolic(&mut found);
         found.problems
     }
 
@@ -108,6 +109,54 @@ impl Chip {
         }
     }
 
+    /// A described matrix engine has its size, belongs to a chip with arithmetic, and makes no more than the peaks.
+    fn systolic(&self, found: &mut Found) {
+        let Some(systolic) = &self.systolic else { return };
+        let Some(compute) = self.compute() else {
+            found.add("systolic", "goes with `[compute]`: its clock, peaks and memories are there");
+            return;
+        };
+        let (Some(rows), Some(columns)) = (&systolic.rows, &systolic.columns) else {
+            found.add(
+                "systolic",
+                "needs `rows` and `columns`; leave the table out where they are not known",
+            );
+            return;
+        };
+        if let (Some(cache), Some(largest)) = (
+            &systolic.weight_cache_bytes,
+            compute
+                .memory
+                .iter()
+                .filter(|m| !m.off_chip)
+                .filter_map(|m| m.bytes.as_ref())
+                .map(|b| b.value)
+                .reduce(f64::max),
+        ) {
+            found.unless(
+                cache.value <= largest * (1.0 + TOLERANCE),
+                "systolic.weight_cache_bytes",
+                || format!("{:e} is more than the on-chip memory of {largest:e}", cache.value),
+            );
+        }
+        for (precision, peak) in &compute.peaks {
+            let clock = peak.clock_hz.as_ref().or(compute.clock_hz.as_ref());
+            let (Some(dense), Some(clock), Some(arrays)) = (&peak.dense, clock, &systolic.arrays)
+            else {
+                continue;
+            };
+            // An engine may be slower in wide formats or faster in narrow ones, by whole factors.
+            let once = 2.0 * arrays.value * rows.value * columns.value * clock.value;
+            let factor = if dense.value >= once { dense.value / once } else { once / dense.value };
+            found.unless((factor / factor.round() - 1.0).abs() <= TOLERANCE, "systolic", || {
+                format!(
+                    "the {precision} peak of {:.4e} is no whole multiple or part of 2 × {} arrays × {} × {} cells × {:.4e} Hz",
+                    dense.value, arrays.value, rows.value, columns.value, clock.value
+                )
+            });
+        }
+    }
+
     fn figures(&self, found: &mut Found) {
         self.clone().each("", &mut |path, symbol, spec| {
             if let Some(fault) = spec.fault() {
@@ -129,7 +178,7 @@ impl Chip {
 }
 
 /// What no product comes near: the mark of a slip in the unit or the exponent. By the last word of the path.
-const BOUNDS: [(&str, f64, f64); 30] = [
+const BOUNDS: [(&str, f64, f64); 42] = [
     ("process_nm", 0.5, 1e5),
     ("die_mm2", 0.01, 1e5),
     ("dies", 1.0, 1e3),
@@ -160,6 +209,18 @@ const BOUNDS: [(&str, f64, f64); 30] = [
     ("neurons", 1.0, 1e12),
     ("qubits", 1.0, 1e6),
     ("infidelity", 1e-12, 1.0),
+    ("arrays", 1.0, 1e6),
+    ("rows", 1.0, 1e5),
+    ("columns", 1.0, 1e5),
+    ("accumulator_rows", 1.0, 1e7),
+    ("tiles_ahead", 1.0, 1e4),
+    ("activation_bytes", 1.0, 1e12),
+    ("weight_bytes", 1.0, 1e12),
+    ("weight_cache_bytes", 1.0, 1e12),
+    ("vector_lanes", 1.0, 1e8),
+    ("memory_latency_s", 1e-10, 1.0),
+    ("transfer_s", 1e-10, 1.0),
+    ("launch_s", 1e-10, 10.0),
 ];
 
 fn implausible(path: &str, symbol: &str, entry: &crate::spec::Entry) -> Option<String> {

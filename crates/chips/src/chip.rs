@@ -12,6 +12,7 @@ use crate::{
     quantum::Quantum,
     spec::{AnySpec, Entry, Figures, See, Spec, each_field},
     spiking::Spiking,
+    systolic::Systolic,
 };
 
 /// What sort of product it is; the words of the catalog and of tables.
@@ -117,6 +118,8 @@ pub struct Chip {
     pub price_usd_per_hour: Vec<Spec<UsDollarsPerHour>>,
     /// What it is made of.
     pub body: Body,
+    /// Its matrix engine, where that is a systolic array that somebody described.
+    pub systolic: Option<Systolic>,
 }
 
 /// What a chip is made of, by technology.
@@ -160,6 +163,7 @@ impl Chip {
             price_usd: Vec::new(),
             price_usd_per_hour: Vec::new(),
             body,
+            systolic: None,
         }
     }
 
@@ -222,6 +226,9 @@ impl Figures for Chip {
             Body::Fabric(body) => body.each("fabric", see),
             Body::Spiking(body) => body.each("spiking", see),
             Body::Quantum(body) => body.each("quantum", see),
+        }
+        if let Some(systolic) = &mut self.systolic {
+            systolic.each("systolic", see);
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::{
     quantum::Quantum,
     spec::{Figures, Spec},
     spiking::Spiking,
+    systolic::Systolic,
 };
 
 /// A chip file as it is written.
@@ -48,6 +49,7 @@ pub(crate) struct File {
     fabric: Option<Fabric>,
     spiking: Option<Spiking>,
     quantum: Option<Quantum>,
+    systolic: Option<Systolic>,
 }
 
 /// A document that figures come from.
@@ -149,6 +151,7 @@ impl File {
             power_w: self.power_w,
             price_usd: self.price_usd,
             price_usd_per_hour: self.price_usd_per_hour,
+            systolic: self.systolic,
             ..Chip::new(&self.id, &self.name, &self.vendor, self.family, "", body)
         };
 

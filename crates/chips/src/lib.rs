@@ -59,6 +59,7 @@ mod quantum;
 mod select;
 mod spec;
 mod spiking;
+mod systolic;
 
 pub use catalog::Catalog;
 pub use chip::{Body, Chip, Family};
@@ -69,3 +70,4 @@ pub use quantum::{Gate, Quantum};
 pub use select::{Filter, MOST_TELLING, Order, Verdict};
 pub use spec::{Entry, Spec};
 pub use spiking::Spiking;
+pub use systolic::{Dataflow, Systolic};

@@ -161,7 +161,8 @@ pub(crate) struct Execution {
     /// Threads; all when absent
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) threads: Option<u32>,
-    /// The instruction set; the widest vectors when absent. On a CPU: scalar, neon, avx2, avx512, or amx for its matrix unit
+    /// The instruction set; the widest vectors when absent. On a CPU: scalar, neon, avx2, avx512, or amx for its matrix unit.
+    /// On a simulated array: stepped, to compute products cycle by cycle
     #[arg(long, value_name = "NAME")]
     pub(crate) isa: Option<String>,
     /// Let each layer round by up to 1e-5 of its largest result where that is faster
@@ -229,7 +230,8 @@ pub(crate) struct Run {
 #[command(after_help = "Examples:
   anychip bench models/digits-cnn.onnx
   anychip bench resnet50.onnx --batch 8 --threads 1 --min-duration 10s --json
-  anychip bench resnet50.onnx --scenario server --latency-bound 50ms --min-duration 10s")]
+  anychip bench resnet50.onnx --scenario server --latency-bound 50ms --min-duration 10s
+  anychip bench zoo:resnet50 --on google-tpu-v4 --dtype bf16 --layers --trace timeline.json")]
 pub(crate) struct Bench {
     #[command(flatten)]
     pub(crate) model: ModelArguments,
@@ -262,6 +264,12 @@ pub(crate) struct Bench {
     /// Time each layer too: where the time goes, and how near each comes to the machine's peaks
     #[arg(long)]
     pub(crate) layers: bool,
+    /// Of a simulated chip: also write the timeline of a run, which ui.perfetto.dev opens
+    #[arg(long, value_name = "FILE.json", value_hint = ValueHint::FilePath)]
+    pub(crate) trace: Option<PathBuf>,
+    /// Of a simulated chip: the number format that floats are taken to be computed in (int8, bf16 …)
+    #[arg(long, value_name = "FORMAT", value_parser = parse_precision)]
+    pub(crate) dtype: Option<Precision>,
     /// Print the Record as JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -363,13 +371,17 @@ pub(crate) struct Inspect {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   anychip explain models/digits-cnn.onnx
-  anychip explain model.onnx --on cpu --equations")]
+  anychip explain model.onnx --on cpu --equations
+  anychip explain zoo:resnet50 --on google-tpu-v1 --dtype int8")]
 pub(crate) struct Explain {
     #[command(flatten)]
     pub(crate) model: ModelArguments,
     /// The chip to compile for
     #[arg(long, default_value = "cpu", value_name = "CHIP")]
     pub(crate) on: String,
+    /// Of a simulated chip: the number format that floats are taken to be computed in (int8, bf16 …)
+    #[arg(long, value_name = "FORMAT", value_parser = parse_precision)]
+    pub(crate) dtype: Option<Precision>,
     /// Also print each pass's equation
     #[arg(long)]
     pub(crate) equations: bool,

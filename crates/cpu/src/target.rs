@@ -206,7 +206,7 @@ struct CpuSession {
 impl Session for CpuSession {
     fn run(&mut self, inputs: &[TensorView<'_>]) -> Result<Run, RunError> {
         let Done { outputs, held, layers } = self.executable.run(inputs)?;
-        let counters = Counters { cycles: None, peak_bytes: Some(held) };
+        let counters = Counters { peak_bytes: Some(held), ..Counters::default() };
         Ok(Run { outputs, counters, layers })
     }
 }

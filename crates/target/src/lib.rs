@@ -8,7 +8,7 @@ mod legalize;
 use std::fmt;
 use std::path::PathBuf;
 
-use anychip_chips::Chip;
+use anychip_chips::{Chip, Precision};
 use anychip_ir::{IrError, Node};
 use anychip_record::Layer;
 use anychip_tensor::{Tensor, TensorView};
@@ -38,6 +38,22 @@ pub trait Target: Send + Sync {
 
     /// Where its programs can run on this machine now.
     fn places(&self) -> Vec<Place>;
+
+    /// Where its programs for a chip run on this machine, if anywhere. A simulator of whatever a row describes answers for
+    /// chips that it has not listed too. `NAME:1` is the second device of a kind, `NAME` and `NAME:0` the first.
+    fn place(&self, chip: &Chip) -> Option<Place> {
+        let (name, wanted) = split_ordinal(&chip.id);
+        self.places().into_iter().find(|place| match place {
+            Place::Device { chip, ordinal } => chip == name && *ordinal == wanted,
+            Place::Simulator { chip } => chip == name,
+        })
+    }
+}
+
+/// A chip's name and which of its kind is meant: `NAME:1` is the second.
+pub fn split_ordinal(chip: &str) -> (&str, usize) {
+    let split = chip.rsplit_once(':').and_then(|(name, n)| Some((name, n.parse().ok()?)));
+    split.unwrap_or((chip, 0))
 }
 
 /// A compiled graph.
@@ -55,6 +71,12 @@ pub trait Program: Send + Sync {
     /// What was decided for each node, one line each, for `anychip explain`.
     fn explain(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// What a run at a simulator counts, where that follows from sizes alone: no values are computed, there are no outputs.
+    /// `None` where only a run can tell.
+    fn counted(&self) -> Option<Run> {
+        None
     }
 
     /// Makes it ready to run at a place.
@@ -102,6 +124,9 @@ pub struct CompileOptions {
     pub cache: Option<PathBuf>,
     /// Where formulas choose between kernels, measure instead, and keep what was found in `cache`.
     pub tune: bool,
+    /// The format that a simulator takes floats to be computed and kept in; the graph's own when absent. What it counts
+    /// follows, its results do not.
+    pub precision: Option<Precision>,
 }
 
 /// Where a program can run: it decides the basis of its figures.
@@ -146,6 +171,16 @@ pub struct Run {
 pub struct Counters {
     /// Simulated clock cycles.
     pub cycles: Option<u64>,
+    /// Cycles a second of that clock.
+    pub clock_hz: Option<f64>,
+    /// Joules of what was counted; what else the chip draws is not in it.
+    pub energy_j: Option<f64>,
+    /// Cycles by what they went to, in the order of the place's choice.
+    pub spent: Vec<(&'static str, u64)>,
+    /// Bytes across each level of memory.
+    pub traffic: Vec<(&'static str, f64)>,
+    /// What the figures rest on beside the chip's row, for their source.
+    pub basis: String,
     /// Bytes held at the peak, weights excluded.
     pub peak_bytes: Option<u64>,
 }
@@ -167,6 +202,20 @@ pub enum CompileError {
         needed: u64,
         /// Bytes there are.
         available: u64,
+    },
+    /// The chip's row does not say enough to compile for it.
+    #[error("{reason}")]
+    Chip {
+        /// What is missing, and the way out.
+        reason: String,
+    },
+    /// The chip does not compute what the graph does.
+    #[error("{reason}\n  help: {help}")]
+    Format {
+        /// The node and the format.
+        reason: String,
+        /// What to try.
+        help: &'static str,
     },
     /// This machine lacks what the options ask for.
     #[error("no instruction set `{asked}` here; there are {}", .available.join(", "))]
@@ -251,11 +300,32 @@ fn help(refusal: &Refusal) -> String {
     refusal.refused.help.as_ref().map(|help| format!("\n  help: {help}")).unwrap_or_default()
 }
 
+impl Place {
+    /// The chip's name in the catalogue.
+    pub fn chip(&self) -> &str {
+        match self {
+            Place::Device { chip, .. } | Place::Simulator { chip } => chip,
+        }
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Place::Device { chip, ordinal } => write!(f, "{chip}:{ordinal}"),
             Place::Simulator { chip } => write!(f, "{chip} (simulated)"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_may_have_a_number() {
+        assert_eq!(split_ordinal("cpu"), ("cpu", 0));
+        assert_eq!(split_ordinal("nvidia-t4:3"), ("nvidia-t4", 3));
+        assert_eq!(split_ordinal("odd:name"), ("odd:name", 0));
     }
 }

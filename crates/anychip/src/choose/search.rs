@@ -237,7 +237,7 @@ impl Asked<'_> {
         if self.options.measure
             && own
             && stack.is_none_or(|stack| stack == "anychip")
-            && crate::targets::find_place(&chip.id).is_some()
+            && crate::targets::is_attached(chip)
             && check_memory(self.subject.graph).is_ok()
         {
             let measuring = MeasureOptions {

@@ -1,9 +1,11 @@
-//! `anychip bench`: one chip that is here, timed.
+//! `anychip bench`: one chip that is here, timed; or one that is simulated, counted.
 
 use std::time::Duration;
 
-use anychip::{CompileOptions, MLPERF_DURATION, MeasureOptions, STREAMS, Scenario, Subject};
-use anyhow::{Result, bail};
+use anychip::{
+    Chip, CompileOptions, MLPERF_DURATION, MeasureOptions, STREAMS, Scenario, Subject, Tensor,
+};
+use anyhow::{Context, Result, bail};
 
 use crate::args::{Bench, ScenarioName};
 use crate::commands::{note, prepare, print};
@@ -24,6 +26,12 @@ pub(crate) fn execute(args: &Bench) -> Result<()> {
         graph: &prepared.graph,
         batch: args.model.batch,
     };
+    if anychip::is_simulated(&chip) {
+        return simulated(args, &chip, &subject, &inputs);
+    }
+    if args.trace.is_some() || args.dtype.is_some() {
+        bail!("--trace and --dtype are of simulated chips; `{}` is measured as it is", args.on);
+    }
     let fewest = scenario.as_ref().map_or(10, Scenario::fewest_queries);
     let options = MeasureOptions {
         compile: CompileOptions { layers: args.layers, ..args.execution.compile_options() },
@@ -54,6 +62,48 @@ pub(crate) fn execute(args: &Bench) -> Result<()> {
     print(
         &(anychip_report::bench_table(&records, width)
             + &how
+            + &anychip_report::layers_table(&records[0], width)
+            + &anychip_report::absences(&records, width)),
+    )
+}
+
+/// What the chip's simulator counts: in closed form, or stepped with values where that is asked for.
+fn simulated(args: &Bench, chip: &Chip, subject: &Subject<'_>, inputs: &[Tensor]) -> Result<()> {
+    if args.scenario.is_some() {
+        bail!(
+            "`{}` is simulated: its runs all take the same cycles, so --scenario says nothing of it",
+            args.on
+        );
+    }
+    let options = CompileOptions {
+        layers: args.layers,
+        precision: args.dtype,
+        ..args.execution.compile_options()
+    };
+    let values = args.execution.isa.is_some().then_some(inputs);
+    let found = anychip::simulate(subject, chip, &options, values)?;
+    if let Some(path) = &args.trace {
+        let trace = found.files.iter().find(|file| file.path == "trace.json");
+        let Some(trace) = trace else { bail!("the simulator of `{}` has no timeline", args.on) };
+        std::fs::write(path, &trace.bytes)
+            .with_context(|| format!("cannot write the timeline to {}", path.display()))?;
+        note(&format!("the timeline is in {}; open it at ui.perfetto.dev", path.display()));
+    }
+    if args.json {
+        return print(&format!("{}\n", found.record.to_json_line()?));
+    }
+    let records = [found.record];
+    let width = width();
+    let source = records[0].latency_s.as_ref().map_or("", |latency| latency.source());
+    let mut text = anychip_report::bench_table(&records, width) + &format!("\n{source}\n\n");
+    for (what, cycles) in found.counters.spent.iter().filter(|(_, cycles)| *cycles > 0) {
+        text += &format!("{cycles:>14} cycles  {what}\n");
+    }
+    for (level, bytes) in found.counters.traffic.iter().filter(|(_, bytes)| *bytes > 0.0) {
+        text += &format!("{bytes:>14.0} bytes   {level}\n");
+    }
+    print(
+        &(text
             + &anychip_report::layers_table(&records[0], width)
             + &anychip_report::absences(&records, width)),
     )

@@ -9,7 +9,8 @@ use crate::commands::{prepare, print};
 pub(crate) fn execute(args: &Explain) -> Result<()> {
     let prepared = prepare(&args.model)?;
     let chip = anychip::local_chip(&args.on)?;
-    let engine = Engine::new(&prepared.graph, &chip, &CompileOptions::default())?;
+    let options = CompileOptions { precision: args.dtype, ..CompileOptions::default() };
+    let engine = Engine::new(&prepared.graph, &chip, &options)?;
     let placed = engine.explain();
     if args.json {
         let passes: Vec<serde_json::Value> = prepared
