@@ -25,7 +25,7 @@ const TRAINED: &[&str] = &["deep-cnn", "transformer"];
 #[derive(clap::Args)]
 pub(crate) struct Quantize {
     /// Cases, as zoo:NAME or MODEL.onnx,CALIBRATE.npz,TEST.npz [default: the digits models, those trained by
-    /// tools/train_quantize.py, and built-in architectures]
+    /// `tools/train_quantize.py`, and built-in architectures]
     #[arg(value_name = "CASE")]
     cases: Vec<String>,
     /// Seeds that the trained models are trained from; 0 leaves them out

@@ -64,7 +64,8 @@ impl Case {
 /// A layer as the peer or we report it.
 #[derive(Deserialize, Serialize, Clone)]
 struct Layer {
-    layer: String,
+    #[serde(rename = "layer")]
+    name: String,
     cycles: u64,
     #[serde(default)]
     stalls: u64,
@@ -236,7 +237,7 @@ fn compare(case: &Case, scratch: &Path, python: &Path, ours: &Path) -> Result<Co
         let off = 100.0 * (figure(ours) as f64 / peer.cycles as f64 - 1.0).abs();
         worst = worst.max(off);
         if !same {
-            println!("  {} {}: {all:?} here, {} there", name, ours.layer, peer.cycles);
+            println!("  {} {}: {all:?} here, {} there", name, ours.name, peer.cycles);
         }
     }
     Ok(Compared {

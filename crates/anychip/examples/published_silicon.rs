@@ -103,8 +103,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let machine = Machine::of(catalog.find("google-tpu-v1")?)?;
     println!("Google TPU v1, simulated / published\n");
     println!(
-        "{:<6} {:>7} {:>7} {:>8}   {:>13} {:>13} {:>13}   {}",
-        "", "TOP/s", "paper", "error", "active %", "waits %", "shifts %", "taken as"
+        "{:<6} {:>7} {:>7} {:>8}   {:>13} {:>13} {:>13}   taken as",
+        "", "TOP/s", "paper", "error", "active %", "waits %", "shifts %"
     );
     for row in &TPU_V1 {
         let (rows, n, k) = row.sizes;
@@ -155,12 +155,9 @@ fn edge_tpu(catalog: &Catalog) -> Result<(), Box<dyn std::error::Error>> {
         "", "simulated", "USB", "Dev Board", "error, USB"
     );
     for (name, model, usb, board) in EDGE_TPU {
-        let model = match Model::load(format!("zoo:{model}").as_ref()) {
-            Ok(model) => model,
-            Err(_) => {
-                println!("{name:<22} {:>10} {usb:>10} {board:>10}   not in the zoo", "");
-                continue;
-            }
+        let Ok(model) = Model::load(format!("zoo:{model}").as_ref()) else {
+            println!("{name:<22} {:>10} {usb:>10} {board:>10}   not in the zoo", "");
+            continue;
         };
         let milliseconds = simulated(&model, chip, &options)?;
         let error = 100.0 * (milliseconds / usb - 1.0);

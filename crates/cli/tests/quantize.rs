@@ -24,7 +24,7 @@ fn fails(arguments: &[&str]) -> String {
 /// Quantizes the digits CNN with data; what is said of it.
 fn refused(folder: &Folder, arrays: &[(&str, &Tensor)]) -> String {
     let data = folder.path("data.npz");
-    write_npz(data.as_ref(), arrays).unwrap();
+    write_npz(data.as_ref(), arrays).expect("a temporary archive");
     let out = folder.path("out.onnx");
     fails(&["optimize", CNN, "-o", &out, "--quantize", "int8", "--calibrate", &data])
 }
@@ -34,11 +34,11 @@ fn report(model: &str, data: &str, out: &str, more: &[&str]) -> serde_json::Valu
     let mut arguments =
         vec!["optimize", model, "-o", out, "--quantize", "int8", "--calibrate", data, "--json"];
     arguments.extend(more);
-    serde_json::from_str(&succeeds(&arguments)).unwrap()
+    serde_json::from_str(&succeeds(&arguments)).expect("a report")
 }
 
 fn right(report: &serde_json::Value, which: usize) -> i64 {
-    report["accuracy"][which]["right"].as_i64().unwrap()
+    report["accuracy"][which]["right"].as_i64().expect("a count")
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn int8_keeps_the_accuracy_and_runs() {
         assert!(report["snr_db"].as_f64().unwrap() > 25.0, "{report}");
         let run = succeeds(&["run", &out, "--input", &data, "--json"]);
         let run: serde_json::Value = serde_json::from_str(&run).unwrap();
-        let again = run["accuracy"]["right"].as_i64().unwrap();
+        let again = run["accuracy"]["right"].as_i64().expect("a count");
         assert!((again - right(&report, 1)).abs() <= 1, "{again} {report}");
     }
 }

@@ -69,7 +69,7 @@ impl Histogram {
         while most > self.width * HALF as f32 && self.width < f32::MAX / 4.0 {
             let mut merged = vec![0; 2 * HALF];
             for (bin, &count) in self.counts.iter().enumerate() {
-                merged[(bin + HALF) / 2] += count;
+                merged[usize::midpoint(bin, HALF)] += count;
             }
             self.counts = merged;
             self.width *= 2.0;

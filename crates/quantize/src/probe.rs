@@ -51,23 +51,19 @@ pub fn grams(graph: &Graph, sites: &[&Site]) -> Result<Graph, IrError> {
     let mut outputs: Vec<(Arc<str>, ValueId)> = Vec::new();
     for (i, site) in sites.iter().enumerate() {
         let x = map[site.input.index()];
-        let gram = match (&site.kind, &graph.node(site.node).op) {
-            (Kind::Convolution, Op::Prim(Prim::Convolution(dims, _))) => {
-                let kernel = graph.ty(site.weight).fixed_shape().unwrap_or_default();
-                convolution_gram(&mut b, x, dims, &kernel)?
-            }
-            _ => {
-                let rank = b.rank(x);
-                let rows: Vec<usize> = (0..rank - 1).collect();
-                let dims = DotDims {
-                    lhs_contract: rows.clone(),
-                    rhs_contract: rows,
-                    ..DotDims::default()
-                };
-                let dtype = b.dtype(x);
-                let gram = b.prim(Prim::DotGeneral(dims, dtype), &[x, x])?;
-                b.unsqueeze(gram, &[0])?
-            }
+        let gram = if let (Kind::Convolution, Op::Prim(Prim::Convolution(dims, _))) =
+            (&site.kind, &graph.node(site.node).op)
+        {
+            let kernel = graph.ty(site.weight).fixed_shape().unwrap_or_default();
+            convolution_gram(&mut b, x, dims, &kernel)?
+        } else {
+            let rank = b.rank(x);
+            let rows: Vec<usize> = (0..rank - 1).collect();
+            let dims =
+                DotDims { lhs_contract: rows.clone(), rhs_contract: rows, ..DotDims::default() };
+            let dtype = b.dtype(x);
+            let gram = b.prim(Prim::DotGeneral(dims, dtype), &[x, x])?;
+            b.unsqueeze(gram, &[0])?
         };
         outputs.push((format!("gram_{i}").into(), gram));
     }

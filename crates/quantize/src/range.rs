@@ -11,7 +11,7 @@ pub enum Method {
     Percentile(f64),
     /// The least mean squared error.
     Mse,
-    /// The least divergence of the distributions before and after (TensorRT's calibration, GTC 2017).
+    /// The least divergence of the distributions before and after (`TensorRT`'s calibration, GTC 2017).
     Entropy,
 }
 

@@ -167,12 +167,11 @@ impl Machine {
         let mut machine = Machine::ideal(rows, columns, systolic.dataflow);
         machine.name.clone_from(&chip.id);
         machine.overlaps_loads = systolic.overlaps_loads;
-        machine.arrays = match count(&systolic.arrays) {
-            Some(arrays) => arrays,
-            None => {
-                machine.assumptions.push("one array".to_owned());
-                1
-            }
+        machine.arrays = if let Some(arrays) = count(&systolic.arrays) {
+            arrays
+        } else {
+            machine.assumptions.push("one array".to_owned());
+            1
         };
         machine
             .set_formats(chip)
@@ -197,18 +196,17 @@ impl Machine {
         let compute = chip.compute()?;
         let cells = 2.0 * (self.arrays * self.rows * self.columns) as f64;
         let peak = |format| compute.peak(format).map(|peak| peak.value);
-        self.clock_hz = match &compute.clock_hz {
-            Some(clock) => clock.value,
-            None => {
-                let (format, peak) = [Precision::Bf16, Precision::Int8]
-                    .into_iter()
-                    .find_map(|format| Some((format, peak(format)?)))?;
-                self.assumptions.push(format!(
-                    "a clock of {:.2} GHz, at which the arrays make the stated {format} peak",
-                    peak / cells * 1e-9
-                ));
-                peak / cells
-            }
+        self.clock_hz = if let Some(clock) = &compute.clock_hz {
+            clock.value
+        } else {
+            let (format, peak) = [Precision::Bf16, Precision::Int8]
+                .into_iter()
+                .find_map(|format| Some((format, peak(format)?)))?;
+            self.assumptions.push(format!(
+                "a clock of {:.2} GHz, at which the arrays make the stated {format} peak",
+                peak / cells * 1e-9
+            ));
+            peak / cells
         };
         self.formats.clear();
         for format in Precision::ALL {
@@ -249,12 +247,11 @@ impl Machine {
         self.weight_bytes = bytes(&systolic.weight_bytes).unwrap_or_else(|| {
             if systolic.tiles_ahead.is_some() { 0 } else { self.activation_bytes.unwrap_or(0) / 2 }
         });
-        self.vector_lanes = match &systolic.vector_lanes {
-            Some(lanes) => whole(lanes),
-            None => {
-                self.assumptions.push("a vector unit as wide as what leaves the arrays".to_owned());
-                self.arrays * self.columns
-            }
+        self.vector_lanes = if let Some(lanes) = &systolic.vector_lanes {
+            whole(lanes)
+        } else {
+            self.assumptions.push("a vector unit as wide as what leaves the arrays".to_owned());
+            self.arrays * self.columns
         };
         let Some(compute) = chip.compute() else { return };
         let main = compute.memory.iter().rfind(|level| level.off_chip);

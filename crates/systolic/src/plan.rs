@@ -410,12 +410,11 @@ impl Planner<'_> {
             Op::Prim(Prim::Loop { .. }) => {
                 let trips =
                     graph.constant_integers(node.inputs[0]).and_then(|t| t.first().copied());
-                match trips.filter(|&trips| trips < i64::from(i32::MAX)) {
-                    Some(trips) => u64::try_from(trips).unwrap_or(0),
-                    None => {
-                        outer.data_dependent = true;
-                        1
-                    }
+                if let Some(trips) = trips.filter(|&trips| trips < i64::from(i32::MAX)) {
+                    u64::try_from(trips).unwrap_or(0)
+                } else {
+                    outer.data_dependent = true;
+                    1
                 }
             }
             _ => 1,

@@ -101,7 +101,7 @@ impl Program for SystolicProgram {
         match plan {
             Some(plan) => lines.extend(explain::layers(plan, machine)),
             None => {
-                lines.push("sizes are named: each run is planned when they are known".to_owned())
+                lines.push("sizes are named: each run is planned when they are known".to_owned());
             }
         }
         lines
@@ -132,21 +132,20 @@ impl Session for SystolicSession {
         let inputs: Vec<Tensor> = inputs.iter().map(TensorView::to_tensor).collect();
         let bindings = Bindings::of_inputs(graph, &inputs)?;
         let fresh;
-        let (graph, mut plan) = match planned {
-            Some(plan) => (graph, plan.clone()),
-            None => {
-                fresh = specialize(graph, &graph.bind_dims(&|name| bindings.get(name)))?;
-                let plan = match plan(&fresh, machine, *options) {
-                    Ok(plan) => plan,
-                    // Bodies of loops with sizes that only their iterations know: values, and no counts.
-                    Err(PlanError::Graph(_)) => {
-                        let outputs = anychip_ir::evaluate(&fresh, &inputs)?;
-                        return Ok(Run { outputs, ..Run::default() });
-                    }
-                    Err(error) => return Err(run_error(error)),
-                };
-                (&fresh, plan)
-            }
+        let (graph, mut plan) = if let Some(plan) = planned {
+            (graph, plan.clone())
+        } else {
+            fresh = specialize(graph, &graph.bind_dims(&|name| bindings.get(name)))?;
+            let plan = match plan(&fresh, machine, *options) {
+                Ok(plan) => plan,
+                // Bodies of loops with sizes that only their iterations know: values, and no counts.
+                Err(PlanError::Graph(_)) => {
+                    let outputs = anychip_ir::evaluate(&fresh, &inputs)?;
+                    return Ok(Run { outputs, ..Run::default() });
+                }
+                Err(error) => return Err(run_error(error)),
+            };
+            (&fresh, plan)
         };
         let outputs = match mode {
             Mode::ClosedForm => anychip_ir::evaluate(graph, &inputs)?,

@@ -280,7 +280,7 @@ impl<'a> Scheduler<'a> {
     fn stride_over_panels(&mut self, at: u64) -> Option<u64> {
         let folds = self.folds;
         let run = self.here.run(folds, at)?;
-        if run.times < 3 || run.panel.len() == 1 || (at - run.start) % run.length != 0 {
+        if run.times < 3 || run.panel.len() == 1 || !(at - run.start).is_multiple_of(run.length) {
             return None;
         }
         let (end, length) = (run.end(), run.length);
@@ -429,7 +429,9 @@ mod tests {
 
     fn folds(panels: &[(&[(Fold, u64)], u64)]) -> Folds {
         let mut folds = Folds::new();
-        panels.iter().for_each(|(panel, times)| folds.push(panel, *times));
+        for (panel, times) in panels {
+            folds.push(panel, *times);
+        }
         folds
     }
 

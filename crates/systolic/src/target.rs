@@ -90,11 +90,11 @@ impl Target for SystolicTarget {
     }
 
     fn places(&self) -> Vec<Place> {
+        // The catalogue that comes with anychip does not change while it runs.
+        static LISTED: OnceLock<Vec<Place>> = OnceLock::new();
         if let Some(machine) = &self.machine {
             return vec![Place::Simulator { chip: machine.name.clone() }];
         }
-        // The catalogue that comes with anychip does not change while it runs.
-        static LISTED: OnceLock<Vec<Place>> = OnceLock::new();
         let list = || match Catalog::builtin() {
             Ok(catalog) => catalog.chips().filter_map(|chip| self.place(chip)).collect(),
             Err(_) => Vec::new(),

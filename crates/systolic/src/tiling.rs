@@ -124,6 +124,7 @@ pub struct Tile {
 
 /// A product on a machine in one way: all that schedule and counts follow from.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::struct_excessive_bools, reason = "each says whether one operand stays or moves")]
 pub struct Tiling {
     /// The product with roles as the dataflow gives them: `rhs` stays in the cells, `lhs` streams (with sums that stay, both
     /// stream), and groups packed.
@@ -357,7 +358,9 @@ impl Tiling {
                 continue;
             }
             for _ in 0..outer_times {
-                row.iter().for_each(|(panel, times)| push(panel, *times));
+                for (panel, times) in &row {
+                    push(panel, *times);
+                }
             }
         }
     }

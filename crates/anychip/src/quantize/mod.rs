@@ -22,6 +22,7 @@ use runs::Outputs;
 
 /// How a model is quantized to 8-bit integers.
 #[derive(Debug, Clone)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct QuantizeOptions {
     /// How the ranges of activations are chosen.
     pub method: Method,

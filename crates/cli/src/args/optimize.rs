@@ -46,7 +46,7 @@ pub(crate) struct Optimize {
     /// With --range percentile: percent of the numbers that lie within each end
     #[arg(long, default_value_t = 99.99, value_name = "PERCENT", value_parser = parse_percentile)]
     pub(crate) percentile: f64,
-    /// Zero points of activations are 0, as TensorRT needs it
+    /// Zero points of activations are 0, as `TensorRT` needs it
     #[arg(long)]
     pub(crate) symmetric: bool,
     /// All scales are powers of two, for hardware that shifts

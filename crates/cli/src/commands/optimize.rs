@@ -136,7 +136,7 @@ fn float_bytes(graph: &Graph) -> u64 {
 fn file_bytes(path: &Path) -> Result<u64> {
     let mut data = path.as_os_str().to_owned();
     data.push(".data");
-    let beside = std::fs::metadata(data).map(|m| m.len()).unwrap_or(0);
+    let beside = std::fs::metadata(data).map_or(0, |m| m.len());
     Ok(std::fs::metadata(path)?.len() + beside)
 }
 

@@ -160,7 +160,9 @@ fn name_of(graph: &Graph) -> String {
             }
         }
     }
-    hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    let digest = hash.finalize();
+    let first = digest.first_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+    format!("{first:016x}")
 }
 
 fn add_state(hash: &mut Sha256, state: &FileState) {
@@ -193,7 +195,7 @@ fn write_file(path: &Path, entries: &BTreeMap<StoreKey, &[u8]>) -> io::Result<()
         file.write_all(numbers)?;
         written = start + numbers.len();
     }
-    file.into_inner().map_err(|error| error.into_error())?.sync_data()
+    file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_data()
 }
 
 impl Kept {

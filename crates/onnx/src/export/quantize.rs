@@ -30,8 +30,8 @@ pub(super) fn layout(graph: &Graph, node: &Node, opset: i64) -> Option<Layout> {
     }
     let rank = types[0].rank();
     let mut found = None;
-    for i in 1..3 {
-        let shape = &types[i].shape;
+    for (i, ty) in types.iter().enumerate().take(3).skip(1) {
+        let shape = &ty.shape;
         let mut own = None;
         for (place, dim) in shape.iter().enumerate() {
             match dim {

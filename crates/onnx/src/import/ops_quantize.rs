@@ -123,12 +123,11 @@ pub(super) fn dequantize_linear(call: &mut Call<'_>) -> Results {
         if let Some((codes, parameters)) = in_blocks(call, x, &parameters, axis, block)? {
             let own = call.b.dtype(scale);
             let to = call.dtype("output_dtype")?.unwrap_or(own);
-            let zero = match parameters.get(1) {
-                Some(&zero) => zero,
-                None => {
-                    let dtype = call.b.dtype(x);
-                    zero_of(call, dtype)?
-                }
+            let zero = if let Some(&zero) = parameters.get(1) {
+                zero
+            } else {
+                let dtype = call.b.dtype(x);
+                zero_of(call, dtype)?
             };
             let scale = call.b.cast(parameters[0], to)?;
             let restored = call.b.prim(Prim::Dequantize { to }, &[codes, scale, zero])?;

@@ -54,13 +54,12 @@ impl Blocks {
         let mut joined = shape;
         let size = joined.remove(self.axis + 1);
         joined[self.axis] *= size;
-        let codes = match frame.graph.constant(self.x) {
-            Some(tensor) => e.constant(&tensor.reshaped(joined).map_err(failed)?),
-            None => {
-                let joined: Vec<i64> = joined.iter().map(|&n| n as i64).collect();
-                let name = frame.name(self.x);
-                e.reshape(frame, &name, &joined)
-            }
+        let codes = if let Some(tensor) = frame.graph.constant(self.x) {
+            e.constant(&tensor.reshaped(joined).map_err(failed)?)
+        } else {
+            let joined: Vec<i64> = joined.iter().map(|&n| n as i64).collect();
+            let name = frame.name(self.x);
+            e.reshape(frame, &name, &joined)
         };
         let mut names = vec![codes];
         for v in [self.scale, self.zero_point] {
