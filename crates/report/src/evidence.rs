@@ -26,8 +26,18 @@ pub(crate) fn legend(text: &str) -> String {
     if text.contains('[') {
         parts.push("[low–high]".to_owned());
     }
-    if parts.is_empty() { String::new() } else { parts.join("   ") + "\n" }
+    if parts.is_empty() {
+        return String::new();
+    }
+    let mut legend = parts.join("   ") + "\n";
+    if text.contains(Basis::Simulated.mark()) {
+        legend += SIMULATED;
+    }
+    legend
 }
+
+/// What a simulated time leaves out; as narrow as the narrowest table.
+const SIMULATED: &str = "Simulated is the chip alone: no host, no unstated launches.\n";
 
 /// A reason why figures are absent, with the figures and the chips it is given for.
 pub(crate) struct Absence<'a> {

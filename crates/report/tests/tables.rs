@@ -109,6 +109,7 @@ fn compare_at_80_columns() {
             cpu                          54.0 [53.8–54.2] ms ●    18.5/s ●
 
             ● measured   ◐ simulated   ○ estimated   [low–high]
+            Simulated is the chip alone: no host, no unstated launches.
             A blank is unknown, not zero; --verbose says why.
 
             Cannot run it as it is:
@@ -137,6 +138,7 @@ fn compare_at_140_columns() {
             cpu                          measured   54.0 [53.8–54.2] ms ●    18.5/s ●   152 GFLOP/s ●  72.3 % ●                                 140 MB ●
 
             ● measured   ◐ simulated   ○ estimated   [low–high]
+            Simulated is the chip alone: no host, no unstated launches.
             A blank is unknown, not zero; --verbose says why.
 
             Cannot run it as it is:
@@ -367,6 +369,9 @@ fn every_chip_has_a_page_that_names_every_source() {
               price                     $35.00 ○ [1] 2019-12; mini-PCIe card
               price                    $149.99 ○ [3] 2019-03; Dev Board, with its host
 
+            Units
+              clock                    480 MHz ○ [4]
+
             Peaks
               int8 dense               4 TOP/s ○ [2]
 
@@ -377,11 +382,20 @@ fn every_chip_has_a_page_that_names_every_source() {
               USB 3.0 bandwidth       640 MB/s ○ [1]
               PCIe 2.0 x1 bandwidth   500 MB/s ○ [1]
 
+            systolic
+              arrays                         1 ○ [4]
+              rows                          64 ○ [4]
+              columns                       64 ○ [4]
+              weight cache bytes          8 MB ○ [1] less what a program reserves, which is
+                                                 not published
+
             Sources
               [1] Ilya Kavalerov, What's inside the Google Coral Edge TPU, medium.com,
                   2019-12-17
               [2] technolynx.com page on edge accelerators, seen 2026-11
               [3] extremetech.com 287113, Edge TPU development board, seen 2026-11
+              [4] Q-engineering, Google Coral Edge TPU explained in depth, qengineering.eu,
+                  from memory 2026-12
 
             ○ stated by its source, not observed here
         "]],
