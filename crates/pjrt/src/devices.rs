@@ -82,8 +82,11 @@ fn slug(kind: &str) -> String {
 /// The devices of plugins that can be used, in order; a second plugin's device of a name gets a name of its own, as they are
 /// different software.
 pub(crate) fn find(plugins: &[PathBuf]) -> Vec<DeviceFound> {
-    let catalog = Catalog::builtin().ok();
     let mut found: Vec<DeviceFound> = Vec::new();
+    if plugins.is_empty() {
+        return found;
+    }
+    let catalog = Catalog::builtin().ok();
     for plugin in plugins {
         let Ok(client) = load(plugin).and_then(|loaded| loaded.client()) else { continue };
         let platform = client.platform();

@@ -1,6 +1,7 @@
 //! The `pjrt` target.
 
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 
 use anychip_chips::Chip;
 use anychip_ir::{Graph, Node, Op};
@@ -22,17 +23,19 @@ pub(crate) const ID: &str = "pjrt";
 #[derive(Debug, Clone, Default)]
 pub struct PjrtTarget {
     plugins: Vec<PathBuf>,
+    /// Looked for once: `compare` asks about every chip of the catalogue.
+    found: Arc<OnceLock<Vec<DeviceFound>>>,
 }
 
 impl PjrtTarget {
     /// With the plugins in these files, none of which is loaded before somebody asks for a place.
     pub fn new(plugins: Vec<PathBuf>) -> PjrtTarget {
-        PjrtTarget { plugins }
+        PjrtTarget { plugins, found: Arc::default() }
     }
 
     /// The plugins' devices, in order. A plugin that cannot be used has none; [`PjrtTarget::reports`] says why.
     pub fn devices(&self) -> Vec<DeviceFound> {
-        devices::find(&self.plugins)
+        self.found.get_or_init(|| devices::find(&self.plugins)).clone()
     }
 
     /// What each plugin says of itself, or why it cannot be used.
