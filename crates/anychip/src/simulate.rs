@@ -9,6 +9,7 @@ use anychip_target::{
 use anychip_tensor::Tensor;
 use anychip_units::{Figure, Joules, Seconds};
 
+use crate::engine::as_wanted;
 use crate::measure::{Subject, add_chip_facts, key};
 use crate::targets::find_place;
 use crate::{Engine, Error};
@@ -27,8 +28,8 @@ impl Legal {
         if let Some(at) = self.0.iter().position(|(known, _)| *known == id) {
             return Ok(&self.0[at].1);
         }
-        let legal =
-            legalize(target, graph).map_err(|refusals| Error::Refused { target: id, refusals })?;
+        let legal = legalize(target, &as_wanted(target, graph)?)
+            .map_err(|refusals| Error::Refused { target: id, refusals })?;
         self.0.push((id, legal));
         Ok(&self.0[self.0.len() - 1].1)
     }

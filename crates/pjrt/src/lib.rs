@@ -22,7 +22,7 @@ mod tpu;
 pub use devices::{CPU_DEVICE, DeviceFound, serves};
 pub use error::PjrtError;
 pub use ffi::MemoryStatistics;
-pub use hlo::InstructionEstimate;
+pub use hlo::{InstructionEstimate, Product};
 pub use plugins::{PluginReport, in_folders};
 pub use target::PjrtTarget;
 pub use tpu::{AheadOfTime, TOPOLOGIES, ahead_of_time, topology};

@@ -59,6 +59,7 @@ fn run() -> Result<(), String> {
             *walked_seconds.get_or_insert(0.0) += start.elapsed().as_secs_f64();
             line["walked_cycles"] = json!(walked.row.cycles);
             line["stalls"] = json!(walked.row.stalls);
+            line["prefetched_cycles"] = json!(walked.prefetched);
             line["stalls_by_cause"] = json!(walked.stalls_by_cause);
         }
         if flag("--step") {

@@ -295,6 +295,12 @@ impl Machine {
         self.formats.contains_key(&wider).then_some(wider)
     }
 
+    /// Whether what follows a product is a pipeline behind the arrays, an element a lane a cycle however many steps its scaling
+    /// takes: a chip that computes integers alone has no unit that could do it step by step.
+    pub fn scales_in_passing(&self) -> bool {
+        !self.formats.is_empty() && self.formats.keys().all(|format| format.is_integer())
+    }
+
     /// Multiply-accumulates that all arrays can do in `cycles`.
     pub fn cells_times(&self, cycles: u64) -> f64 {
         (self.arrays * self.rows * self.columns) as f64 * cycles as f64

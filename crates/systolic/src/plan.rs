@@ -5,18 +5,20 @@
 //! and are faster; all else is the vector unit's. Layers follow one another. A value stays on the chip where there is room
 //! when it is made.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anychip_chips::Precision;
 use anychip_ir::{Graph, IrError, NodeId, Op, Prim, ValueId, node_works};
-use anychip_passes::{Uses, fuse};
+use anychip_passes::Uses;
+use anychip_passes::fuse::{self, Group, GroupKind};
 use anychip_tensor::DType;
 
 use crate::energy;
-use crate::lower::{moves_nothing, narrow, sizes};
+use crate::lower::{narrow, sizes};
 use crate::machine::Machine;
 use crate::mapper::{Mapped, Objective, map};
 use crate::schedule::Cycles;
+use crate::stored::{Stored, does_nothing};
 use crate::tiling::{Mapping, Operand, Product, Traffic};
 
 /// How to plan.
@@ -156,6 +158,8 @@ impl Planner<'_> {
     fn graph(&mut self, graph: &Graph) -> Result<Plan, PlanError> {
         let works = node_works(graph)?;
         let uses = Uses::of(graph);
+        let groups = fuse::groups(graph);
+        let stored = Stored::of(graph, &uses, groups.groups());
         let mut placement = Placement {
             on_chip: vec![false; graph.value_count()],
             left: self.machine.activation_bytes,
@@ -163,7 +167,7 @@ impl Planner<'_> {
         };
         self.keep_weights(graph, &mut placement);
         let mut plan = Plan::default();
-        for group in fuse::groups(graph).iter() {
+        for group in groups.iter() {
             let work = group
                 .nodes
                 .iter()
@@ -171,9 +175,9 @@ impl Planner<'_> {
                 .fold(anychip_ir::Work::default(), |sum, work| sum + work);
             plan.data_dependent |= work.data_dependent;
             let first = graph.node(group.nodes[0]);
-            if group.nodes.len() == 1 && moves_nothing(first) {
+            if does_nothing(graph, &uses, group) {
                 let here = first.inputs.first().is_some_and(|v| placement.on_chip[v.index()]);
-                first.outputs.iter().for_each(|v| placement.on_chip[v.index()] = here);
+                group.outputs.iter().for_each(|v| placement.on_chip[v.index()] = here);
                 continue;
             }
             for &output in &group.outputs {
@@ -185,15 +189,17 @@ impl Planner<'_> {
                 self.region(graph, group, &mut plan)?
             };
             plan.layers.push(layer);
-            for &input in &group.inputs {
-                let dead = uses.last(input).is_some_and(|last| group.nodes.contains(&last));
-                if placement.on_chip[input.index()]
+            let used: BTreeSet<ValueId> =
+                group.inputs.iter().map(|v| stored.at[v.index()]).collect();
+            for value in used {
+                let dead =
+                    stored.last[value.index()].is_some_and(|last| group.nodes.contains(&last));
+                if placement.on_chip[value.index()]
                     && dead
-                    && !uses.is_output(input)
-                    && graph.constant(input).is_none()
+                    && graph.constant(value).is_none()
                     && let Some(left) = &mut placement.left
                 {
-                    *left += self.bytes(graph, input);
+                    *left += self.bytes(graph, value);
                 }
             }
         }
@@ -248,7 +254,7 @@ impl Planner<'_> {
     fn layer(
         &mut self,
         graph: &Graph,
-        group: &fuse::Group,
+        group: &Group,
         work: anychip_ir::Work,
         placement: &Placement,
     ) -> Result<Layer, PlanError> {
@@ -264,7 +270,12 @@ impl Planner<'_> {
         };
         // Movement passes through the vector unit too, an element a lane.
         let moved: f64 = group.outputs.iter().map(|&v| elements(graph, v)).sum();
-        let vector_operations = work.operations.max(if work.macs > 0.0 { 0.0 } else { moved });
+        let in_passing = machine.scales_in_passing() && group.kind != GroupKind::Single;
+        let vector_operations = match work.operations {
+            _ if in_passing => moved,
+            operations if work.macs > 0.0 => operations,
+            operations => operations.max(moved),
+        };
         let vector_cycles =
             |operations: f64| (operations / machine.vector_lanes as f64).ceil() as u64;
         let mut layer = Layer {
@@ -338,7 +349,7 @@ impl Planner<'_> {
     fn product(
         &self,
         graph: &Graph,
-        group: &fuse::Group,
+        group: &Group,
         placement: &Placement,
     ) -> Result<Option<(Product, Precision)>, PlanError> {
         let node = graph.node(group.nodes[0]);
@@ -394,7 +405,7 @@ impl Planner<'_> {
     fn region(
         &mut self,
         graph: &Graph,
-        group: &fuse::Group,
+        group: &Group,
         outer: &mut Plan,
     ) -> Result<Layer, PlanError> {
         let node = graph.node(group.nodes[0]);
