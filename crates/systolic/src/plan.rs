@@ -83,6 +83,8 @@ pub struct Plan {
     pub layers: Vec<Layer>,
     /// From the launch to the last result.
     pub cycles: u64,
+    /// Of those, what layers cost beside their work.
+    pub between: u64,
     /// Whether a size is one that only a run can tell, so that counts are bounds.
     pub data_dependent: bool,
 }
@@ -184,7 +186,10 @@ impl Planner<'_> {
                 self.place(graph, &uses, output, &mut placement);
             }
             let layer = if first.regions.is_empty() {
-                self.layer(graph, group, work, &placement)?
+                let mut layer = self.layer(graph, group, work, &placement)?;
+                layer.cycles += self.machine.layer_cycles;
+                plan.between += self.machine.layer_cycles;
+                layer
             } else {
                 self.region(graph, group, &mut plan)?
             };
@@ -431,6 +436,7 @@ impl Planner<'_> {
             _ => 1,
         };
         outer.data_dependent |= longest.data_dependent;
+        outer.between += longest.between * times;
         let sum = |figure: &dyn Fn(&Layer) -> f64| -> f64 {
             longest.layers.iter().map(figure).sum::<f64>() * times as f64
         };
