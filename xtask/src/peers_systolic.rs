@@ -25,6 +25,9 @@ pub(crate) struct Options {
     /// Cells along a side of the array for whole networks
     #[arg(long, default_value_t = SIDE)]
     side: u64,
+    /// Take the example that is in target/release as it is
+    #[arg(long)]
+    built: bool,
     /// Where to write the figures
     #[arg(long, value_name = "FILE.json", default_value = "measurements/peers-systolic.json")]
     out: PathBuf,
@@ -126,9 +129,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let scratch = workspace::path("target/peers/scale-sim");
     std::fs::create_dir_all(&scratch)?;
     let python = python::scale_sim()?;
-    let mut build = process::cargo();
-    build.args(["build", "--release", "--package", "anychip-systolic", "--example", "scale_sim"]);
-    process::run(&mut build)?;
+    if !options.built {
+        let mut build = process::cargo();
+        build.args(["build", "--release", "--package", "anychip-systolic"]);
+        process::run(build.args(["--example", "scale_sim"]))?;
+    }
     let ours = workspace::path("target/release/examples")
         .join(format!("scale_sim{}", std::env::consts::EXE_SUFFIX));
     let mut found = Vec::new();

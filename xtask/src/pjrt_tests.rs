@@ -76,6 +76,9 @@ pub(crate) struct Options {
     /// Only the steps named: conformance, models, leaks, damaged
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// Take the programs that are in target/release as they are
+    #[arg(long)]
+    built: bool,
     /// The plugins named by their environments instead of both: pjrt-oldest, pjrt-newest
     #[arg(long, value_delimiter = ',')]
     plugins: Vec<String>,
@@ -160,7 +163,7 @@ fn last_line(text: &str) -> String {
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     let wanted = |step: &str| options.only.is_empty() || options.only.iter().any(|s| s == step);
-    let programs = Programs::build(&wanted)?;
+    let programs = Programs::build(options.built, &wanted)?;
     let (mut failed, mut found) = (Vec::new(), BTreeMap::new());
     for plugin in &PLUGINS {
         if !options.plugins.is_empty() && !options.plugins.iter().any(|p| p == plugin.environment) {
@@ -258,14 +261,14 @@ struct Programs {
 }
 
 impl Programs {
-    fn build(wanted: &impl Fn(&str) -> bool) -> Result<Programs> {
+    fn build(built: bool, wanted: &impl Fn(&str) -> bool) -> Result<Programs> {
         let release = workspace::path("target/release");
-        if wanted("models") || wanted("leaks") {
+        if !built && (wanted("models") || wanted("leaks")) {
             let mut command = process::cargo();
             command.args(["build", "--quiet", "--release", "--package", "anychip"]);
             process::run(command.args(["--example", "same_on", "--example", "endurance"]))?;
         }
-        if wanted("damaged") {
+        if !built && wanted("damaged") {
             let mut command = process::cargo();
             process::run(command.args([
                 "build",

@@ -25,4 +25,4 @@ pub use ffi::MemoryStatistics;
 pub use hlo::{InstructionEstimate, Product};
 pub use plugins::{PluginReport, in_folders};
 pub use target::PjrtTarget;
-pub use tpu::{AheadOfTime, TOPOLOGIES, ahead_of_time, topology};
+pub use tpu::{AheadOfTime, TOPOLOGIES, ahead_of_time, instruction_estimates, topology};
