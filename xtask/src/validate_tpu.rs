@@ -19,11 +19,8 @@ use std::path::Path;
 /// Models in the format that TPUs multiply in, and how many inputs at once.
 const MODELS: &[(&str, u64)] = &[
     ("zoo:resnet50,dtype=bf16", 1),
-    ("zoo:resnet50,dtype=bf16", 32),
     ("zoo:bert-base,sequence=128,dtype=bf16", 1),
-    ("zoo:bert-base,sequence=128,dtype=bf16", 8),
     ("zoo:vit-b-16,dtype=bf16", 1),
-    ("zoo:vit-b-16,dtype=bf16", 8),
     ("zoo:gpt2,phase=prefill,sequence=512,dtype=bf16", 1),
     // One block of GPT-2 with products of the sizes that large models have.
     ("tools/gpt2-block/config.json,phase=prefill,sequence=2048,dtype=bf16", 1),

@@ -53,9 +53,10 @@ pub fn ahead_of_time(plugin: &Path, topology: &str, text: &str) -> Result<AheadO
     let loaded = load(plugin)?;
     let topology = Topology::named(&loaded.plugin, topology)?;
     let compiled = topology.compile(text, &compile_options(None))?;
-    let instructions = compiled.optimized.as_ref().map_or_else(Vec::new, |(bytes, format)| {
-        instruction_estimates(bytes, format)
-    });
+    let instructions = compiled
+        .optimized
+        .as_ref()
+        .map_or_else(Vec::new, |(bytes, format)| instruction_estimates(bytes, format));
     Ok(AheadOfTime {
         instructions,
         program: compiled.program,
