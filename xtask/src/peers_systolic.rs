@@ -118,7 +118,7 @@ struct Compared {
     peer_prefetched_cycles: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     our_prefetched_cycles: Option<u64>,
-    /// With the peer's two faults of stalls corrected, where there are stalls.
+    /// Without the peer's double count of stalls, where there are stalls.
     sound_cycles: Option<u64>,
     peer: Took,
     ours: Took,
@@ -128,7 +128,6 @@ struct Compared {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let scratch = workspace::path("target/peers/scale-sim");
     std::fs::create_dir_all(&scratch)?;
-    let python = python::scale_sim()?;
     if !options.built {
         let mut build = process::cargo();
         build.args(["build", "--release", "--package", "anychip-systolic"]);
@@ -153,7 +152,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         "stepped"
     );
     for case in cases(options) {
-        let compared = compare(&case, &scratch, &python, &ours)?;
+        let compared = compare(&case, &scratch, &ours)?;
         let ok = if case.bandwidth.is_some() {
             compared.worst_percent <= 1.0
         } else {
@@ -211,7 +210,7 @@ fn cases(options: &Options) -> Vec<Case> {
     cases
 }
 
-fn compare(case: &Case, scratch: &Path, python: &Path, ours: &Path) -> Result<Compared> {
+fn compare(case: &Case, scratch: &Path, ours: &Path) -> Result<Compared> {
     let name = case.name();
     let config = scratch.join(format!("{name}.cfg"));
     std::fs::write(&config, case.config())?;
@@ -222,7 +221,7 @@ fn compare(case: &Case, scratch: &Path, python: &Path, ours: &Path) -> Result<Co
     std::fs::write(&topology, if case.whole { all } else { distinct(&all) })?;
     let kept = scratch.join(format!("{name}.jsonl"));
     if !kept.exists() {
-        let mut command = python::script(python, "tools/peer_scale_sim.py");
+        let mut command = python::script(&python::scale_sim()?, "tools/peer_scale_sim.py");
         command.arg(&config).arg(&topology).arg(if case.gemm { "gemm" } else { "conv" });
         let printed = process::printed(command.arg(scratch.join(&name)))?;
         std::fs::write(&kept, printed)?;

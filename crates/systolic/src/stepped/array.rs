@@ -254,12 +254,10 @@ impl<T: Lane> Cells<T> {
                     continue;
                 }
                 let row = rows - 1 - turn as usize;
-                let leaving = self.second[(rows - 1) * columns + c];
+                // It was finished in this row and has moved down since; the next fold's comes into its place when it has left.
+                let leaving = self.second[row * columns + c];
                 if (row as u64) < tile.moving.1 && (c as u64) < tile.fixed.1 {
                     add(sums, tile, values, row, c, leaving);
-                }
-                for r in (1..rows).rev() {
-                    self.second[r * columns + c] = self.second[(r - 1) * columns + c];
                 }
             }
         }
