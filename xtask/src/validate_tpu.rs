@@ -281,7 +281,8 @@ fn simulated(machine: &Machine, products: &[Sizes], bytes: u64) -> Option<f64> {
         };
         cycles += map(machine, product, format, Objective::Time)?.cycles.cycles;
     }
-    Some((cycles.max(machine.transfer(bytes)) + machine.layer_cycles) as f64)
+    let waits = if bytes > 0 { machine.layer_cycles } else { 0 };
+    Some((cycles.max(machine.transfer(bytes)) + waits) as f64)
 }
 
 fn show(model: &str, batch: u64, pairs: &[Pair]) {

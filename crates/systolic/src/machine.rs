@@ -56,7 +56,7 @@ pub struct Machine {
     pub transfer_cycles: u64,
     /// Operations a cycle of the vector unit.
     pub vector_lanes: u64,
-    /// Cycles that each layer takes beside its work.
+    /// Cycles that each layer takes beside its work, where that reads or writes main memory.
     pub layer_cycles: u64,
     /// Cycles before a run begins.
     pub launch_cycles: u64,

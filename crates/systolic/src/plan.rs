@@ -187,8 +187,11 @@ impl Planner<'_> {
             }
             let layer = if first.regions.is_empty() {
                 let mut layer = self.layer(graph, group, work, &placement)?;
-                layer.cycles += self.machine.layer_cycles;
-                plan.between += self.machine.layer_cycles;
+                // Published with memory at both ends: what is on the chip when it begins has no such wait.
+                if layer.traffic.memory_read + layer.traffic.memory_written > 0.0 {
+                    layer.cycles += self.machine.layer_cycles;
+                    plan.between += self.machine.layer_cycles;
+                }
                 layer
             } else {
                 self.region(graph, group, &mut plan)?
