@@ -42,7 +42,6 @@ const MODELS: &[&str] = &[
     "zoo:swin-t",
     "zoo:bert-base,sequence=64",
     "zoo:gpt2,phase=prefill,sequence=32",
-    "zoo:dlrm",
 ];
 
 /// Groups of cases of the conformance suite, as its tests are called.
