@@ -114,6 +114,8 @@ pub struct Refused {
 pub struct CompileOptions {
     /// Threads that a session may use; all of the machine's when absent.
     pub threads: Option<usize>,
+    /// Bind each of these threads but the caller's to a core of its own, where the system can: for machines without other load.
+    pub pin: bool,
     /// Sessions say of each layer how long it took: [`Run::layers`].
     pub layers: bool,
     /// Each layer may round by up to 1e-5 of its largest result where that is faster; else about as much as plain sums do.
