@@ -3,6 +3,7 @@
 //! Four stages, four types: `Graph` → [`LegalGraph`] (every node native on one target; only [`legalize`] makes
 //! one) → [`Program`] → [`Session`]. So no target checks legality twice.
 
+mod kept;
 mod legalize;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use anychip_ir::{IrError, Node};
 use anychip_record::Layer;
 use anychip_tensor::{Tensor, TensorView};
 
+pub use kept::replace_file;
 pub use legalize::{LegalGraph, Refusal, legalize};
 
 /// A way to make a graph execute.

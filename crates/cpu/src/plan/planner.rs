@@ -59,8 +59,8 @@ pub(super) struct Planner<'a> {
     pub(super) heap: usize,
     pub(super) lines: Vec<String>,
     pub(super) rest: Vec<&'a Node>,
-    /// What each node costs; empty where nobody asks.
-    works: Vec<Work>,
+    /// What each node costs, where its sizes are known; empty where nobody asks.
+    works: Vec<Option<Work>>,
 }
 
 impl Planner<'_> {
@@ -85,7 +85,7 @@ impl Planner<'_> {
             lines: Vec::new(),
             rest: Vec::new(),
             works: if shared.layers || cx.threads() > 1 {
-                anychip_ir::node_works(&graph)?
+                anychip_ir::each_node_work(&graph).map(Result::ok).collect()
             } else {
                 Vec::new()
             },
@@ -273,7 +273,9 @@ impl<'a> Planner<'a> {
 
     fn operations(&self, nodes: &[&Node]) -> f64 {
         let work = |node: &&Node| match self.cx.graph.definition(*node.outputs.first()?) {
-            Definition::Output(id, _) => self.works.get(id.index()).map(Work::all_operations),
+            Definition::Output(id, _) => {
+                Some(self.works.get(id.index())?.as_ref()?.all_operations())
+            }
             Definition::Input(_) => None,
         };
         nodes.iter().filter_map(work).sum()

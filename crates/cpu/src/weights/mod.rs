@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anychip_tensor::Tensor;
 
+use store::StoreKey;
 pub(crate) use store::{Store, StoreError};
 
 use crate::buffer::{Buffer, Raw};
@@ -113,10 +114,10 @@ type NumbersOf = fn(&(dyn Any + Send + Sync)) -> Option<&Aligned>;
 
 struct Entry {
     /// Keeps the address in the key from being given to another constant.
-    source: Tensor,
+    _source: Tensor,
     packed: Arc<dyn Any + Send + Sync>,
-    /// The numbers, where they can be kept.
-    numbers: Option<NumbersOf>,
+    /// The numbers and their name in the file, where they can be kept.
+    kept: Option<(StoreKey, NumbersOf)>,
 }
 
 impl Weights {
@@ -133,7 +134,7 @@ impl Weights {
         settings: &[usize],
         pack: impl FnOnce() -> T,
     ) -> Arc<T> {
-        self.entry(source, kind, settings, None, pack)
+        self.entry(source, kind, settings, || (pack(), None))
     }
 
     /// The same, made now on the threads of `pool`, found in memory or in the file; `pack` takes its numbers from the slot.
@@ -146,10 +147,13 @@ impl Weights {
         pack: impl FnOnce(Slot<'_>) -> T,
     ) -> Arc<T> {
         let make = || {
-            let kept = self.store.as_ref().and_then(|store| store.find(source, kind, settings));
-            pack(Slot { kept: kept.map(|buffer| Aligned { buffer }), pool: Some(pool) })
+            let named = self.store.as_ref().map(|store| (store, store.key(source, kind, settings)));
+            let kept = named.as_ref().and_then(|(store, key)| store.find(key));
+            let packed =
+                pack(Slot { kept: kept.map(|buffer| Aligned { buffer }), pool: Some(pool) });
+            (packed, named.map(|(_, key)| (key, numbers_of::<T> as NumbersOf)))
         };
-        self.entry(source, kind, settings, Some(numbers_of::<T>), make)
+        self.entry(source, kind, settings, make)
     }
 
     fn entry<T: Send + Sync + 'static>(
@@ -157,8 +161,7 @@ impl Weights {
         source: &Tensor,
         kind: &'static str,
         settings: &[usize],
-        numbers: Option<NumbersOf>,
-        make: impl FnOnce() -> T,
+        make: impl FnOnce() -> (T, Option<(StoreKey, NumbersOf)>),
     ) -> Arc<T> {
         let key = (source.bytes().as_ptr() as usize, source.bytes().len(), kind, settings.to_vec());
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
@@ -167,11 +170,12 @@ impl Weights {
         {
             return found;
         }
-        let packed = Arc::new(make());
+        let (packed, kept) = make();
+        let packed = Arc::new(packed);
         // The file's own copy has been read for the last time, most likely.
         anychip_tensor::release_mapped(source.bytes());
         let any = Arc::clone(&packed) as Arc<dyn Any + Send + Sync>;
-        all.insert(key, Entry { source: source.clone(), packed: any, numbers });
+        all.insert(key, Entry { _source: source.clone(), packed: any, kept });
         packed
     }
 
@@ -185,9 +189,9 @@ impl Weights {
     pub(crate) fn keep(&self) -> Result<(), StoreError> {
         let Some(store) = &self.store else { return Ok(()) };
         let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        let entries = all.iter().filter_map(|((_, _, kind, settings), entry)| {
-            let numbers = entry.numbers?(&*entry.packed)?;
-            Some((store.key(&entry.source, kind, settings), numbers.buffer.as_ref()))
+        let entries = all.values().filter_map(|entry| {
+            let (key, numbers) = entry.kept?;
+            Some((key, numbers(&*entry.packed)?.buffer.as_ref()))
         });
         store.write(entries)
     }
