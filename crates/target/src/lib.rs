@@ -113,6 +113,10 @@ pub struct Refused {
 
 /// Settings of a compilation that do not change results beyond rounding.
 #[derive(Debug, Clone, Default)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "switches that have nothing to do with each other, each with its own place on the command line"
+)]
 pub struct CompileOptions {
     /// Threads that a session may use; all of the machine's when absent.
     pub threads: Option<usize>,

@@ -11,7 +11,8 @@ use anychip_tensor::Tensor;
 use store::StoreKey;
 pub(crate) use store::{Store, StoreError};
 
-use crate::buffer::{Buffer, Raw};
+use crate::buffer::Buffer;
+use crate::kernel::SharedMut;
 use crate::pool::Pool;
 
 /// Packed weights: one run of numbers, aligned to a cache line, so that panels do not straddle lines.
@@ -28,6 +29,10 @@ impl Aligned {
         Self { buffer: buffer.unwrap_or_else(|| panic!("no memory for {len} packed weights")) }
     }
     pub(crate) fn as_ptr(&self) -> *const f32 {
+        self.buffer.raw().start.cast()
+    }
+    /// Of a fresh run of numbers: what a file holds is not written.
+    fn as_mut_ptr(&mut self) -> *mut f32 {
         self.buffer.raw().start.cast()
     }
     pub(crate) fn len(&self) -> usize {
@@ -64,8 +69,7 @@ impl Slot<'_> {
             // SAFETY: within the `len` numbers, and part `i` is no other's.
             #[allow(unsafe_code, reason = "parts that do not overlap, for several threads")]
             let numbers = unsafe {
-                let start = numbers.start.cast::<f32>().add(start);
-                std::slice::from_raw_parts_mut(start, part.min(len - i * part))
+                std::slice::from_raw_parts_mut(numbers.get().add(start), part.min(len - start))
             };
             fill(i, numbers);
         })
@@ -77,13 +81,13 @@ impl Slot<'_> {
         self,
         len: usize,
         parts: usize,
-        write: impl Fn(usize, Raw) + Sync,
+        write: impl Fn(usize, SharedMut<f32>) + Sync,
     ) -> Aligned {
         match self.kept {
             Some(kept) if kept.len() == len => kept,
             _ => {
-                let fresh = Aligned::zeros(len);
-                let numbers = fresh.buffer.raw();
+                let mut fresh = Aligned::zeros(len);
+                let numbers = SharedMut::of(fresh.as_mut_ptr());
                 match self.pool {
                     Some(pool) => pool.parallel_for(parts, |i, _| write(i, numbers)),
                     None => (0..parts).for_each(|i| write(i, numbers)),

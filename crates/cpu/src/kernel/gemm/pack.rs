@@ -97,7 +97,7 @@ impl PackedB {
                     // `k` times its first column, and its first row here at that row times its own width; no other part
                     // has these rows.
                     unsafe {
-                        let to = panels.start.cast::<f32>().add(to);
+                        let to = panels.get().add(to);
                         pack_b(simd, &part, 0..rows.len(), column..column + count, width, to);
                     }
                 }
