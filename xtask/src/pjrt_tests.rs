@@ -380,7 +380,7 @@ fn unusable(
 fn faulty(programs: &Programs, plugin: &Path) -> Result<()> {
     let how =
         |how: &'static str| [("ANYCHIP_FAULTY_OF", plugin), ("ANYCHIP_FAULTY_HOW", Path::new(how))];
-    unusable(programs, "unknown version", &programs.faulty, "version 9.", &how("version"))?;
+    unusable(programs, "unknown version", &programs.faulty, "speaks PJRT 9.", &how("version"))?;
     let bench = ["bench", "models/digits-cnn.onnx", "--on", "cpu-pjrt"];
     let run = anychip(programs, &programs.faulty, &bench, &how("20"))?;
     let said = String::from_utf8_lossy(&run.stderr).into_owned();

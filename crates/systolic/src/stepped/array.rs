@@ -27,7 +27,7 @@ pub trait Lane: Copy + Send + Sync {
 
 impl Lane for i32 {
     const ZERO: i32 = 0;
-    #[inline(always)]
+    #[inline]
     fn add_product(self, a: i32, b: i32) -> i32 {
         self.wrapping_add(a.wrapping_mul(b))
     }
@@ -38,7 +38,7 @@ impl Lane for i32 {
 
 impl Lane for i64 {
     const ZERO: i64 = 0;
-    #[inline(always)]
+    #[inline]
     fn add_product(self, a: i64, b: i64) -> i64 {
         self.wrapping_add(a.wrapping_mul(b))
     }
@@ -49,7 +49,7 @@ impl Lane for i64 {
 
 impl Lane for f32 {
     const ZERO: f32 = 0.0;
-    #[inline(always)]
+    #[inline]
     fn add_product(self, a: f32, b: f32) -> f32 {
         self + a * b
     }

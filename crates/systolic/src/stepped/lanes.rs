@@ -24,6 +24,11 @@ pub(super) fn multiply<T: Lane>(sums: &mut [T], a: Lines<'_, T>, b: &[T], column
     multiply_lines(sums, a, b, columns);
 }
 
+/// [`multiply_lines`] with wider vectors.
+///
+/// # Safety
+///
+/// The processor has AVX2.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 fn multiply_avx2<T: Lane>(sums: &mut [T], a: Lines<'_, T>, b: &[T], columns: usize) {
