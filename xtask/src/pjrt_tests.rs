@@ -82,7 +82,7 @@ pub(crate) struct Options {
     #[arg(long, value_delimiter = ',')]
     plugins: Vec<String>,
     /// Where to write what came of it
-    #[arg(long, value_name = "FILE.json", default_value = "measurements/pjrt-tests.json")]
+    #[arg(long, value_name = "FILE.json", default_value = "target/pjrt-tests/found.json")]
     out: PathBuf,
 }
 
