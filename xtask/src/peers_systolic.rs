@@ -288,15 +288,16 @@ fn compare(case: &Case, scratch: &Path, ours: &Path) -> Result<Compared> {
 /// A topology with each layer once, whatever it is called.
 fn distinct(topology: &str) -> String {
     let mut seen = std::collections::BTreeSet::new();
-    let sizes = |line: &str| -> String {
-        line.split(',').skip(1).map(|cell| format!("{},", cell.trim())).collect()
+    let sizes = |line: &str| -> Vec<String> {
+        line.split(',').skip(1).map(|cell| cell.trim().to_string()).collect()
     };
-    topology
+    let once: Vec<&str> = topology
         .lines()
         .enumerate()
         .filter(|(i, line)| *i == 0 || seen.insert(sizes(line)))
-        .map(|(_, line)| format!("{line}\n"))
-        .collect()
+        .map(|(_, line)| line)
+        .collect();
+    once.join("\n") + "\n"
 }
 
 /// Lines of layers, and the last one, of what it took.

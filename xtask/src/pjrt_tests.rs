@@ -82,7 +82,7 @@ pub(crate) struct Options {
     #[arg(long, value_delimiter = ',')]
     plugins: Vec<String>,
     /// Where to write what came of it
-    #[arg(long, value_name = "FILE.json", default_value = "measurements/pjrt-tests.json")]
+    #[arg(long, value_name = "FILE.json", default_value = "target/pjrt-tests/found.json")]
     out: PathBuf,
 }
 
@@ -302,12 +302,12 @@ fn suite() -> Result<PathBuf> {
     let mut command = process::cargo();
     command.args(["test", "--no-run", "--package", "anychip-pjrt", "--test", "conformance"]);
     let printed = process::printed(command.args(["--message-format", "json"]))?;
-    let executables = printed.lines().filter_map(|line| {
+    let mut executables = printed.lines().rev().filter_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
         let is_suite = message["target"]["name"].as_str()? == "conformance";
         is_suite.then(|| message["executable"].as_str().map(PathBuf::from)).flatten()
     });
-    executables.last().context("cargo built no test called `conformance`")
+    executables.next().context("cargo built no test called `conformance`")
 }
 
 /// The binary with one plugin, and more of the environment.

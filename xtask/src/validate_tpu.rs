@@ -181,13 +181,12 @@ fn one_core(mut machine: Machine, cores: u64) -> Machine {
 }
 
 fn anychip(arguments: &[&str], binary: Option<&Path>) -> Result<String> {
-    let mut command = match binary {
-        Some(binary) => process::command(binary),
-        None => {
-            let mut command = process::cargo();
-            command.args(["run", "--quiet", "--release", "--package", "anychip-cli", "--"]);
-            command
-        }
+    let mut command = if let Some(binary) = binary {
+        process::command(binary)
+    } else {
+        let mut command = process::cargo();
+        command.args(["run", "--quiet", "--release", "--package", "anychip-cli", "--"]);
+        command
     };
     process::printed(command.args(arguments).current_dir(workspace::root()))
 }

@@ -57,6 +57,10 @@ fn faulty() -> Option<Faulty> {
 }
 
 /// Executes while there are executions left; then asks with arguments of no size, which plugins answer with an error.
+///
+/// # Safety
+///
+/// The arguments are those of the interface's function.
 unsafe extern "C" fn failing_execute(arguments: *mut c_void) -> *mut c_void {
     let Some(Some(faulty)) = FAULTY.get() else { return std::ptr::null_mut() };
     let succeeds = |left: usize| left.checked_sub(1);
@@ -70,7 +74,6 @@ unsafe extern "C" fn failing_execute(arguments: *mut c_void) -> *mut c_void {
 }
 
 /// The entry that every plugin has; null where the variables name no plugin.
-// SAFETY: nothing else in this library has the name.
 #[unsafe(no_mangle)]
 pub extern "C" fn GetPjrtApi() -> *const c_void {
     let faulty = FAULTY.get_or_init(faulty);

@@ -35,6 +35,7 @@ fn multiply_avx2<T: Lane>(sums: &mut [T], a: Lines<'_, T>, b: &[T], columns: usi
     multiply_lines(sums, a, b, columns);
 }
 
+#[allow(clippy::inline_always, reason = "it must be compiled with its caller's vectors")]
 #[inline(always)]
 fn multiply_lines<T: Lane>(sums: &mut [T], a: Lines<'_, T>, b: &[T], columns: usize) {
     let lines = sums.chunks_exact_mut(columns).zip(b.chunks_exact(columns));
