@@ -1,8 +1,10 @@
 """Quantize models to int8 with anychip, ONNX Runtime's own tool and NNCF on the same data, and print one table.
 
 Every file, whoever made it, is run by ONNX Runtime on the same held-out inputs: the ratio of signal to noise of its
-outputs against the float model's, and the accuracy where there are labels. ONNX Runtime's tool runs twice, with one
-scale a weight (its default) and with one a channel; the better counts. Calibration data are the same for all.
+outputs against the float model's, and the accuracy where there are labels. Its graph optimizations are off, so that all are
+judged by what their files say: on processors without VNNI its fused kernels saturate. ONNX Runtime's tool runs twice, with one
+scale a weight (its default) and with one a channel; the better counts. Calibration data are the same for all. Of our
+files also how often the layers, one by one, give another code than ONNX Runtime (quantize_steps.py).
 
 Usage: python tools/quantize_peers.py --anychip BINARY --scratch FOLDER --out FILE.json CASE ...
 A case is MODEL.onnx,CALIBRATE.npz,TEST.npz or zoo:NAME (tools/requirements-quantize.txt; `cargo xtask peers quantize`).
@@ -13,6 +15,7 @@ import json
 import subprocess
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +23,8 @@ import onnx
 import onnxruntime as ort
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from quantize_steps import differences, exact_session, summed
 
 SEED = 0
 
@@ -61,7 +66,7 @@ def made_up(model, count, seed):
 
 
 def run(path, arrays, count):
-    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = exact_session(path)
     names = [i.name for i in session.get_inputs()]
     rows = [session.run(None, {n: arrays[n][i : i + 1] for n in names}) for i in range(count)]
     return [np.concatenate(parts) for parts in zip(*rows, strict=True)]
@@ -78,11 +83,17 @@ def ours(arguments, model, calibrate, out):
     subprocess.run([*map(str, command), *arguments.flags.split()], check=True, stdout=subprocess.DEVNULL)
 
 
+def prepare(model, out):
+    """The model as ONNX Runtime's own preparation leaves it: with shapes, and normalization folded into layers."""
+    prepared = out.with_suffix(".prepared.onnx")
+    quant_pre_process(str(model), str(prepared), skip_symbolic_shape=True)
+    return prepared
+
+
 def onnxruntime_static(per_channel):
     def make(arguments, model, calibrate, out):
         arrays, _ = load(calibrate)
-        prepared = out.with_suffix(".prepared.onnx")
-        quant_pre_process(str(model), str(prepared), skip_symbolic_shape=True)
+        prepared = prepare(model, out)
         quantize_static(
             str(prepared),
             str(out),
@@ -102,7 +113,7 @@ def nncf_int8(arguments, model, calibrate, out):
     arrays, _ = load(calibrate)
     count = len(next(iter(arrays.values())))
     data = nncf.Dataset([{k: v[i : i + 1] for k, v in arrays.items()} for i in range(count)])
-    quantized = nncf.quantize(onnx.load(model), data, subset_size=count)
+    quantized = nncf.quantize(onnx.load(prepare(model, out)), data, subset_size=count)
     onnx.save(quantized, out)
 
 
@@ -148,6 +159,8 @@ def measure(arguments, text):
             row["ways"][way] = {"failed": str(error).splitlines()[0][:200]}
             continue
         cell = {"snr_db": decibels(exact, found), "bytes": out.stat().st_size, "seconds": time.monotonic() - began}
+        if way == "anychip":
+            cell["steps"] = summed(differences(arguments.anychip, out, arrays))
         if labels is not None:
             cell["right"] = int((found[0].reshape(count, -1).argmax(1) == labels).sum())
         row["ways"][way] = cell
@@ -163,6 +176,8 @@ def show(row):
         text += f"  {way} {cell['snr_db']:6.1f} dB"
         if "right" in cell:
             text += f" {cell['right']}/{row['samples']}"
+        if "steps" in cell:
+            text += f" ({cell['steps']['off']} of {cell['steps']['codes']} codes off by {cell['steps']['largest_step']})"
     if "float_right" in row:
         text += f"  float {row['float_right']}/{row['samples']}"
     print(text, flush=True)
@@ -183,8 +198,13 @@ def main():
     for text in arguments.cases:
         rows.append(measure(arguments, text))
         show(rows[-1])
-    versions = {"onnxruntime": ort.__version__, "onnx": onnx.__version__, "python": sys.version.split()[0]}
-    arguments.out.write_text(json.dumps({"versions": versions, "rows": rows}, indent=1) + "\n")
+        # What was measured so far is kept when a later case fails.
+        arguments.out.write_text(json.dumps({"versions": versions(), "rows": rows}, indent=1) + "\n")
+
+
+def versions():
+    packages = {name: metadata.version(name) for name in ("onnx", "onnxruntime", "nncf")}
+    return {**packages, "python": sys.version.split()[0]}
 
 
 if __name__ == "__main__":
