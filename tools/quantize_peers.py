@@ -7,13 +7,15 @@ scale a weight (its default) and with one a channel; the better counts. Calibrat
 files also how often the layers, one by one, give another code than ONNX Runtime (quantize_steps.py).
 
 Usage: python tools/quantize_peers.py --anychip BINARY --scratch FOLDER --out FILE.json CASE ...
-A case is MODEL.onnx,CALIBRATE.npz,TEST.npz or zoo:NAME (tools/requirements-quantize.txt; `cargo xtask peers quantize`).
+A case is MODEL.onnx,CALIBRATE.npz,TEST.npz, zoo:NAME, or int4:NAME for the weights alone of a built-in architecture, with
+rounding to nearest, GPTQ and AWQ (tools/requirements-quantize.txt; `cargo xtask peers quantize`).
 """
 
 import argparse
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from importlib import metadata
 from pathlib import Path
@@ -72,10 +74,22 @@ def run(path, arrays, count):
     return [np.concatenate(parts) for parts in zip(*rows, strict=True)]
 
 
+def read(anychip, path, arrays):
+    """What anychip gives on a file; the outputs in their order."""
+    with tempfile.TemporaryDirectory() as scratch:
+        data, results = Path(scratch, "in.npz"), Path(scratch, "out.npz")
+        np.savez(data, **arrays)
+        command = [anychip, "run", path, "--input", data, "--output", results]
+        subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
+        with np.load(results) as found:
+            return [found[v.name] for v in onnx.load(path, load_external_data=False).graph.output]
+
+
 def decibels(exact, found):
     signal = sum(float((a.astype(np.float64) ** 2).sum()) for a in exact)
     noise = sum(float(((a.astype(np.float64) - b.astype(np.float64)) ** 2).sum()) for a, b in zip(exact, found, strict=True))
-    return float("inf") if noise == 0 else 10 * np.log10(signal / noise)
+    # JSON has no infinity: what is equal is far above what floats can tell apart.
+    return 300.0 if noise == 0 else float(10 * np.log10(signal / noise))
 
 
 def ours(arguments, model, calibrate, out):
@@ -90,7 +104,7 @@ def prepare(model, out):
     return prepared
 
 
-def onnxruntime_static(per_channel):
+def onnxruntime_static(per_channel, form=QuantFormat.QDQ):
     def make(arguments, model, calibrate, out):
         arrays, _ = load(calibrate)
         prepared = prepare(model, out)
@@ -98,7 +112,7 @@ def onnxruntime_static(per_channel):
             str(prepared),
             str(out),
             Reader(arrays, len(next(iter(arrays.values())))),
-            quant_format=QuantFormat.QDQ,
+            quant_format=form,
             per_channel=per_channel,
             activation_type=QuantType.QInt8,
             weight_type=QuantType.QInt8,
@@ -117,22 +131,40 @@ def nncf_int8(arguments, model, calibrate, out):
     onnx.save(quantized, out)
 
 
+def weights_alone(algorithm):
+    def make(arguments, model, calibrate, out):
+        command = [arguments.anychip, "optimize", model, "-o", out, "--quantize", "int4-weights", "--algorithm", algorithm]
+        subprocess.run([*map(str, command), "--calibrate", str(calibrate)], check=True, stdout=subprocess.DEVNULL)
+
+    return make
+
+
 WAYS = {
     "anychip": ours,
     "onnxruntime": onnxruntime_static(False),
     "onnxruntime-per-channel": onnxruntime_static(True),
+    "onnxruntime-operators": onnxruntime_static(False, QuantFormat.QOperator),
     "nncf": nncf_int8,
+    "int4-nearest": weights_alone("rtn"),
+    "int4-gptq": weights_alone("gptq"),
+    "int4-awq": weights_alone("awq"),
 }
+
+# Random weights have no accuracy, and NNCF takes minutes for a large network.
+UNTRAINED = ["anychip", "onnxruntime", "onnxruntime-per-channel"]
+INT8 = [*UNTRAINED, "onnxruntime-operators", "nncf"]
+WEIGHTS = ["int4-nearest", "int4-gptq", "int4-awq"]
 
 
 def case(arguments, text):
     """The float model, calibration file and test file of a case."""
-    if not text.startswith("zoo:"):
+    kind, _, built_in = text.partition(":")
+    if kind not in ("zoo", "int4"):
         model, calibrate, test = (Path(p) for p in text.split(","))
         return model.stem, model, calibrate, test
-    name = text.removeprefix("zoo:").partition(",")[0]
+    name = built_in.partition(",")[0]
     model = arguments.scratch / f"{name}.onnx"
-    command = [arguments.anychip, "optimize", text, "-o", model]
+    command = [arguments.anychip, "optimize", f"zoo:{built_in}", "-o", model]
     subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
     files = []
     for what, count, seed in [("calibrate", arguments.samples, SEED), ("test", arguments.samples // 2, SEED + 1)]:
@@ -149,16 +181,20 @@ def measure(arguments, text):
     row = {"model": name, "samples": count, "float_bytes": model.stat().st_size, "ways": {}}
     if labels is not None:
         row["float_right"] = int((exact[0].reshape(count, -1).argmax(1) == labels).sum())
-    for way in arguments.ways.split(","):
+    kinds = {"zoo": UNTRAINED, "int4": WEIGHTS}
+    for way in arguments.ways.split(",") if arguments.ways else kinds.get(text.partition(":")[0], INT8):
         out = arguments.scratch / f"{name}-{way}.onnx"
         began = time.monotonic()
         try:
             WAYS[way](arguments, model, calibrate, out)
             found = run(out, arrays, count)
         except Exception as error:  # noqa: BLE001 a peer that cannot is a row of the table
-            row["ways"][way] = {"failed": str(error).splitlines()[0][:200]}
+            row["ways"][way] = {"failed": (str(error) or type(error).__name__).splitlines()[0][:200]}
             continue
         cell = {"snr_db": decibels(exact, found), "bytes": out.stat().st_size, "seconds": time.monotonic() - began}
+        if way.startswith(("onnxruntime", "nncf")):
+            # The same file read and run by us.
+            cell["read_snr_db"] = decibels(found, read(arguments.anychip, out, arrays))
         if way == "anychip":
             cell["steps"] = summed(differences(arguments.anychip, out, arrays))
         if labels is not None:
@@ -176,6 +212,8 @@ def show(row):
         text += f"  {way} {cell['snr_db']:6.1f} dB"
         if "right" in cell:
             text += f" {cell['right']}/{row['samples']}"
+        if "read_snr_db" in cell:
+            text += f" (read by us {cell['read_snr_db']:.0f} dB)"
         if "steps" in cell:
             text += f" ({cell['steps']['off']} of {cell['steps']['codes']} codes off by {cell['steps']['largest_step']})"
     if "float_right" in row:
@@ -189,7 +227,7 @@ def main():
     parser.add_argument("--scratch", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--samples", type=int, default=16, help="calibration samples of zoo models")
-    parser.add_argument("--ways", default=",".join(WAYS))
+    parser.add_argument("--ways", help="with commas: " + ", ".join(WAYS))
     parser.add_argument("--flags", default="", help="further flags of anychip optimize")
     parser.add_argument("cases", nargs="+")
     arguments = parser.parse_args()

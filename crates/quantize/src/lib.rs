@@ -6,6 +6,7 @@
 //! [`anychip_ir::Prim::Quantize`] and [`anychip_ir::Prim::Dequantize`] around what is to run on integers.
 
 mod blocks;
+mod dynamic;
 mod error;
 mod grid;
 mod half;
@@ -28,6 +29,7 @@ const LANES: usize = 32;
 type Lanes = [f32; LANES];
 
 pub use blocks::{BlockFormat, Blocks, in_blocks, in_scaled_blocks, rewrite_blocks, rows_of};
+pub use dynamic::{DynamicLayer, rewrite_dynamic};
 pub use error::QuantizeError;
 pub use grid::{Grid, GridOptions};
 pub use half::to_half;

@@ -40,17 +40,18 @@ pub fn input_sums(
         let given = copied.value(site.input);
         let b = &mut copied.b;
         // [vectors.., groups, k] with the dims of vectors and of groups and columns told apart by `at`.
-        let shown = |b: &mut Builder, x: ValueId| -> Result<(ValueId, Vec<usize>, usize), IrError> {
-            if let (Kind::Convolution, Op::Prim(Prim::Convolution(dims, _))) =
-                (&site.kind, &graph.node(site.node).op)
-            {
-                let kernel = graph.ty(site.weight).fixed_shape().unwrap_or_default();
-                return Ok((columns(b, x, dims, &kernel)?, vec![0, 3], 1));
-            }
-            let rank = b.rank(x);
-            let x = b.unsqueeze(x, &[rank - 1])?;
-            Ok((x, (0..rank - 1).collect(), rank - 1))
-        };
+        let shown =
+            |b: &mut Builder, x: ValueId| -> Result<(ValueId, Vec<usize>, usize), IrError> {
+                if let (Kind::Convolution, Op::Prim(Prim::Convolution(dims, _))) =
+                    (&site.kind, &graph.node(site.node).op)
+                {
+                    let kernel = graph.ty(site.weight).fixed_shape().unwrap_or_default();
+                    return Ok((columns(b, x, dims, &kernel)?, vec![0, 3], 1));
+                }
+                let rank = b.rank(x);
+                let x = b.unsqueeze(x, &[rank - 1])?;
+                Ok((x, (0..rank - 1).collect(), rank - 1))
+            };
         let (x, vectors, groups) = shown(b, given)?;
         if wanted.runs > 0 {
             let mut shape = b.dims(x);

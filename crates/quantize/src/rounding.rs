@@ -247,7 +247,8 @@ mod tests {
     #[test]
     fn a_root_is_one_whatever_the_size() {
         for n in [1, 5, LANES, LANES + 1, 3 * LANES + 7] {
-            let x: Vec<f32> = (0..n * n).map(|i| ((i * 37 + i * i * 11) % 101) as f32 - 50.0).collect();
+            let x: Vec<f32> =
+                (0..n * n).map(|i| ((i * 37 + i * i * 11) % 101) as f32 - 50.0).collect();
             let gram: Vec<f32> = (0..n * n)
                 .map(|i| (0..n).map(|s| x[s * n + i / n] * x[s * n + i % n]).sum())
                 .collect();

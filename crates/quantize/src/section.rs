@@ -30,9 +30,13 @@ impl Copied {
         wanted: &[ValueId],
     ) -> Result<Copied, IrError> {
         let mut needed = vec![false; graph.value_count()];
-        wanted.iter().for_each(|v| needed[v.index()] = true);
+        for v in wanted {
+            needed[v.index()] = true;
+        }
         let mut stops = vec![false; graph.value_count()];
-        known.iter().for_each(|v| stops[v.index()] = true);
+        for v in known {
+            stops[v.index()] = true;
+        }
         let copied = |node: &anychip_ir::Node, needed: &[bool]| {
             node.outputs.iter().any(|v| needed[v.index()] && !stops[v.index()])
         };
@@ -58,8 +62,7 @@ impl Copied {
         for node in graph.nodes().iter().filter(|n| copied(n, &needed)) {
             own.b.set_scope(Arc::clone(&node.name));
             let inputs: Vec<ValueId> = node.inputs.iter().map(|&v| own.value(v)).collect();
-            let results =
-                own.b.copy(graph, node, &inputs).map_err(|error| error.at(&node.name))?;
+            let results = own.b.copy(graph, node, &inputs).map_err(|error| error.at(&node.name))?;
             for (&old, new) in node.outputs.iter().zip(results) {
                 own.map[old.index()].get_or_insert(new);
             }
@@ -104,8 +107,7 @@ pub fn boundary(graph: &Graph, node: NodeId) -> Option<Vec<ValueId>> {
         Definition::Output(maker, _) => maker < node && graph.constant(*v).is_none(),
         Definition::Input(_) => false,
     };
-    let values: Vec<ValueId> =
-        graph.values().filter(|v| read[v.index()]).filter(before).collect();
+    let values: Vec<ValueId> = graph.values().filter(|v| read[v.index()]).filter(before).collect();
     let plain = |v: &ValueId| {
         let ty = graph.ty(*v);
         ty.dtype.is_float() && ty.shape.iter().all(|d| !matches!(d, Dim::Expr(_)))

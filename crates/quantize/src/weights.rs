@@ -145,9 +145,8 @@ pub(crate) fn nearest(v: f32) -> f32 {
 /// The nearest integer to each weight.
 pub fn round_to_nearest(matrix: &Matrix, scales: &[f32], most: i32) -> Vec<i8> {
     let end = most as f32;
-    let code = |(i, &v): (usize, &f32)| {
-        nearest((v / scales[i / matrix.columns]).clamp(-end, end)) as i8
-    };
+    let code =
+        |(i, &v): (usize, &f32)| nearest((v / scales[i / matrix.columns]).clamp(-end, end)) as i8;
     matrix.data.iter().enumerate().map(code).collect()
 }
 

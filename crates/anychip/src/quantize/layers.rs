@@ -11,8 +11,8 @@ use anychip_quantize::{
 use std::collections::BTreeMap;
 
 use super::runs::{InputSums, decibels, sum_errors, sum_inputs};
-use super::walk::Walk;
-use super::{COMPARED_ON, Calibrated, room};
+use super::walk::{Walk, bytes};
+use super::{COMPARED_ON, Calibrated, room, samples_in};
 use crate::Error;
 
 /// A layer's integers, and the signal to noise of its own output in dB.
@@ -42,17 +42,22 @@ pub(super) fn round(calibrated: &Calibrated<'_>) -> Result<Vec<Rounded>, Error> 
     for part in parts(calibrated, |site| Wants::of(calibrated, site).held()) {
         walk.advance(part[0].node)?;
         let sums = gathered(calibrated, &walk, part, &grid_of)?;
-        let rounded = each_of(part, sums, &|site, sums| layer(calibrated, site, sums, grid_of(site)));
+        let rounded =
+            each_of(part, sums, &|site, sums| layer(calibrated, site, sums, grid_of(site)));
         for (site, layer) in part.iter().zip(rounded) {
             layers.push((site, layer?));
         }
     }
     let mut rounded = Vec::new();
     let some = &calibrated.batches[..calibrated.batches.len().min(COMPARED_ON)];
-    // Restored weights, and what kernels make of them.
+    // Restored weights and what kernels make of them, and results with what is computed of them.
+    let held = |site: &Site| {
+        let samples = calibrated.batches.first().map_or(1, samples_in);
+        8 * weights(calibrated, site.weight) + 2 * bytes(calibrated.graph, site.result, samples)
+    };
     let mut walk = Walk::new(calibrated.graph, some);
     let mut from = 0;
-    for part in parts(calibrated, |site| 8 * weights(calibrated, site.weight)) {
+    for part in parts(calibrated, held) {
         let own = &layers[from..from + part.len()];
         walk.advance(part[0].node)?;
         let probe = local_errors(calibrated.graph, walk.known(), &plan, &grids, own)?;
@@ -158,7 +163,7 @@ fn gathered(
 
 /// How many vectors of its columns a layer multiplies in one batch, as far as sizes are known.
 fn vectors(calibrated: &Calibrated<'_>, site: &Site) -> usize {
-    let of_batch = calibrated.batches.first().map_or(1, super::samples_in);
+    let of_batch = calibrated.batches.first().map_or(1, samples_in);
     let graph = calibrated.graph;
     let sizes = graph.ty(graph.node(site.node).outputs[0]).shape.iter();
     let all: usize = sizes.map(|d| d.fixed().unwrap_or(of_batch)).product();
@@ -188,8 +193,7 @@ pub(super) fn each_of<T: Send, R: Send>(
     };
     let mut all: BTreeMap<usize, R> = BTreeMap::new();
     std::thread::scope(|scope| {
-        let others: Vec<_> =
-            (1..threads.min(part.len())).map(|_| scope.spawn(work)).collect();
+        let others: Vec<_> = (1..threads.min(part.len())).map(|_| scope.spawn(work)).collect();
         all.extend(work());
         for other in others {
             match other.join() {
@@ -272,7 +276,6 @@ fn corrected(
         *value += (off / seen.count) as f32;
     }
     // A bias that no longer fits would need other scales: leave it as it was.
-    let fits =
-        own.iter().zip(scales).all(|(&b, &s)| bias_limit(b, input_scale) <= f64::from(s));
+    let fits = own.iter().zip(scales).all(|(&b, &s)| bias_limit(b, input_scale) <= f64::from(s));
     if fits { Some(own) } else { bias }
 }

@@ -1,13 +1,17 @@
 //! Post-training quantization: calibration runs on this machine's CPU, the arithmetic is [`anychip_quantize`]'s.
 
 mod budget;
+mod dynamic;
 mod layers;
+mod prune;
 mod runs;
 mod samples;
 mod walk;
 mod weights;
 
 pub use anychip_quantize::Method;
+pub use dynamic::quantize_dynamic;
+pub use prune::{Gain, PruneReport, Pruning, gains, prune};
 pub use samples::{Batch, Samples};
 pub use weights::{WeightFormat, WeightRounding, halve, quantize_weights};
 

@@ -39,7 +39,8 @@ impl<'a> Walk<'a> {
         }
         let section = expose(self.graph, &self.known, &values)?;
         let mut held = Vec::with_capacity(self.batches.len());
-        let mut engine = Engine::new(&section.graph, &local_chip("cpu")?, &CompileOptions::default())?;
+        let mut engine =
+            Engine::new(&section.graph, &local_chip("cpu")?, &CompileOptions::default())?;
         for i in 0..self.batches.len() {
             let inputs = self.inputs(&section, i);
             held.push(engine.run(&inputs)?.0);
@@ -56,7 +57,8 @@ impl<'a> Walk<'a> {
         batches: usize,
         mut show: impl FnMut(&[Tensor]) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let mut engine = Engine::new(&section.graph, &local_chip("cpu")?, &CompileOptions::default())?;
+        let mut engine =
+            Engine::new(&section.graph, &local_chip("cpu")?, &CompileOptions::default())?;
         for i in 0..self.batches.len().min(batches) {
             let inputs = self.inputs(section, i);
             show(&engine.run(&inputs)?.0)?;

@@ -2,8 +2,8 @@
 
 use anychip_ir::Graph;
 use anychip_quantize::{
-    BlockFormat, Blocks, Gram, Kind, Matrix, Site, Wanted, in_blocks, in_scaled_blocks,
-    input_sums, rewrite_blocks, rows_of, to_half,
+    BlockFormat, Blocks, Gram, Kind, Matrix, Site, Wanted, in_blocks, in_scaled_blocks, input_sums,
+    rewrite_blocks, rows_of, to_half,
 };
 use anychip_tensor::DType;
 
@@ -70,9 +70,8 @@ pub fn quantize_weights(
         } else {
             vec![None; part.len()]
         };
-        let made = each_of(part, sums, &|site, gram| {
-            layer(graph, site, blocks, rounding, gram.as_ref())
-        });
+        let made =
+            each_of(part, sums, &|site, gram| layer(graph, site, blocks, rounding, gram.as_ref()));
         for (site, made) in part.iter().zip(made) {
             let (own, signal_to_noise) = made?;
             report.layers.push(LayerReport {
@@ -156,7 +155,7 @@ pub fn halve(
 }
 
 /// Notes in a report how far two graphs are apart.
-fn measure(
+pub(super) fn measure(
     graph: &Graph,
     other: &Graph,
     batches: &[Batch],

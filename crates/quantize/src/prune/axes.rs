@@ -21,7 +21,8 @@ impl<'g> Axes<'g> {
     /// Looks at every node of a graph. What an operator does to its dims is written down for those that keep channels apart; the
     /// dims of all others, of the graph's inputs and of its outputs stay as they are.
     pub(super) fn of(graph: &'g Graph) -> Axes<'g> {
-        let mut axes = Axes { graph, places: BTreeMap::new(), parents: Vec::new(), fixed: Vec::new() };
+        let mut axes =
+            Axes { graph, places: BTreeMap::new(), parents: Vec::new(), fixed: Vec::new() };
         for &value in graph.inputs().iter().chain(graph.outputs()) {
             axes.keep_all(value);
         }
@@ -116,7 +117,8 @@ impl<'g> Axes<'g> {
 
     fn visit(&mut self, node: &Node) {
         let Op::Prim(prim) = &node.op else {
-            let alike = node.op.composite::<Silu>().is_some() || node.op.composite::<Gelu>().is_some();
+            let alike =
+                node.op.composite::<Silu>().is_some() || node.op.composite::<Gelu>().is_some();
             match node.op.composite::<AveragePool>() {
                 Some(pool) => {
                     let apart = self.rank(node.inputs[0]) - pool.size.len();
@@ -140,7 +142,9 @@ impl<'g> Axes<'g> {
                 self.keep((x, 0));
                 self.keep((y, 0));
                 for axis in 2..self.rank(w) {
-                    [x, w, y].into_iter().for_each(|v| self.keep((v, axis)));
+                    for v in [x, w, y] {
+                        self.keep((v, axis));
+                    }
                 }
                 self.convolution((x, w, y), dims.groups);
             }

@@ -60,7 +60,9 @@ pub fn remove_channels(
             set.scores.iter_mut().zip(own).for_each(|(score, norm)| *score += norm / total);
             if makes {
                 let result = graph.node(site.node).outputs[0];
-                debug_assert!(channel_dim(graph, graph.node(site.node), site.kind) < graph.ty(result).rank());
+                debug_assert!(
+                    channel_dim(graph, graph.node(site.node), site.kind) < graph.ty(result).rank()
+                );
                 set.layers.push(site.name.clone());
             } else {
                 set.read = true;
@@ -249,7 +251,8 @@ mod tests {
             Tensor::from_vec(shape, data).unwrap()
         };
         let mut b = Builder::new("network");
-        let x = b.input("x", TensorType::new(DType::F32, [Dim::sym("n"), 3.into(), 5.into(), 5.into()]));
+        let x = b
+            .input("x", TensorType::new(DType::F32, [Dim::sym("n"), 3.into(), 5.into(), 5.into()]));
         // A branch around a depthwise layer, a bias, a clip, an average, a product.
         let first = convolution(&mut b, x, odd_smaller(vec![16, 3, 3, 3], 1), 1, 1);
         let bias = b.constant(odd_smaller(vec![16, 1, 1], 2));

@@ -118,7 +118,8 @@ mod tests {
             for row in zeros.chunks(16) {
                 for first in (0..16 / taps).step_by(4) {
                     for tap in 0..taps {
-                        let four: Vec<f32> = (0..4).map(|i| row[(first + i) * taps + tap]).collect();
+                        let four: Vec<f32> =
+                            (0..4).map(|i| row[(first + i) * taps + tap]).collect();
                         assert_eq!(four.iter().filter(|&&w| w == 0.0).count(), 2, "{four:?}");
                     }
                 }
@@ -129,7 +130,8 @@ mod tests {
 
     #[test]
     fn the_smallest_go() {
-        let (matrix, zeros) = (matrix(), pruned(&matrix(), Pattern::Smallest(0.25), 1, None).unwrap());
+        let (matrix, zeros) =
+            (matrix(), pruned(&matrix(), Pattern::Smallest(0.25), 1, None).unwrap());
         let gone: Vec<usize> = (0..64).filter(|&i| zeros[i] == 0.0).collect();
         assert_eq!(gone.len(), 16);
         let most = gone.iter().map(|&i| matrix.data[i].abs()).fold(0.0, f32::max);
