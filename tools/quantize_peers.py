@@ -122,13 +122,24 @@ def onnxruntime_static(per_channel, form=QuantFormat.QDQ):
 
 
 def nncf_int8(arguments, model, calibrate, out):
+    """NNCF on the model as it is; on what our passes leave of it where NNCF cannot read that (digits-cnn)."""
     import nncf
 
     arrays, _ = load(calibrate)
     count = len(next(iter(arrays.values())))
-    data = nncf.Dataset([{k: v[i : i + 1] for k, v in arrays.items()} for i in range(count)])
-    quantized = nncf.quantize(onnx.load(prepare(model, out)), data, subset_size=count)
-    onnx.save(quantized, out)
+    optimized = out.with_suffix(".optimized.onnx")
+    command = [arguments.anychip, "optimize", model, "-o", optimized]
+    subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
+    for given in (model, optimized):
+        data = nncf.Dataset([{k: v[i : i + 1] for k, v in arrays.items()} for i in range(count)])
+        try:
+            quantized = nncf.quantize(onnx.load(given), data, subset_size=count)
+        except Exception:  # noqa: BLE001 whatever a tool raises for a model it cannot take
+            if given is optimized:
+                raise
+            continue
+        onnx.save(quantized, out)
+        return
 
 
 def weights_alone(algorithm):

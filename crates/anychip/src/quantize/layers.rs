@@ -43,7 +43,7 @@ pub(super) fn round(calibrated: &Calibrated<'_>) -> Result<Vec<Rounded>, Error> 
         walk.advance(part[0].node)?;
         let sums = gathered(calibrated, &walk, part, &grid_of)?;
         let rounded =
-            each_of(part, sums, &|site, sums| layer(calibrated, site, sums, grid_of(site)));
+            each_of(part, sums, &|site, sums| layer(calibrated, site, &sums, grid_of(site)));
         for (site, layer) in part.iter().zip(rounded) {
             layers.push((site, layer?));
         }
@@ -208,7 +208,7 @@ pub(super) fn each_of<T: Send, R: Send>(
 fn layer(
     calibrated: &Calibrated<'_>,
     site: &Site,
-    seen: InputSums,
+    seen: &InputSums,
     grid: Option<Grid>,
 ) -> Result<Layer, Error> {
     let graph = calibrated.graph;
@@ -238,7 +238,7 @@ fn layer(
         Some(gram) => round_with_gram(&matrix, gram, &|row, _| scales[row], (-MOST, MOST)),
         None => round_to_nearest(&matrix, &scales, MOST),
     };
-    let bias = corrected(&matrix, &codes, &scales, &seen, input_scale, bias);
+    let bias = corrected(&matrix, &codes, &scales, seen, input_scale, bias);
     let codes = codes_tensor(graph, site, &matrix, &codes).map_err(anychip_ir::IrError::from)?;
     Ok(Layer { codes, scales, bias })
 }

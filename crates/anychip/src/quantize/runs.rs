@@ -23,7 +23,9 @@ pub(super) fn each(
     for batch in batches {
         let (outputs, _) = engine.run(&batch.inputs)?;
         // Data that lie in a file are read again with the next run.
-        batch.inputs.iter().for_each(|input| release_mapped(input.bytes()));
+        for input in &batch.inputs {
+            release_mapped(input.bytes());
+        }
         show(batch, &outputs)?;
     }
     Ok(())

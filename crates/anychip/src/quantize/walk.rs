@@ -63,7 +63,9 @@ impl<'a> Walk<'a> {
             let inputs = self.inputs(section, i);
             show(&engine.run(&inputs)?.0)?;
             // Data that lie in a file are read again with the next run.
-            inputs.iter().for_each(|input| release_mapped(input.bytes()));
+            for input in &inputs {
+                release_mapped(input.bytes());
+            }
         }
         Ok(())
     }
