@@ -1,5 +1,7 @@
 """Runs SCALE-Sim on a topology and prints a JSON line a layer, then one with the time and the memory it took.
 
+Times are the processor's: it computes on one thread, and what else runs on the machine would be in the clock's.
+
 usage: peer_scale_sim.py CONFIG TOPOLOGY (conv|gemm) SCRATCH
 """
 
@@ -26,7 +28,7 @@ def main():
     layout = os.path.join(scratch, "layout.csv")
     with open(layout, "w") as file:
         file.write("Layer,\n")
-    start = time.perf_counter()
+    start, start_clock = time.process_time(), time.perf_counter()
     with redirect_stdout(io.StringIO()):
         peer = scalesim(
             save_disk_space=True,
@@ -37,12 +39,13 @@ def main():
             input_type_gemm=kind == "gemm",
         )
         peer.run_scale(top_path=scratch)
-    seconds = time.perf_counter() - start
+    seconds, clock_seconds = time.process_time() - start, time.perf_counter() - start_clock
     with open(os.path.join(scratch, "peer", "COMPUTE_REPORT.csv")) as file:
         rows = [[cell.strip() for cell in row] for row in list(csv.reader(file))[1:]]
     for name, row in zip(names, rows):
         print(json.dumps({
             "layer": name,
+            "prefetched_cycles": int(row[1]),
             "cycles": int(row[2]),
             "stalls": int(row[3]),
             "utilization": float(row[4]),
@@ -50,7 +53,7 @@ def main():
             "compute_utilization": float(row[6]),
         }))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"seconds": seconds, "peak_bytes": peak}))
+    print(json.dumps({"seconds": seconds, "clock_seconds": clock_seconds, "peak_bytes": peak}))
 
 
 main()

@@ -1,18 +1,22 @@
 //! The systolic simulator beside SCALE-Sim: the same configurations and topologies, layer by layer, cycle for cycle.
 //!
-//! What the peer found is kept in `target/peers/scale-sim/`, as its runs take minutes; delete the folder to run it again.
+//! What the peer found is kept in `target/peers/scale-sim/`, as its runs take minutes; delete the folder to run it again. A network
+//! repeats its layers, and the peer takes as long for each of them, so each is given to it once, unless `--full` asks for all.
 
 use crate::{process, python, workspace};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-/// Cells along a side of the array for whole networks: small enough for the peer to end in minutes.
-const SIDE: u64 = 32;
+/// Cells along a side of the array for networks.
+const SIDE: u64 = 128;
+
+/// Kilobytes of the buffers for inputs, filters and results of networks, as the peer's own configuration of a large array has them.
+const BUFFERS: [u64; 3] = [6144, 6144, 2048];
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Also the peer's whole ResNet-50 on 128 × 128 cells, weights staying: eleven minutes and nine gigabytes
+    /// All layers of ResNet-50 where weights stay, repeated ones too: eleven minutes and nine gigabytes of the peer's
     #[arg(long)]
     full: bool,
     /// Topologies (resnet50, alexnet, transformer, small) [default: all]
@@ -21,6 +25,9 @@ pub(crate) struct Options {
     /// Cells along a side of the array for whole networks
     #[arg(long, default_value_t = SIDE)]
     side: u64,
+    /// Take the example that is in target/release as it is
+    #[arg(long)]
+    built: bool,
     /// Where to write the figures
     #[arg(long, value_name = "FILE.json", default_value = "measurements/peers-systolic.json")]
     out: PathBuf,
@@ -32,24 +39,27 @@ struct Case {
     gemm: bool,
     side: u64,
     dataflow: &'static str,
-    /// Kilobytes of each buffer, and words a cycle to and from them; no limit when absent.
-    kilobytes: u64,
+    /// Kilobytes of the buffers, and words a cycle to and from them; no limit when absent.
+    kilobytes: [u64; 3],
     bandwidth: Option<u64>,
+    /// Repeated layers too.
+    whole: bool,
 }
 
 impl Case {
     fn name(&self) -> String {
         let limit = self.bandwidth.map_or(String::new(), |words| format!("-{words}-words"));
-        format!("{}-{}x{}-{}{limit}", self.topology, self.side, self.side, self.dataflow)
+        let whole = if self.whole { "-whole" } else { "" };
+        format!("{}{whole}-{}x{}-{}{limit}", self.topology, self.side, self.side, self.dataflow)
     }
 
     fn config(&self) -> String {
-        let Case { side, dataflow, kilobytes, .. } = self;
+        let Case { side, dataflow, kilobytes: [input, filter, output], .. } = self;
         let words = self.bandwidth.unwrap_or(10);
         let mode = if self.bandwidth.is_some() { "USER" } else { "CALC" };
         format!(
             "[general]\nrun_name = peer\n\n[architecture_presets]\nArrayHeight : {side}\nArrayWidth : {side}\n\
-             IfmapSramSzkB : {kilobytes}\nFilterSramSzkB : {kilobytes}\nOfmapSramSzkB : {kilobytes}\nIfmapOffset : 0\n\
+             IfmapSramSzkB : {input}\nFilterSramSzkB : {filter}\nOfmapSramSzkB : {output}\nIfmapOffset : 0\n\
              FilterOffset : 10000000\nOfmapOffset : 20000000\nDataflow : {dataflow}\nBandwidth : {words}\n\
              ReadRequestBuffer : 32\nWriteRequestBuffer : 32\n\n[layout]\nIfmapCustomLayout : False\n\
              IfmapSRAMBankBandwidth : {words}\nIfmapSRAMBankNum : 1\nIfmapSRAMBankPort : 2\n\
@@ -67,6 +77,9 @@ struct Layer {
     #[serde(rename = "layer")]
     name: String,
     cycles: u64,
+    /// With the prefetch before the first demand and the results' way to memory.
+    #[serde(default)]
+    prefetched_cycles: Option<u64>,
     #[serde(default)]
     stalls: u64,
     #[serde(default)]
@@ -75,7 +88,7 @@ struct Layer {
     stepped_cycles: Option<u64>,
 }
 
-/// What a run took.
+/// What a run took: the processor's seconds of the peer, the clock's of ours.
 #[derive(Deserialize, Serialize, Clone, Default)]
 struct Took {
     #[serde(default)]
@@ -100,7 +113,12 @@ struct Compared {
     worst_percent: f64,
     peer_cycles: u64,
     our_cycles: u64,
-    /// With the peer's two faults of stalls corrected, where there are stalls.
+    /// Prefetch and the way to memory included, where the interface has no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer_prefetched_cycles: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    our_prefetched_cycles: Option<u64>,
+    /// Without the peer's double count of stalls, where there are stalls.
     sound_cycles: Option<u64>,
     peer: Took,
     ours: Took,
@@ -110,10 +128,11 @@ struct Compared {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let scratch = workspace::path("target/peers/scale-sim");
     std::fs::create_dir_all(&scratch)?;
-    let python = python::scale_sim()?;
-    let mut build = process::cargo();
-    build.args(["build", "--release", "--package", "anychip-systolic", "--example", "scale_sim"]);
-    process::run(&mut build)?;
+    if !options.built {
+        let mut build = process::cargo();
+        build.args(["build", "--release", "--package", "anychip-systolic"]);
+        process::run(build.args(["--example", "scale_sim"]))?;
+    }
     let ours = workspace::path("target/release/examples")
         .join(format!("scale_sim{}", std::env::consts::EXE_SUFFIX));
     let mut found = Vec::new();
@@ -133,7 +152,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         "stepped"
     );
     for case in cases(options) {
-        let compared = compare(&case, &scratch, &python, &ours)?;
+        let compared = compare(&case, &scratch, &ours)?;
         let ok = if case.bandwidth.is_some() {
             compared.worst_percent <= 1.0
         } else {
@@ -175,32 +194,34 @@ fn cases(options: &Options) -> Vec<Case> {
     for dataflow in ["ws", "os", "is"] {
         for (topology, gemm) in [("transformer", true), ("alexnet", false), ("resnet50", false)] {
             if wanted(topology) {
-                let (side, kilobytes, bandwidth) = (options.side, 1024, None);
-                cases.push(Case { topology, gemm, side, dataflow, kilobytes, bandwidth });
+                let whole = options.full && topology == "resnet50" && dataflow == "ws";
+                let (side, kilobytes, bandwidth) = (options.side, BUFFERS, None);
+                cases.push(Case { topology, gemm, side, dataflow, kilobytes, bandwidth, whole });
             }
         }
         if wanted("small") {
             for (kilobytes, words) in [(1, 4), (2, 10), (8, 3)] {
                 let (topology, side, bandwidth) = ("small", 16, Some(words));
-                cases.push(Case { topology, gemm: false, side, dataflow, kilobytes, bandwidth });
+                let (gemm, whole, kilobytes) = (false, false, [kilobytes; 3]);
+                cases.push(Case { topology, gemm, side, dataflow, kilobytes, bandwidth, whole });
             }
         }
-    }
-    if options.full {
-        let (topology, dataflow, bandwidth) = ("resnet50", "ws", None);
-        cases.push(Case { topology, gemm: false, side: 128, dataflow, kilobytes: 1024, bandwidth });
     }
     cases
 }
 
-fn compare(case: &Case, scratch: &Path, python: &Path, ours: &Path) -> Result<Compared> {
+fn compare(case: &Case, scratch: &Path, ours: &Path) -> Result<Compared> {
     let name = case.name();
     let config = scratch.join(format!("{name}.cfg"));
     std::fs::write(&config, case.config())?;
-    let topology = workspace::path("tools/scale-sim").join(format!("{}.csv", case.topology));
+    let topology = scratch.join(format!("{name}.csv"));
+    let all = workspace::path("tools/scale-sim").join(format!("{}.csv", case.topology));
+    let all =
+        std::fs::read_to_string(&all).with_context(|| format!("reading {}", all.display()))?;
+    std::fs::write(&topology, if case.whole { all } else { distinct(&all) })?;
     let kept = scratch.join(format!("{name}.jsonl"));
     if !kept.exists() {
-        let mut command = python::script(python, "tools/peer_scale_sim.py");
+        let mut command = python::script(&python::scale_sim()?, "tools/peer_scale_sim.py");
         command.arg(&config).arg(&topology).arg(if case.gemm { "gemm" } else { "conv" });
         let printed = process::printed(command.arg(scratch.join(&name)))?;
         std::fs::write(&kept, printed)?;
@@ -233,14 +254,25 @@ fn compare(case: &Case, scratch: &Path, python: &Path, ours: &Path) -> Result<Co
         } else {
             all.into_iter().flatten().all(|cycles| cycles == peer.cycles)
         };
+        let same =
+            same && (case.bandwidth.is_some() || ours.prefetched_cycles == peer.prefetched_cycles);
         equal += usize::from(same);
         let off = 100.0 * (figure(ours) as f64 / peer.cycles as f64 - 1.0).abs();
         worst = worst.max(off);
         if !same {
-            println!("  {} {}: {all:?} here, {} there", name, ours.name, peer.cycles);
+            println!(
+                "  {name} {}: {all:?} here, {} there; with prefetch {:?} and {:?}",
+                ours.name, peer.cycles, ours.prefetched_cycles, peer.prefetched_cycles
+            );
         }
     }
+    let prefetched = |layers: &[Layer]| {
+        let unlimited = case.bandwidth.is_none();
+        unlimited.then(|| layers.iter().map(|layer| layer.prefetched_cycles).sum()).flatten()
+    };
     Ok(Compared {
+        peer_prefetched_cycles: prefetched(&peer_layers),
+        our_prefetched_cycles: prefetched(&our_layers),
         case: name,
         layers: our_layers.len(),
         equal,
@@ -253,6 +285,20 @@ fn compare(case: &Case, scratch: &Path, python: &Path, ours: &Path) -> Result<Co
     })
 }
 
+/// A topology with each layer once, whatever it is called.
+fn distinct(topology: &str) -> String {
+    let mut seen = std::collections::BTreeSet::new();
+    let sizes = |line: &str| -> String {
+        line.split(',').skip(1).map(|cell| format!("{},", cell.trim())).collect()
+    };
+    topology
+        .lines()
+        .enumerate()
+        .filter(|(i, line)| *i == 0 || seen.insert(sizes(line)))
+        .map(|(_, line)| format!("{line}\n"))
+        .collect()
+}
+
 /// Lines of layers, and the last one, of what it took.
 fn read(text: &str) -> Result<(Vec<Layer>, Took)> {
     let lines: Vec<&str> = text.lines().filter(|line| line.starts_with('{')).collect();
@@ -260,4 +306,13 @@ fn read(text: &str) -> Result<(Vec<Layer>, Took)> {
     let layers =
         layers.iter().map(|line| Ok(serde_json::from_str(line)?)).collect::<Result<_>>()?;
     Ok((layers, serde_json::from_str(took)?))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_layer_of_the_same_sizes_is_the_same() {
+        let all = "Layer, M,\na, 1, 2,\nb, 1,2,\nc, 1, 3,\n";
+        assert_eq!(super::distinct(all), "Layer, M,\na, 1, 2,\nc, 1, 3,\n");
+    }
 }

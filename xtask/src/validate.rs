@@ -23,6 +23,9 @@ pub(crate) struct Options {
     /// Write every line of the tables as JSON too
     #[arg(long)]
     json: Option<PathBuf>,
+    /// The anychip to run, where one is run, instead of building it
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
     /// Only one table: `families`, `devices`, `products`, `attention`, `single` or `mlperf`
     #[arg(long)]
     only: Option<String>,
@@ -162,7 +165,7 @@ pub(crate) fn show(line: &Line, target: Option<f64>, rank: Option<f64>) {
 /// Refits and prints every table.
 pub(crate) fn run(options: &Options) -> Result<()> {
     if options.peer.is_some() {
-        return crate::validate_tpu::run();
+        return crate::validate_tpu::run(options.json.as_deref(), options.binary.as_deref());
     }
     let catalog = Catalog::builtin()?;
     let layers = workspace::root().join("crates/predict/data/timm_layers.csv.gz");

@@ -1,144 +1,322 @@
-//! `cargo xtask validate tpu`: our estimates of TPUs beside those of the TPU's own compiler.
+//! `cargo xtask validate tpu`: the simulator and the predictor beside the TPU's own compiler.
 //!
-//! Needs libtpu in the active Python environment, which its user installs; what it says is printed and kept nowhere. Both sides are
-//! estimates: nothing here was measured. The compiler counts clock cycles of each fusion and leaves out copies that run beside
-//! them, so a fusion is held against our time for the layer that its node belongs to.
+//! Needs libtpu in the active Python environment, which its user installs; what it says is printed and kept nowhere but in `target/`.
+//! All sides are estimates: nothing here was measured. The compiler counts clock cycles of each fusion and leaves out the copies
+//! that it begins beforehand, so a fusion is held against our cycles for the products that are in it, with what it reads from main
+//! memory and writes there itself. Our errors in percent go to a file.
 
 use crate::{process, workspace};
 use anychip_chips::{Catalog, Precision};
 use anychip_predict::fit::{quantile, spearman};
+use anychip_systolic::Machine;
+use anychip_systolic::mapper::{Objective, map};
+use anychip_systolic::tiling::{Operand, Product};
 use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::path::Path;
 
-/// Models in the format that TPUs multiply in.
-const MODELS: &[&str] = &[
-    "zoo:resnet50,dtype=bf16",
-    "zoo:bert-base,sequence=128,dtype=bf16",
-    "zoo:vit-b-16,dtype=bf16",
-    "zoo:gpt2,phase=prefill,sequence=512,dtype=bf16",
+/// Models in the format that TPUs multiply in, and how many inputs at once.
+const MODELS: &[(&str, u64)] = &[
+    ("zoo:resnet50,dtype=bf16", 1),
+    ("zoo:bert-base,sequence=128,dtype=bf16", 1),
+    ("zoo:vit-b-16,dtype=bf16", 1),
+    ("zoo:gpt2,phase=prefill,sequence=512,dtype=bf16", 1),
+    // One block of GPT-2 with products of the sizes that large models have.
+    ("tools/gpt2-block/config.json,phase=prefill,sequence=2048,dtype=bf16", 1),
 ];
 
-/// Chips, and the multiply-accumulates a clock of all their matrix units: what the peak in the catalog is a multiple of.
-const CHIPS: &[(&str, f64)] = &[
-    ("google-tpu-v4", 2.0 * 4.0 * 128.0 * 128.0),
-    ("google-tpu-v5e", 4.0 * 128.0 * 128.0),
-    ("google-tpu-v6e", 2.0 * 256.0 * 256.0),
-];
+/// Chips, and the cores that the compiler counts the cycles of together: of a v4's two it never counts more products a cycle than
+/// one has cells.
+const CHIPS: &[(&str, u64)] = &[("google-tpu-v4", 2), ("google-tpu-v5e", 1), ("google-tpu-v6e", 1)];
 
-/// A layer as both see it, in seconds.
-struct Pair {
-    name: String,
-    ours: f64,
-    theirs: f64,
-    is_product: bool,
+/// Sizes from which a product is held to the target.
+const LARGE: u64 = 512;
+
+/// Where our errors go where nobody says it.
+const OUT: &str = "measurements/validate-tpu.json";
+
+/// What the compiler wrote of a program.
+#[derive(Deserialize)]
+struct Summary {
+    instructions: Vec<Instruction>,
 }
 
-pub(crate) fn run() -> Result<()> {
+#[derive(Deserialize)]
+struct Instruction {
+    name: String,
+    node: String,
+    cycles: u64,
+    products: Vec<Sizes>,
+    read_bytes: u64,
+    written_bytes: u64,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+struct Sizes {
+    groups: u64,
+    rows: u64,
+    columns: u64,
+    depth: u64,
+    bits: u64,
+}
+
+/// A fusion with products as both see it, in cycles of the same clock.
+struct Pair {
+    what: String,
+    ours: f64,
+    theirs: f64,
+    large: bool,
+}
+
+/// How far we are off, as it is kept.
+#[derive(Serialize)]
+struct Errors {
+    chip: String,
+    model: String,
+    batch: u64,
+    products: usize,
+    median_percent: f64,
+    rank_correlation: f64,
+    /// The simulated time of the whole model over the compiler's estimate of it.
+    simulated_over_vendor: f64,
+    predicted_over_vendor: f64,
+}
+
+/// The same over all models of a chip.
+#[derive(Serialize)]
+struct ChipErrors {
+    chip: String,
+    /// Different fusions of products, each once.
+    fusions: Figures,
+    /// Those whose products have no size below 512.
+    large: Figures,
+}
+
+#[derive(Serialize)]
+struct Figures {
+    count: usize,
+    median_percent: f64,
+    median_ratio: f64,
+    rank_correlation: f64,
+}
+
+/// Compare and print; `binary` is an anychip that is there already.
+pub(crate) fn run(out: Option<&Path>, binary: Option<&Path>) -> Result<()> {
+    let out = out.map_or_else(|| workspace::path(OUT), Path::to_path_buf);
     let catalog = Catalog::builtin()?;
-    for &(id, lanes) in CHIPS {
-        let peak = catalog.find(id)?.compute().and_then(|c| c.peak(Precision::Bf16).cloned());
-        let peak = peak.with_context(|| format!("{id} has no bf16 peak in the catalog"))?;
-        let clock = peak.figure()?.value() / (2.0 * lanes);
+    let (mut models, mut chips) = (Vec::new(), Vec::new());
+    for &(id, cores) in CHIPS {
+        let machine = one_core(Machine::of(catalog.find(id)?)?, cores);
         println!(
-            "\n{id}, {:.2} GHz; both columns are estimates, the right one by the vendor's compiler",
-            clock / 1e9
+            "\n{id}, {} × {} × {} cells at {:.2} GHz; all columns are estimates, one by the vendor's compiler",
+            machine.arrays,
+            machine.rows,
+            machine.columns,
+            machine.clock_hz * 1e-9
         );
-        for model in MODELS {
-            let pairs = compare(model, id, clock)?;
-            show(model, &pairs);
+        let mut all: Vec<Pair> = Vec::new();
+        for &(model, batch) in MODELS {
+            let summary = compiled(model, batch, id, binary)?;
+            let pairs = pairs(&summary, &machine)?;
+            let vendor: u64 = summary.instructions.iter().map(|i| i.cycles).sum();
+            let vendor = vendor as f64 / machine.clock_hz;
+            let simulated = latency(model, batch, id, &[], binary)?;
+            let predicted = latency(model, batch, id, &["--estimate"], binary)?;
+            show(model, batch, &pairs);
+            let scale = cores as f64;
+            println!(
+                "    whole model: simulated {:.0} µs, predicted {:.0} µs, vendor's fusions {:.0} µs on {}",
+                1e6 * simulated,
+                1e6 * predicted,
+                1e6 * vendor,
+                if cores > 1 { "one core" } else { "the chip" }
+            );
+            let figures = figures(&pairs);
+            models.push(Errors {
+                chip: id.to_string(),
+                model: model.to_string(),
+                batch,
+                products: figures.count,
+                median_percent: figures.median_percent,
+                rank_correlation: figures.rank_correlation,
+                simulated_over_vendor: simulated * scale / vendor,
+                predicted_over_vendor: predicted * scale / vendor,
+            });
+            for pair in pairs {
+                if !all.iter().any(|known| known.what == pair.what) {
+                    all.push(pair);
+                }
+            }
         }
+        let fusions = figures(&all);
+        all.retain(|pair| pair.large);
+        let large = figures(&all);
+        println!("  {id}, different fusions with products");
+        for (name, f) in [("all", &fusions), ("sizes from 512", &large)] {
+            println!(
+                "    {name:<16} {:>4}: median difference {:.1} %, median ratio {:.2}, rank correlation {:.3}",
+                f.count, f.median_percent, f.median_ratio, f.rank_correlation
+            );
+        }
+        chips.push(ChipErrors { chip: id.to_string(), fusions, large });
     }
+    let record = serde_json::json!({
+        "what": "the simulator beside the estimates of the TPU's own compiler (libtpu), our differences alone",
+        "chips": chips,
+        "models": models,
+    });
+    std::fs::write(&out, serde_json::to_string_pretty(&record)? + "\n")?;
     Ok(())
 }
 
-fn anychip(arguments: &[&str]) -> Result<String> {
-    let mut command = process::cargo();
-    command.args(["run", "--quiet", "--release", "--package", "anychip-cli", "--"]);
+/// A machine of one core where the compiler counts the cycles of one.
+fn one_core(mut machine: Machine, cores: u64) -> Machine {
+    machine.arrays /= cores;
+    machine.vector_lanes /= cores;
+    if let Some(memory) = &mut machine.memory {
+        memory.bytes /= cores;
+    }
+    machine
+}
+
+fn anychip(arguments: &[&str], binary: Option<&Path>) -> Result<String> {
+    let mut command = match binary {
+        Some(binary) => process::command(binary),
+        None => {
+            let mut command = process::cargo();
+            command.args(["run", "--quiet", "--release", "--package", "anychip-cli", "--"]);
+            command
+        }
+    };
     process::printed(command.args(arguments).current_dir(workspace::root()))
 }
 
-fn compare(model: &str, chip: &str, clock: f64) -> Result<Vec<Pair>> {
+/// What the compiler made of a model, from an earlier run where there is one: a compilation takes a minute.
+fn compiled(model: &str, batch: u64, chip: &str, binary: Option<&Path>) -> Result<Summary> {
     let name: String = model.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
-    let folder = workspace::path("target/validate-tpu").join(format!("{name}-{chip}"));
-    let folder = folder.to_string_lossy().into_owned();
-    let built = anychip(&["build", model, "--for", chip, "-o", &folder, "--relaxed", "--json"])?;
-    let built: Value = serde_json::from_str(&built)?;
-    // Weights are made again for each run; nobody reads these.
-    let _ = std::fs::remove_file(std::path::Path::new(&folder).join("weights.npz"));
-    let Some(instructions) = built["vendor"]["instructions"].as_array() else {
-        bail!("libtpu is not in the active Python environment; `pip install libtpu` puts it there");
-    };
-    let mut theirs: BTreeMap<String, f64> = BTreeMap::new();
-    for instruction in instructions {
-        let node = node_of(instruction["node"].as_str().unwrap_or_default());
-        let cycles = instruction["cycles"].as_f64().unwrap_or_default();
-        *theirs.entry(node.to_string()).or_default() += cycles / clock;
+    let folder = workspace::path("target/validate-tpu").join(format!("{name}-{batch}-{chip}"));
+    let summary = folder.join("tpu-compiler.json");
+    if let Some(found) = read(&summary) {
+        return Ok(found);
     }
-    let record = anychip(&["compare", model, "--chips", chip, "--estimate", "--json", "--layers"])?;
+    let output = folder.to_string_lossy().into_owned();
+    let batch = batch.to_string();
+    let asked =
+        ["build", model, "--for", chip, "-o", &output, "--relaxed", "--json", "--batch", &batch];
+    anychip(&asked, binary)?;
+    // Weights are made again for each run; nobody reads these.
+    let _ = std::fs::remove_file(folder.join("weights.npz"));
+    match read(&summary) {
+        Some(found) => Ok(found),
+        None => bail!(
+            "libtpu is not in the active Python environment; `pip install libtpu` puts it there"
+        ),
+    }
+}
+
+fn read(summary: &Path) -> Option<Summary> {
+    serde_json::from_str(&std::fs::read_to_string(summary).ok()?).ok()
+}
+
+/// Seconds of one run as `compare` says it.
+fn latency(
+    model: &str,
+    batch: u64,
+    chip: &str,
+    more: &[&str],
+    binary: Option<&Path>,
+) -> Result<f64> {
+    let batch = batch.to_string();
+    let mut arguments = vec!["compare", model, "--chips", chip, "--json", "--batch", &batch];
+    arguments.extend(more);
+    let record = anychip(&arguments, binary)?;
     let record: Value = serde_json::from_str(record.lines().next().unwrap_or_default())?;
-    let layers = record["layers"].as_array().context("the estimate has no layers")?;
-    let mut pairs: Vec<Pair> = Vec::new();
-    for layer in layers {
-        let name = layer["name"].as_str().unwrap_or_default().to_string();
-        let ours = layer["seconds"].as_f64().unwrap_or_default();
-        let kernel = layer["kernel"].as_str().unwrap_or_default();
-        let is_product = kernel.contains("convolution") || kernel.contains("dot");
-        match pairs.iter_mut().find(|pair| pair.name == name) {
-            Some(pair) => pair.ours += ours,
-            None => pairs.push(Pair {
-                theirs: theirs.remove(&name).unwrap_or(0.0),
-                name,
-                ours,
-                is_product,
-            }),
+    record["latency_s"]["value"].as_f64().context("the record has no latency")
+}
+
+fn pairs(summary: &Summary, machine: &Machine) -> Result<Vec<Pair>> {
+    let with_products = summary.instructions.iter().filter(|i| !i.products.is_empty());
+    with_products
+        .map(|instruction| {
+            let Instruction { name, node, cycles, products, read_bytes, written_bytes } =
+                instruction;
+            let ours =
+                simulated(machine, products, read_bytes + written_bytes).with_context(|| {
+                    format!("{name} of {node} has a format that no array multiplies")
+                })?;
+            let sizes: Vec<String> = products
+                .iter()
+                .map(|p| {
+                    let groups =
+                        if p.groups > 1 { format!("{} × ", p.groups) } else { String::new() };
+                    format!("{groups}{}×{}×{}", p.rows, p.columns, p.depth)
+                })
+                .collect();
+            let large = products
+                .iter()
+                .all(|p| [p.rows, p.columns, p.depth].into_iter().all(|size| size >= LARGE));
+            let memory = (read_bytes + written_bytes) / 1_000_000;
+            let what = format!("{}, {memory} MB", sizes.join(" + "));
+            Ok(Pair { what, ours, theirs: *cycles as f64, large })
+        })
+        .collect()
+}
+
+/// Our cycles for products that run as one: their operands are on the chip, but for what is read and written while they run.
+fn simulated(machine: &Machine, products: &[Sizes], bytes: u64) -> Option<f64> {
+    let mut cycles = 0;
+    for p in products {
+        let format = if p.bits == 8 { Precision::Int8 } else { Precision::Bf16 };
+        let element = p.bits / 8;
+        let operand = |bytes| Operand { bytes, element, in_memory: false };
+        let product = Product {
+            groups: p.groups,
+            m: p.rows,
+            n: p.columns,
+            k: p.depth,
+            lhs: operand(p.groups * p.rows * p.depth * element),
+            rhs: operand(p.groups * p.columns * p.depth * element),
+            out: operand(p.groups * p.rows * p.columns * element),
+        };
+        cycles += map(machine, product, format, Objective::Time)?.cycles.cycles;
+    }
+    let waits = if bytes > 0 { machine.layer_cycles } else { 0 };
+    Some((cycles.max(machine.transfer(bytes)) + waits) as f64)
+}
+
+fn show(model: &str, batch: u64, pairs: &[Pair]) {
+    println!("  {model}, batch {batch}");
+    println!(
+        "    {:<52} {:>12} {:>12} {:>7}",
+        "products of a fusion", "simulated", "vendor's", "ratio"
+    );
+    let mut largest: Vec<&Pair> = Vec::new();
+    for pair in pairs {
+        if !largest.iter().any(|known| known.what == pair.what) {
+            largest.push(pair);
         }
     }
-    // What the compiler did where we see no layer of that name.
-    let rest: f64 = theirs.values().sum();
-    pairs.push(Pair { name: "(other)".to_string(), ours: 0.0, theirs: rest, is_product: false });
-    Ok(pairs)
-}
-
-/// The model's node in what the compiler calls the origin of an instruction.
-fn node_of(origin: &str) -> &str {
-    origin.trim_end_matches('"').rsplit_once("main/").map_or(origin, |(_, node)| node)
-}
-
-fn show(model: &str, pairs: &[Pair]) {
-    let total = |of: fn(&Pair) -> f64| pairs.iter().map(of).sum::<f64>();
-    let (ours, theirs) = (total(|p| p.ours), total(|p| p.theirs));
-    println!("  {model}");
-    println!("    {:<44} {:>11} {:>11} {:>8}", "layer", "ours", "vendor's", "ratio");
-    let mut largest: Vec<&Pair> = pairs.iter().collect();
     largest.sort_by(|a, b| b.theirs.total_cmp(&a.theirs));
-    for pair in largest.iter().take(12) {
+    for pair in largest.iter().take(10) {
+        let what: String = pair.what.chars().take(52).collect();
         println!(
-            "    {:<44} {:>8.2} µs {:>8.2} µs {:>8}",
-            pair.name.chars().take(44).collect::<String>(),
-            1e6 * pair.ours,
-            1e6 * pair.theirs,
-            if pair.ours > 0.0 { format!("{:.2}", pair.ours / pair.theirs) } else { String::new() }
+            "    {what:<52} {:>12.0} {:>12.0} {:>7.2}",
+            pair.ours,
+            pair.theirs,
+            pair.ours / pair.theirs
         );
     }
-    println!(
-        "    {:<44} {:>8.2} µs {:>8.2} µs {:>8.2}",
-        "total",
-        1e6 * ours,
-        1e6 * theirs,
-        ours / theirs
-    );
-    let products: Vec<&Pair> =
-        pairs.iter().filter(|p| p.is_product && p.ours > 0.0 && p.theirs > 0.0).collect();
-    if products.len() > 2 {
-        let mut errors: Vec<f64> =
-            products.iter().map(|p| 100.0 * (p.ours / p.theirs - 1.0).abs()).collect();
-        let (a, b): (Vec<f64>, Vec<f64>) = products.iter().map(|p| (p.ours, p.theirs)).unzip();
-        println!(
-            "    {} products: median difference {:.0} %, rank correlation {:.3}",
-            products.len(),
-            quantile(&mut errors, 0.5),
-            spearman(&a, &b)
-        );
+}
+
+fn figures(pairs: &[Pair]) -> Figures {
+    let mut off: Vec<f64> = pairs.iter().map(|p| 100.0 * (p.ours / p.theirs - 1.0).abs()).collect();
+    let mut ratios: Vec<f64> = pairs.iter().map(|p| p.ours / p.theirs).collect();
+    let (a, b): (Vec<f64>, Vec<f64>) = pairs.iter().map(|p| (p.ours, p.theirs)).unzip();
+    Figures {
+        count: pairs.len(),
+        median_percent: quantile(&mut off, 0.5),
+        median_ratio: quantile(&mut ratios, 0.5),
+        rank_correlation: spearman(&a, &b),
     }
 }

@@ -1,8 +1,12 @@
 //! From a graph to results on a chip that is here.
 
+use std::borrow::Cow;
+
 use anychip_chips::Chip;
 use anychip_ir::Graph;
-use anychip_target::{CompileOptions, Counters, File, Place, Program, Run, Session, legalize};
+use anychip_target::{
+    CompileOptions, Counters, File, Place, Program, Run, Session, Target, legalize,
+};
 use anychip_tensor::{Tensor, TensorView};
 
 use crate::Error;
@@ -19,8 +23,14 @@ pub struct Engine {
 }
 
 /// A graph with what its quantized operators compute in integers, where a target wants that.
-fn in_integers(graph: &Graph) -> Result<Graph, Error> {
-    Ok(anychip_passes::run(anychip_passes::INTEGER, graph, &mut |_| {})?)
+pub(crate) fn as_wanted<'g>(
+    target: &dyn Target,
+    graph: &'g Graph,
+) -> Result<Cow<'g, Graph>, Error> {
+    if !target.integers() {
+        return Ok(Cow::Borrowed(graph));
+    }
+    Ok(Cow::Owned(anychip_passes::run(anychip_passes::INTEGER, graph, &mut |_| {})?))
 }
 
 impl Engine {
@@ -29,8 +39,8 @@ impl Engine {
         check_memory(graph)?;
         let (target, place) =
             find_place(chip).ok_or_else(|| Error::NotHere { chip: chip.id.clone() })?;
-        let integers = target.integers().then(|| in_integers(graph)).transpose()?;
-        let legal = legalize(target.as_ref(), integers.as_ref().unwrap_or(graph))
+        let wanted = as_wanted(target.as_ref(), graph)?;
+        let legal = legalize(target.as_ref(), &wanted)
             .map_err(|refusals| Error::Refused { target: target.id(), refusals })?;
         let program = target.compile(&legal, chip, options)?;
         let session = program.open(&place)?;

@@ -34,16 +34,22 @@ pub struct VendorCompiler {
     pub plugin: PathBuf,
     /// What it calls the chip.
     pub topology: &'static str,
-    /// A variable of the environment, and its value, without which it looks for its vendor's machines.
-    pub environment: (&'static str, &'static str),
+    /// Variables of the environment, and their values, without which it looks for its vendor's machines, or for one of its kind
+    /// that runs already.
+    pub environment: &'static [(&'static str, &'static str)],
 }
+
+/// Without the first libtpu asks a service that only its vendor's machines have; without the second it refuses to load while another
+/// process has it, as a TPU is for one process alone, and a compiler needs none.
+const LIBTPU_ENVIRONMENT: &[(&str, &str)] =
+    &[("TPU_SKIP_MDS_QUERY", "1"), ("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")];
 
 /// The compiler of a chip's vendor, if there is one that needs no such chip, and it is installed.
 pub fn vendor_compiler(chip: &Chip) -> Option<VendorCompiler> {
     let topology = anychip_pjrt::topology(&chip.id)?;
     let is_libtpu = |path: &PathBuf| path.file_name().is_some_and(|name| name == "libtpu.so");
     let plugin = plugin_files().into_iter().find(is_libtpu)?;
-    Some(VendorCompiler { plugin, topology, environment: ("TPU_SKIP_MDS_QUERY", "1") })
+    Some(VendorCompiler { plugin, topology, environment: LIBTPU_ENVIRONMENT })
 }
 
 /// The folders of Python packages of the active environment: what `VIRTUAL_ENV` or `CONDA_PREFIX` names, else those beside the

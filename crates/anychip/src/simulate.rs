@@ -7,8 +7,9 @@ use anychip_target::{
     CompileError, CompileOptions, Counters, File, LegalGraph, Place, Run, legalize,
 };
 use anychip_tensor::Tensor;
-use anychip_units::{Figure, Joules, Seconds};
+use anychip_units::{Basis, Figure, Joules, Seconds};
 
+use crate::engine::as_wanted;
 use crate::measure::{Subject, add_chip_facts, key};
 use crate::targets::find_place;
 use crate::{Engine, Error};
@@ -27,8 +28,8 @@ impl Legal {
         if let Some(at) = self.0.iter().position(|(known, _)| *known == id) {
             return Ok(&self.0[at].1);
         }
-        let legal =
-            legalize(target, graph).map_err(|refusals| Error::Refused { target: id, refusals })?;
+        let legal = legalize(target, as_wanted(target, graph)?.as_ref())
+            .map_err(|refusals| Error::Refused { target: id, refusals })?;
         self.0.push((id, legal));
         Ok(&self.0[self.0.len() - 1].1)
     }
@@ -104,7 +105,7 @@ fn record(
         return Err(Error::NotHere { chip: chip.id.clone() });
     };
     let source = format!("{target}, {cycles} cycles at {:.3} GHz; {basis}", clock * 1e-9);
-    record.set_latency(Figure::<Seconds>::simulated(cycles as f64 / clock, source)?)?;
+    record.set_latency(with_launch(cycles as f64 / clock, chip, source)?)?;
     let batch = subject.batch.max(1) as f64;
     let operations = graph_work(subject.graph)?.all_operations() / batch;
     let (float, integer) =
@@ -140,6 +141,25 @@ fn record(
     Ok(record)
 }
 
+/// A simulated time, launch included, as wide as what is stated of the launch.
+fn with_launch(seconds: f64, chip: &Chip, source: String) -> Result<Figure<Seconds>, Error> {
+    let Some(launch) = chip.systolic.as_ref().and_then(|systolic| systolic.launch_s.as_ref())
+    else {
+        return Ok(Figure::simulated(seconds, source)?);
+    };
+    let (low, high) = (launch.low.unwrap_or(launch.value), launch.high.unwrap_or(launch.value));
+    let work = (seconds - launch.value).max(0.0);
+    let source = format!("{source}; of it {:.3} ms launch: {}", 1e3 * launch.value, launch.source);
+    // No constructor of a simulated figure takes an interval; the basis only ever weakens, so this cannot be called measured.
+    let figure = Figure::measured_between(
+        seconds.max(work + low),
+        work + low,
+        (work + high).max(seconds),
+        source,
+    )?;
+    Ok(figure.weakened_to(Basis::Simulated))
+}
+
 fn utilization(record: &mut Record, chip: &Chip, precision: Precision) -> Result<(), Error> {
     match chip.compute().and_then(|compute| compute.peak(precision)) {
         Some(peak) => record.set_utilization(&peak.figure()?)?,
@@ -148,4 +168,23 @@ fn utilization(record: &mut Record, chip: &Chip, precision: Precision) -> Result
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anychip_chips::Catalog;
+
+    /// A launch is in the time, as wide as it is stated; where nobody states one the time is the count alone.
+    #[test]
+    fn a_launch_widens_the_time() {
+        let catalog = Catalog::builtin().unwrap();
+        let of = |id: &str| with_launch(1e-3, catalog.find(id).unwrap(), "counted".into()).unwrap();
+        let v6e = of("google-tpu-v6e");
+        assert_eq!((v6e.value(), v6e.basis()), (1e-3, Basis::Simulated));
+        assert!((v6e.low() - 0.992e-3).abs() < 1e-9 && (v6e.high() - 1.662e-3).abs() < 1e-9);
+        assert!(v6e.source().contains("of it 0.138 ms launch"), "{}", v6e.source());
+        let edge = of("google-edge-tpu");
+        assert_eq!((edge.low(), edge.value(), edge.high()), (1e-3, 1e-3, 1e-3));
+    }
 }

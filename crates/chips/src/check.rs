@@ -178,7 +178,7 @@ impl Chip {
 }
 
 /// What no product comes near: the mark of a slip in the unit or the exponent. By the last word of the path.
-const BOUNDS: [(&str, f64, f64); 42] = [
+const BOUNDS: [(&str, f64, f64); 43] = [
     ("process_nm", 0.5, 1e5),
     ("die_mm2", 0.01, 1e5),
     ("dies", 1.0, 1e3),
@@ -221,6 +221,7 @@ const BOUNDS: [(&str, f64, f64); 42] = [
     ("memory_latency_s", 1e-10, 1.0),
     ("transfer_s", 1e-10, 1.0),
     ("launch_s", 1e-10, 10.0),
+    ("layer_s", 1e-10, 1.0),
 ];
 
 fn implausible(path: &str, symbol: &str, entry: &crate::spec::Entry) -> Option<String> {

@@ -49,7 +49,11 @@ pub struct Systolic {
     /// What each transfer of a tile costs beside its bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transfer_s: Option<Spec<Seconds>>,
-    /// What each run costs before the chip begins.
+    /// What each layer costs beside its work: the steps of the program that begin and end it, and memory's answer to the first and
+    /// last of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer_s: Option<Spec<Seconds>>,
+    /// What each run costs before the chip begins: the host's software and the way to the chip.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub launch_s: Option<Spec<Seconds>>,
 }
@@ -102,6 +106,6 @@ impl Figures for Systolic {
             weight_cache_bytes,
             vector_lanes
         );
-        each_field!(self, at, see, memory_latency_s, transfer_s, launch_s);
+        each_field!(self, at, see, memory_latency_s, transfer_s, layer_s, launch_s);
     }
 }

@@ -46,12 +46,12 @@ pub(crate) enum Command {
     Run(Run),
     /// Time a model on a chip that is here
     Bench(Bench),
-    /// Write the optimized model as a standard ONNX file
     /// Write the program of a model for a chip: StableHLO, and what the vendor's own compiler makes of it
     Build(Build),
     /// What a vendor's compiler makes of StableHLO for a chip that is not here; `build` runs it in a process of its own
     #[command(hide = true)]
     AheadOfTime(AheadOfTime),
+    /// Write the optimized model as a standard ONNX file: fused, folded, in fewer bits
     Optimize(Box<Optimize>),
     /// Compare two models value by value on one input: where they begin to differ
     Diff(Diff),
@@ -161,6 +161,9 @@ pub(crate) struct Execution {
     /// Threads; all when absent
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) threads: Option<u32>,
+    /// Bind each thread but the first to a core of its own: steadier on a machine without other load, slower beside any
+    #[arg(long)]
+    pub(crate) pin: bool,
     /// The instruction set; the widest vectors when absent. On a CPU: scalar, neon, avx2, avx512, or amx for its matrix unit.
     /// On a simulated array: stepped, to compute products cycle by cycle
     #[arg(long, value_name = "NAME")]
@@ -180,6 +183,7 @@ impl Execution {
     pub(crate) fn compile_options(&self) -> CompileOptions {
         CompileOptions {
             threads: self.threads.map(|n| n as usize),
+            pin: self.pin,
             relaxed: self.relaxed,
             isa: self.isa.clone(),
             cache: self.cache.clone(),

@@ -7,8 +7,10 @@
 
 mod layout;
 mod planner;
+mod waves;
 
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use anychip_ir::{Graph, IrError};
@@ -26,6 +28,8 @@ use planner::Planner;
 /// A graph ready to run at one set of shapes.
 pub(crate) struct Plan {
     steps: Vec<Step>,
+    /// Steps that run together: one, or several short ones.
+    waves: Vec<Range<usize>>,
     input_bytes: Vec<usize>,
     arena_bytes: usize,
     output_bytes: Vec<usize>,
@@ -58,6 +62,18 @@ struct Cost {
 }
 
 impl Step {
+    /// What its kernel sees in this run.
+    fn io<'a>(&'a self, memories: &'a Memories, shared: &'a Shared) -> Io<'a> {
+        Io {
+            operands: &self.operands,
+            results: &self.results,
+            scratch: self.scratch,
+            memories: &memories.table,
+            pool: &shared.pool,
+            simd: shared.simd,
+        }
+    }
+
     fn layer(&self, seconds: f64) -> Layer {
         Layer {
             name: self.name.to_string(),
@@ -186,44 +202,45 @@ impl Plan {
         memories.table.extend(self.constants.iter().map(|t| Raw::of(t.bytes())));
 
         memories.layers.clear();
-        for step in &self.steps {
-            let start = shared.layers.then(Instant::now);
-            match &step.action {
-                Action::Kernel(kernel) => {
-                    let io = Io {
-                        operands: &step.operands,
-                        results: &step.results,
-                        scratch: step.scratch,
-                        memories: &memories.table,
-                        pool: &shared.pool,
-                        simd: shared.simd,
-                    };
-                    kernel.run(&io).map_err(|error| error.at(&step.name))?;
-                }
-                Action::Barrier { barrier, operands, results } => {
-                    let tensors = {
-                        let views: Vec<TensorView<'_>> =
-                            operands.iter().map(|o| o.view(memories)).collect();
-                        barrier.run(&views).map_err(|error| match error {
-                            RunError::Graph(error) => RunError::Graph(error.at(&step.name)),
-                            other => other,
-                        })?
-                    };
-                    for (result, tensor) in results.iter().zip(tensors) {
-                        result.check(&tensor).map_err(|error| error.at(&step.name))?;
-                        let size = (tensor.dtype().storage_bits() / 8).max(1);
-                        let tensor = if tensor.bytes().as_ptr().align_offset(size) == 0 {
-                            tensor
-                        } else {
-                            tensor.view().to_tensor()
+        for wave in &self.waves {
+            // Times of single steps are asked for, so each runs by itself.
+            if let ([_, _, ..], false) = (&self.steps[wave.clone()], shared.layers) {
+                self.run_together(wave.clone(), memories, shared)?;
+                continue;
+            }
+            for step in &self.steps[wave.clone()] {
+                let start = shared.layers.then(Instant::now);
+                match &step.action {
+                    Action::Kernel(kernel) => {
+                        kernel
+                            .run(&step.io(memories, shared))
+                            .map_err(|error| error.at(&step.name))?;
+                    }
+                    Action::Barrier { barrier, operands, results } => {
+                        let tensors = {
+                            let views: Vec<TensorView<'_>> =
+                                operands.iter().map(|o| o.view(memories)).collect();
+                            barrier.run(&views).map_err(|error| match error {
+                                RunError::Graph(error) => RunError::Graph(error.at(&step.name)),
+                                other => other,
+                            })?
                         };
-                        memories.table[first_heap + result.slot] = Raw::of(tensor.bytes());
-                        memories.heap[result.slot] = Some(tensor);
+                        for (result, tensor) in results.iter().zip(tensors) {
+                            result.check(&tensor).map_err(|error| error.at(&step.name))?;
+                            let size = (tensor.dtype().storage_bits() / 8).max(1);
+                            let tensor = if tensor.bytes().as_ptr().align_offset(size) == 0 {
+                                tensor
+                            } else {
+                                tensor.view().to_tensor()
+                            };
+                            memories.table[first_heap + result.slot] = Raw::of(tensor.bytes());
+                            memories.heap[result.slot] = Some(tensor);
+                        }
                     }
                 }
-            }
-            if let Some(start) = start {
-                memories.layers.push(step.layer(start.elapsed().as_secs_f64()));
+                if let Some(start) = start {
+                    memories.layers.push(step.layer(start.elapsed().as_secs_f64()));
+                }
             }
         }
         let rest = match &self.rest {
@@ -237,6 +254,32 @@ impl Plan {
             None => Vec::new(),
         };
         self.collect(memories, &rest)
+    }
+
+    /// Runs the kernels of a wave at the same time, each whole on one thread; the error is that of the first that fails.
+    fn run_together(
+        &self,
+        wave: Range<usize>,
+        memories: &Memories,
+        shared: &Shared,
+    ) -> Result<(), RunError> {
+        let steps = &self.steps[wave];
+        let failed: Mutex<Option<(usize, IrError)>> = Mutex::new(None);
+        shared.pool.parallel_for(steps.len(), |i, _| {
+            let step = &steps[i];
+            let Action::Kernel(kernel) = &step.action else {
+                unreachable!("a barrier has a wave of its own")
+            };
+            // The pool is busy, so the kernel's own loops run on this thread.
+            if let Err(error) = kernel.run(&step.io(memories, shared)) {
+                let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                if failed.as_ref().is_none_or(|(first, _)| i < *first) {
+                    *failed = Some((i, error.at(&step.name)));
+                }
+            }
+        });
+        let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+        failed.map_or(Ok(()), |(_, error)| Err(RunError::Graph(error)))
     }
 
     fn collect(&self, memories: &mut Memories, rest: &[Tensor]) -> Result<Vec<Tensor>, RunError> {

@@ -115,10 +115,7 @@ impl Target for CpuTarget {
             simd: chosen.simd,
             matrix: chosen.matrix.map(|matrix| Matrix { parts, ..matrix }),
             threads: threads.max(1),
-            layers: options.layers,
-            relaxed: options.relaxed,
-            cache: options.cache.clone(),
-            tune: options.tune,
+            options: options.clone(),
             opened: OnceLock::new(),
         }))
     }
@@ -137,10 +134,7 @@ struct CpuProgram {
     simd: Simd,
     matrix: Option<Matrix>,
     threads: usize,
-    layers: bool,
-    relaxed: bool,
-    cache: Option<PathBuf>,
-    tune: bool,
+    options: CompileOptions,
     /// Threads, packed weights and plans: made by the first session, shared by all.
     opened: OnceLock<Arc<Executable>>,
 }
@@ -150,21 +144,26 @@ impl CpuProgram {
         if let Some(opened) = self.opened.get() {
             return Ok(opened);
         }
+        let options = &self.options;
         let open = |folder: &PathBuf| Store::open(folder, self.simd.option(), &self.graph);
-        let store = self.cache.as_ref().map(open).transpose()?;
-        let tuning = |folder: &PathBuf| Tuning::open(folder, self.simd, self.tune);
-        let tuning = self.cache.as_ref().map(tuning).transpose()?;
+        let store = options.cache.as_ref().map(open).transpose()?;
+        let tuning = |folder: &PathBuf| Tuning::open(folder, self.simd, options.tune);
+        let tuning = options.cache.as_ref().map(tuning).transpose()?;
         // Two sessions that are opened at once may both come here; the first to be done is kept.
         Ok(self.opened.get_or_init(|| {
             let shared = Shared {
                 simd: self.simd,
                 matrix: self.matrix,
-                pool: Pool::new(self.threads),
+                pool: if options.pin {
+                    Pool::pinned(self.threads)
+                } else {
+                    Pool::new(self.threads)
+                },
                 weights: Weights::kept_in(store),
                 tuning,
                 memory_limit: crate::machine::memory_limit(),
-                layers: self.layers,
-                relaxed: self.relaxed,
+                layers: options.layers,
+                relaxed: options.relaxed,
             };
             Arc::new(Executable::new(self.graph.clone(), Arc::new(shared)))
         }))

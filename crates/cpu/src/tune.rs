@@ -6,7 +6,7 @@
 //! that a program computes the same bits from start to start.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -76,9 +76,7 @@ impl Tuning {
         for (step, (name, figures)) in &found.rows {
             text.push_str(&format!("{step}\t{name}\t{figures}\n"));
         }
-        let partial = self.path.with_extension(format!("{}.partial", std::process::id()));
-        std::fs::write(&partial, text)
-            .and_then(|()| std::fs::rename(&partial, &self.path))
+        anychip_target::replace_file(&self.path, |file| file.write_all(text.as_bytes()))
             .map_err(|source| StoreError::new(&self.path, source))?;
         found.changed = false;
         Ok(())

@@ -38,4 +38,4 @@ pub use prim::{
 };
 pub use rewrite::{Replacement, first_free_symbol, inline, inline_with, rewrite, specialize};
 pub use verify::{VerifyError, verify};
-pub use work::{Work, graph_work, node_work, node_works};
+pub use work::{Work, each_node_work, graph_work, node_work, node_works};

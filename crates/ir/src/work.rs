@@ -104,8 +104,13 @@ pub fn node_work(graph: &Graph, node: &Node) -> Result<Work, IrError> {
 
 /// What each node costs, in order.
 pub fn node_works(graph: &Graph) -> Result<Vec<Work>, IrError> {
+    each_node_work(graph).collect()
+}
+
+/// The same where some nodes may have sizes that are not known yet: an error for each of those.
+pub fn each_node_work(graph: &Graph) -> impl Iterator<Item = Result<Work, IrError>> {
     let counter = Counter::of(graph);
-    graph.nodes().iter().map(|node| counter.node(node)).collect()
+    graph.nodes().iter().map(move |node| counter.node(node))
 }
 
 /// What all nodes of a graph cost together.

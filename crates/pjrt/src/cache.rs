@@ -3,8 +3,10 @@
 //! A file is named by the hash of everything that decides its contents and begins with the hash of the rest, so that one which
 //! was damaged is compiled again instead of being handed to the plugin.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use anychip_target::replace_file;
 use sha2::{Digest, Sha256};
 
 /// Bytes of a hash.
@@ -43,11 +45,8 @@ pub(crate) fn read(folder: &Path, key: &str) -> Option<Vec<u8>> {
 pub(crate) fn write(folder: &Path, key: &str, content: &[u8]) {
     let mut bytes = Sha256::digest(content).to_vec();
     bytes.extend_from_slice(content);
-    // Written beside and moved, so that a reader never sees half of it.
-    let beside = folder.join(format!("{key}.{}", std::process::id()));
-    if std::fs::create_dir_all(folder).is_ok() && std::fs::write(&beside, bytes).is_ok() {
-        let _ = std::fs::rename(&beside, path(folder, key));
-    }
+    let _ = std::fs::create_dir_all(folder)
+        .and_then(|()| replace_file(&path(folder, key), |file| file.write_all(&bytes)));
 }
 
 #[cfg(test)]

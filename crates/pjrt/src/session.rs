@@ -108,6 +108,8 @@ impl Prepared {
         cache: Option<(PathBuf, String)>,
     ) -> Result<Prepared, PjrtError> {
         let device = client.device(index)?.clone();
+        let keeps_nan = client.platform().eq_ignore_ascii_case("cpu");
+        let style = Style { keeps_nan, ..style };
         let holds_sizes = inputs_that_hold_sizes(&graph, &deciding);
         Ok(Prepared {
             graph,

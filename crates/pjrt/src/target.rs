@@ -72,7 +72,7 @@ impl Target for PjrtTarget {
         options: &CompileOptions,
     ) -> Result<Box<dyn Program>, CompileError> {
         let graph = fold_constants(graph.graph())?;
-        let style = Style { relaxed: options.relaxed };
+        let style = Style { relaxed: options.relaxed, keeps_nan: false };
         Ok(Box::new(PjrtProgram::new(graph, style, self.clone(), options.cache.clone())))
     }
 

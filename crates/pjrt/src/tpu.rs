@@ -39,15 +39,24 @@ pub struct AheadOfTime {
     pub instructions: Vec<InstructionEstimate>,
 }
 
+/// What a compiler's optimized program says of its instructions: the bytes of [`AheadOfTime::optimized`], and the name of their form.
+pub fn instruction_estimates(optimized: &[u8], format: &str) -> Vec<InstructionEstimate> {
+    hlo::estimates(optimized, format == WITH_CONFIG)
+}
+
+/// The name of a module with its compiler's settings around it.
+const WITH_CONFIG: &str = "hlo_with_config";
+
 /// Compiles StableHLO for a topology with the plugin in a file. The environment must say `TPU_SKIP_MDS_QUERY=1`, or the plugin asks a
 /// service that only the vendor's machines have.
 pub fn ahead_of_time(plugin: &Path, topology: &str, text: &str) -> Result<AheadOfTime, PjrtError> {
     let loaded = load(plugin)?;
     let topology = Topology::named(&loaded.plugin, topology)?;
     let compiled = topology.compile(text, &compile_options(None))?;
-    let instructions = compiled.optimized.as_ref().map_or_else(Vec::new, |(bytes, format)| {
-        hlo::estimates(bytes, format == "hlo_with_config")
-    });
+    let instructions = compiled
+        .optimized
+        .as_ref()
+        .map_or_else(Vec::new, |(bytes, format)| instruction_estimates(bytes, format));
     Ok(AheadOfTime {
         instructions,
         program: compiled.program,

@@ -59,6 +59,7 @@ fn run() -> Result<(), String> {
             *walked_seconds.get_or_insert(0.0) += start.elapsed().as_secs_f64();
             line["walked_cycles"] = json!(walked.row.cycles);
             line["stalls"] = json!(walked.row.stalls);
+            line["prefetched_cycles"] = json!(walked.prefetched);
             line["stalls_by_cause"] = json!(walked.stalls_by_cause);
         }
         if flag("--step") {
@@ -87,7 +88,8 @@ fn peak_bytes() -> f64 {
 }
 
 /// The layer through the cells of our own machine, values and all, with the peer's assumptions: no overlap, memory without
-/// limit. The last cycle is counted from 0, as the peer does.
+/// limit. The last cycle is counted from 0, as the peer does; and with sums that stay, the peer's are gone when they are finished,
+/// where ours move down their column and out, a row a cycle: those cycles of each fold are taken off.
 fn stepped(layer: &Layer, config: &Config) -> u64 {
     let mut machine = Machine::ideal(config.rows, config.columns, config.dataflow);
     machine.overlaps_loads = false;
@@ -107,5 +109,8 @@ fn stepped(layer: &Layer, config: &Config) -> u64 {
     let (moving, fixed) = (numbers(m * k), numbers(k * n));
     let mut sums = vec![0i32; (m * n) as usize];
     let values = Values { moving: &moving, fixed: &fixed, sizes };
-    step(&machine, &tiling, Some(values), &mut sums).cycles - 1
+    let cycles = step(&machine, &tiling, Some(values), &mut sums).cycles - 1;
+    let (down, across) = layer.folds(config);
+    let out = if config.dataflow == Dataflow::OutputStationary { config.rows } else { 0 };
+    cycles - out * down * across
 }

@@ -15,6 +15,7 @@ mod program;
 pub mod scale_sim;
 pub mod schedule;
 pub mod stepped;
+mod stored;
 mod target;
 pub mod tiling;
 mod trace;

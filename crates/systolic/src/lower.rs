@@ -1,7 +1,9 @@
 //! From nodes to products: which of a graph's nodes are matrix products, of what sizes, and their operands laid out as the
 //! array takes them.
 
-use anychip_ir::{Binary, ConvolutionDims, DotDims, Graph, Node, Op, Prim, ValueId};
+use anychip_ir::{Binary, ConvolutionDims, DotDims, Graph, Node, NodeId, Op, Prim, ValueId};
+use anychip_passes::Uses;
+use anychip_passes::fuse::Group;
 use anychip_tensor::{DType, Tensor};
 
 /// The sizes of a node's product: groups, rows, columns, summed indices.
@@ -49,12 +51,13 @@ pub(crate) fn narrow(graph: &Graph, value: ValueId) -> DType {
     let mut at = value;
     for _ in 0..6 {
         let Some(node) = graph.producer(at) else { break };
-        let Op::Prim(
-            Prim::Cast { .. } | Prim::Transpose { .. } | Prim::Reshape | Prim::Binary(Binary::Sub),
-        ) = &node.op
-        else {
-            break;
-        };
+        match &node.op {
+            Op::Prim(Prim::Cast { .. } | Prim::Transpose { .. } | Prim::Reshape) => {}
+            // A zero point; a sum of two tensors would be wider than either.
+            Op::Prim(Prim::Binary(Binary::Sub | Binary::Add))
+                if graph.constant(node.inputs[1]).is_some() => {}
+            _ => break,
+        }
         at = node.inputs[0];
         let dtype = graph.ty(at).dtype;
         if !own.is_float() && matches!(dtype, DType::I8 | DType::U8) {
@@ -70,6 +73,32 @@ pub(crate) fn moves_nothing(node: &Node) -> bool {
         node.op,
         Op::Prim(Prim::Constant(_) | Prim::Reshape | Prim::ShapeOf | Prim::BitCast { .. })
     )
+}
+
+/// Whether a group only widens 8-bit codes and takes their zero point off, for products alone: arrays multiply the codes, and
+/// what the zero point comes to is known beforehand or a sum beside the product's.
+pub(crate) fn centers_for_products(graph: &Graph, uses: &Uses, group: &Group) -> bool {
+    let [output] = group.outputs[..] else { return false };
+    let centers = |&id: &NodeId| {
+        let node = graph.node(id);
+        let numbers = || node.inputs[1..].iter().all(|&v| graph.constant(v).is_some());
+        match node.op.prim() {
+            Some(Prim::Cast { .. }) => !graph.ty(node.inputs[0]).dtype.is_float(),
+            Some(Prim::Binary(Binary::Sub | Binary::Add)) => numbers(),
+            _ => false,
+        }
+    };
+    let multiplies = |&id: &NodeId| {
+        let node = graph.node(id);
+        let prim = node.op.prim();
+        matches!(prim, Some(Prim::Convolution(..) | Prim::DotGeneral(..)))
+            && node.inputs[..2].contains(&output)
+    };
+    group.nodes.iter().all(centers)
+        && matches!(narrow(graph, output), DType::I8 | DType::U8)
+        && !graph.ty(output).dtype.is_float()
+        && !uses.is_output(output)
+        && uses.users(output).iter().all(multiplies)
 }
 
 /// Where each element of `[groups, m, k]` and of `[groups, k, n]` is in its operand; `None` where it is zero.

@@ -56,6 +56,8 @@ pub struct Machine {
     pub transfer_cycles: u64,
     /// Operations a cycle of the vector unit.
     pub vector_lanes: u64,
+    /// Cycles that each layer takes beside its work, where that reads or writes main memory.
+    pub layer_cycles: u64,
     /// Cycles before a run begins.
     pub launch_cycles: u64,
     /// The process it is made in, nanometers: which column of the energy table holds.
@@ -148,6 +150,7 @@ impl Machine {
             memory_latency: 0,
             transfer_cycles: 0,
             vector_lanes: columns,
+            layer_cycles: 0,
             launch_cycles: 0,
             process_nm: None,
             assumptions: Vec::new(),
@@ -179,14 +182,23 @@ impl Machine {
         let cycles = |seconds: f64| (seconds * machine.clock_hz).ceil() as u64;
         machine.memory_latency = systolic.memory_latency_s.as_ref().map_or(0, |s| cycles(s.value));
         machine.transfer_cycles = systolic.transfer_s.as_ref().map_or(0, |s| cycles(s.value));
+        machine.layer_cycles = systolic.layer_s.as_ref().map_or(0, |s| cycles(s.value));
         machine.launch_cycles = systolic.launch_s.as_ref().map_or(0, |s| cycles(s.value));
         machine.process_nm = chip.process_nm.as_ref().map(|nm| nm.value);
         machine.set_memories(chip, systolic);
-        if [&systolic.memory_latency_s, &systolic.transfer_s, &systolic.launch_s]
-            .iter()
-            .any(|figure| figure.is_none())
-        {
-            machine.assumptions.push("no cost of launches and of memory's latency".to_owned());
+        // What a layer costs beside its work has memory's latency in it, where that is stated and the latency is not.
+        let waits = systolic.memory_latency_s.is_some() || systolic.layer_s.is_some();
+        let free: Vec<&str> = [
+            ("launches", systolic.launch_s.is_some()),
+            ("beginnings of layers", systolic.layer_s.is_some()),
+            ("memory's latency", waits),
+            ("transfers beside their bytes", systolic.transfer_s.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(what, stated)| (!stated).then_some(what))
+        .collect();
+        if !free.is_empty() {
+            machine.assumptions.push(format!("no cost of {}", free.join(", ")));
         }
         Ok(machine)
     }
@@ -295,6 +307,12 @@ impl Machine {
         self.formats.contains_key(&wider).then_some(wider)
     }
 
+    /// Whether what follows a product is a pipeline behind the arrays, an element a lane a cycle however many steps its scaling
+    /// takes: a chip that computes integers alone has no unit that could do it step by step.
+    pub fn scales_in_passing(&self) -> bool {
+        !self.formats.is_empty() && self.formats.keys().all(|format| format.is_integer())
+    }
+
     /// Multiply-accumulates that all arrays can do in `cycles`.
     pub fn cells_times(&self, cycles: u64) -> f64 {
         (self.arrays * self.rows * self.columns) as f64 * cycles as f64
@@ -333,6 +351,16 @@ mod tests {
         assert_eq!(v5e.formats[&Precision::Int8], Rate { rows: 2, cycles: 1 });
         assert_eq!(v5e.formats[&Precision::F32], Rate { rows: 1, cycles: 6 });
         assert!(v5e.assumptions.iter().any(|a| a.contains("1.50 GHz")), "{:?}", v5e.assumptions);
+
+        assert!(v5e.assumptions.iter().any(|a| a.starts_with("no cost of launches")));
+        assert!(v1.scales_in_passing() && !v5e.scales_in_passing());
+
+        // Of the v6e a layer's and a run's cost beside the work are published: 1.1 µs and 138 µs at 1.75 GHz.
+        let v6e = Machine::of(catalog.find("google-tpu-v6e").unwrap()).unwrap();
+        assert_eq!((v6e.layer_cycles, v6e.launch_cycles), (1925, 241_500));
+        assert_eq!(v6e.formats[&Precision::Bf16], Rate { rows: 2, cycles: 1 });
+        let free = "no cost of transfers beside their bytes";
+        assert!(v6e.assumptions.iter().any(|a| a == free), "{:?}", v6e.assumptions);
 
         let gpu = catalog.find("nvidia-t4").unwrap();
         assert!(matches!(Machine::of(gpu), Err(MachineError::Undescribed { .. })));

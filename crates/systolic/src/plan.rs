@@ -5,18 +5,20 @@
 //! and are faster; all else is the vector unit's. Layers follow one another. A value stays on the chip where there is room
 //! when it is made.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anychip_chips::Precision;
 use anychip_ir::{Graph, IrError, NodeId, Op, Prim, ValueId, node_works};
-use anychip_passes::{Uses, fuse};
+use anychip_passes::Uses;
+use anychip_passes::fuse::{self, Group, GroupKind};
 use anychip_tensor::DType;
 
 use crate::energy;
-use crate::lower::{moves_nothing, narrow, sizes};
+use crate::lower::{narrow, sizes};
 use crate::machine::Machine;
 use crate::mapper::{Mapped, Objective, map};
 use crate::schedule::Cycles;
+use crate::stored::{Stored, does_nothing};
 use crate::tiling::{Mapping, Operand, Product, Traffic};
 
 /// How to plan.
@@ -81,6 +83,8 @@ pub struct Plan {
     pub layers: Vec<Layer>,
     /// From the launch to the last result.
     pub cycles: u64,
+    /// Of those, what layers cost beside their work.
+    pub between: u64,
     /// Whether a size is one that only a run can tell, so that counts are bounds.
     pub data_dependent: bool,
 }
@@ -156,6 +160,8 @@ impl Planner<'_> {
     fn graph(&mut self, graph: &Graph) -> Result<Plan, PlanError> {
         let works = node_works(graph)?;
         let uses = Uses::of(graph);
+        let groups = fuse::groups(graph);
+        let stored = Stored::of(graph, &uses, groups.groups());
         let mut placement = Placement {
             on_chip: vec![false; graph.value_count()],
             left: self.machine.activation_bytes,
@@ -163,7 +169,7 @@ impl Planner<'_> {
         };
         self.keep_weights(graph, &mut placement);
         let mut plan = Plan::default();
-        for group in fuse::groups(graph).iter() {
+        for group in groups.iter() {
             let work = group
                 .nodes
                 .iter()
@@ -171,29 +177,37 @@ impl Planner<'_> {
                 .fold(anychip_ir::Work::default(), |sum, work| sum + work);
             plan.data_dependent |= work.data_dependent;
             let first = graph.node(group.nodes[0]);
-            if group.nodes.len() == 1 && moves_nothing(first) {
+            if does_nothing(graph, &uses, group) {
                 let here = first.inputs.first().is_some_and(|v| placement.on_chip[v.index()]);
-                first.outputs.iter().for_each(|v| placement.on_chip[v.index()] = here);
+                group.outputs.iter().for_each(|v| placement.on_chip[v.index()] = here);
                 continue;
             }
             for &output in &group.outputs {
                 self.place(graph, &uses, output, &mut placement);
             }
             let layer = if first.regions.is_empty() {
-                self.layer(graph, group, work, &placement)?
+                let mut layer = self.layer(graph, group, work, &placement)?;
+                // Published with memory at both ends: what is on the chip when it begins has no such wait.
+                if layer.traffic.memory_read + layer.traffic.memory_written > 0.0 {
+                    layer.cycles += self.machine.layer_cycles;
+                    plan.between += self.machine.layer_cycles;
+                }
+                layer
             } else {
                 self.region(graph, group, &mut plan)?
             };
             plan.layers.push(layer);
-            for &input in &group.inputs {
-                let dead = uses.last(input).is_some_and(|last| group.nodes.contains(&last));
-                if placement.on_chip[input.index()]
+            let used: BTreeSet<ValueId> =
+                group.inputs.iter().map(|v| stored.at[v.index()]).collect();
+            for value in used {
+                let dead =
+                    stored.last[value.index()].is_some_and(|last| group.nodes.contains(&last));
+                if placement.on_chip[value.index()]
                     && dead
-                    && !uses.is_output(input)
-                    && graph.constant(input).is_none()
+                    && graph.constant(value).is_none()
                     && let Some(left) = &mut placement.left
                 {
-                    *left += self.bytes(graph, input);
+                    *left += self.bytes(graph, value);
                 }
             }
         }
@@ -248,7 +262,7 @@ impl Planner<'_> {
     fn layer(
         &mut self,
         graph: &Graph,
-        group: &fuse::Group,
+        group: &Group,
         work: anychip_ir::Work,
         placement: &Placement,
     ) -> Result<Layer, PlanError> {
@@ -264,7 +278,12 @@ impl Planner<'_> {
         };
         // Movement passes through the vector unit too, an element a lane.
         let moved: f64 = group.outputs.iter().map(|&v| elements(graph, v)).sum();
-        let vector_operations = work.operations.max(if work.macs > 0.0 { 0.0 } else { moved });
+        let in_passing = machine.scales_in_passing() && group.kind != GroupKind::Single;
+        let vector_operations = match work.operations {
+            _ if in_passing => moved,
+            operations if work.macs > 0.0 => operations,
+            operations => operations.max(moved),
+        };
         let vector_cycles =
             |operations: f64| (operations / machine.vector_lanes as f64).ceil() as u64;
         let mut layer = Layer {
@@ -338,7 +357,7 @@ impl Planner<'_> {
     fn product(
         &self,
         graph: &Graph,
-        group: &fuse::Group,
+        group: &Group,
         placement: &Placement,
     ) -> Result<Option<(Product, Precision)>, PlanError> {
         let node = graph.node(group.nodes[0]);
@@ -394,7 +413,7 @@ impl Planner<'_> {
     fn region(
         &mut self,
         graph: &Graph,
-        group: &fuse::Group,
+        group: &Group,
         outer: &mut Plan,
     ) -> Result<Layer, PlanError> {
         let node = graph.node(group.nodes[0]);
@@ -420,6 +439,7 @@ impl Planner<'_> {
             _ => 1,
         };
         outer.data_dependent |= longest.data_dependent;
+        outer.between += longest.between * times;
         let sum = |figure: &dyn Fn(&Layer) -> f64| -> f64 {
             longest.layers.iter().map(figure).sum::<f64>() * times as f64
         };

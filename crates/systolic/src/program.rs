@@ -170,8 +170,7 @@ fn run_error(error: PlanError) -> RunError {
 fn run_of(plan: &Plan, machine: &Machine, mode: Mode, outputs: Vec<Tensor>) -> Run {
     let array = plan.array_cycles();
     let traffic = plan.traffic();
-    let vector =
-        plan.cycles - machine.launch_cycles - array.cycles.min(plan.cycles - machine.launch_cycles);
+    let known = machine.launch_cycles + plan.between + array.cycles;
     let basis = match (plan.data_dependent, machine.assumptions.join("; ")) {
         (true, assumed) if assumed.is_empty() => "bounds where sizes depend on data".to_owned(),
         (true, assumed) => format!("bounds where sizes depend on data; {assumed}"),
@@ -183,13 +182,14 @@ fn run_of(plan: &Plan, machine: &Machine, mode: Mode, outputs: Vec<Tensor>) -> R
         energy_j: plan.joules(),
         spent: vec![
             ("launch", machine.launch_cycles),
+            ("beginnings and ends of layers", plan.between),
             ("array: rows enter", array.streaming),
             ("array: waits for tiles from memory", array.fetch),
             ("array: waits for tiles to move in", array.load),
             ("array: waits for rows from memory", array.moving),
             ("array: waits for sums to leave", array.drain),
             ("array: last sums and writes", array.tail),
-            ("vector unit and transfers beside", vector),
+            ("vector unit and transfers beside", plan.cycles.saturating_sub(known)),
         ],
         traffic: vec![
             ("memory read", traffic.memory_read),

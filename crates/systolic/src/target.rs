@@ -89,6 +89,11 @@ impl Target for SystolicTarget {
         Ok(Box::new(program.map_err(compile_error)?))
     }
 
+    /// What arrays multiply of a quantized model are its 8-bit codes.
+    fn integers(&self) -> bool {
+        true
+    }
+
     fn places(&self) -> Vec<Place> {
         // The catalogue that comes with anychip does not change while it runs.
         static LISTED: OnceLock<Vec<Place>> = OnceLock::new();

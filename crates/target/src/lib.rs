@@ -3,6 +3,7 @@
 //! Four stages, four types: `Graph` → [`LegalGraph`] (every node native on one target; only [`legalize`] makes
 //! one) → [`Program`] → [`Session`]. So no target checks legality twice.
 
+mod kept;
 mod legalize;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use anychip_ir::{IrError, Node};
 use anychip_record::Layer;
 use anychip_tensor::{Tensor, TensorView};
 
+pub use kept::replace_file;
 pub use legalize::{LegalGraph, Refusal, legalize};
 
 /// A way to make a graph execute.
@@ -111,9 +113,15 @@ pub struct Refused {
 
 /// Settings of a compilation that do not change results beyond rounding.
 #[derive(Debug, Clone, Default)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "switches that have nothing to do with each other, each with its own place on the command line"
+)]
 pub struct CompileOptions {
     /// Threads that a session may use; all of the machine's when absent.
     pub threads: Option<usize>,
+    /// Bind each of these threads but the caller's to a core of its own, where the system can: for machines without other load.
+    pub pin: bool,
     /// Sessions say of each layer how long it took: [`Run::layers`].
     pub layers: bool,
     /// Each layer may round by up to 1e-5 of its largest result where that is faster; else about as much as plain sums do.

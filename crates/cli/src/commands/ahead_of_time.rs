@@ -38,7 +38,21 @@ pub(crate) fn execute(args: &AheadOfTime) -> Result<()> {
     let instructions: Vec<Value> = made
         .instructions
         .iter()
-        .map(|i| json!({"name": i.name, "opcode": i.opcode, "node": i.node, "cycles": i.cycles}))
+        .map(|i| {
+            let products: Vec<Value> = i
+                .products
+                .iter()
+                .map(|p| {
+                    json!({
+                        "groups": p.groups, "rows": p.rows, "columns": p.columns, "depth": p.depth, "bits": p.bits,
+                    })
+                })
+                .collect();
+            json!({
+                "name": i.name, "opcode": i.opcode, "node": i.node, "cycles": i.cycles, "products": products,
+                "read_bytes": i.read_bytes, "written_bytes": i.written_bytes,
+            })
+        })
         .collect();
     let cycles: u64 = made.instructions.iter().map(|i| i.cycles).sum();
     let summary = json!({

@@ -58,7 +58,6 @@ fn compile(
     program: &Path,
     output: &Path,
 ) -> Result<serde_json::Value> {
-    let (variable, value) = compiler.environment;
     let own: PathBuf = std::env::current_exe().context("cannot find this program's own file")?;
     let child = Command::new(own)
         .arg("ahead-of-time")
@@ -69,7 +68,7 @@ fn compile(
         .arg(program)
         .arg("--output")
         .arg(output)
-        .env(variable, value)
+        .envs(compiler.environment.iter().copied())
         .output()
         .context("cannot start the vendor's compiler")?;
     if !child.status.success() {

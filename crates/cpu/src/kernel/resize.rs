@@ -6,6 +6,9 @@ use crate::detect::Simd;
 use crate::pool::Pool;
 use crate::simd::{Task, Vector, dispatch};
 
+/// Elements of a plane whose columns are resampled but not its rows: no more than stays in the second-level cache.
+const MOST_RESAMPLED: usize = 1 << 16;
+
 /// One axis: for each position of the result, source positions and their weights.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Taps {
@@ -54,7 +57,8 @@ impl Taps {
     }
 }
 
-/// A resize of `f32` planes: rows are blended first, in vectors, into the thread's scratch, then columns.
+/// A resize of `f32` planes, one axis after the other through the thread's scratch. Blending rows works in vectors, resampling columns
+/// does not: so columns come first where rows multiply (`DeepLab`'s result, 28 × 28 to 224 × 224: 1.9 → 1.2 ms), else rows.
 #[derive(Clone, Debug)]
 pub struct Resize {
     simd: Simd,
@@ -64,6 +68,7 @@ pub struct Resize {
     rows: Taps,
     columns: Taps,
     keeps_columns: bool,
+    columns_first: bool,
 }
 
 impl Resize {
@@ -83,12 +88,22 @@ impl Resize {
         }
         let keeps_columns = columns.is_identity() && columns.len() == width;
         let threads = threads.max(1);
-        Self { simd: simd.at_most(), threads, height, width, rows, columns, keeps_columns }
+        let columns_first = !keeps_columns
+            && width > 0
+            && !columns.is_empty()
+            && rows.len() > height
+            && height.saturating_mul(columns.len()) <= MOST_RESAMPLED;
+        let simd = simd.at_most();
+        Self { simd, threads, height, width, rows, columns, keeps_columns, columns_first }
+    }
+
+    fn per_thread(&self) -> usize {
+        if self.columns_first { self.height * self.columns.len() } else { self.width }
     }
 
     /// Scratch elements a run needs.
     pub fn scratch_len(&self) -> usize {
-        Scratch::len(self.width, self.threads)
+        Scratch::len(self.per_thread(), self.threads)
     }
 
     /// Resizes `planes` planes.
@@ -109,8 +124,30 @@ impl Resize {
                 && out.len() >= planes * out_height * out_width
         );
         assert!(pool.threads() <= self.threads, "prepared for {} threads", self.threads);
-        let scratch = Scratch::split(scratch, self.width, self.threads);
+        let scratch = Scratch::split(scratch, self.per_thread(), self.threads);
         let to = SharedMut::new(out);
+        if self.columns_first {
+            pool.parallel_for(planes, |plane, thread| {
+                let input = &input[plane * self.height * self.width..][..self.height * self.width];
+                let result = out_height * out_width;
+                // SAFETY: this thread's part of the scratch holds the plane's rows, resampled; the plane of the result is this
+                // task's and within the slice (checked above).
+                let (rows, out) = unsafe {
+                    (
+                        std::slice::from_raw_parts_mut(scratch.part(thread), self.per_thread()),
+                        std::slice::from_raw_parts_mut(to.get().add(plane * result), result),
+                    )
+                };
+                let lines = input.chunks_exact(self.width).zip(rows.chunks_exact_mut(out_width));
+                for (from, to) in lines {
+                    dispatch(self.simd, Columns { from, taps: &self.columns, to });
+                }
+                for (y, line) in out.chunks_exact_mut(out_width).enumerate() {
+                    self.blend(rows, y, line);
+                }
+            });
+            return;
+        }
         let lines = planes * out_height;
         let lines_per_task = (16_384 / (self.width + out_width).max(1)).max(1);
         pool.parallel_for(lines.div_ceil(lines_per_task), |task, thread| {
@@ -164,19 +201,27 @@ impl Task for Blend<'_> {
             self.to.copy_from_slice(&self.plane[source * n..][..n]);
             return;
         }
-        let mut i = 0;
-        while i < n {
-            let k = V::LANES.min(n - i);
+        let whole = n - n % V::LANES;
+        for i in (0..whole).step_by(V::LANES) {
             let mut sum = V::zero();
-            for t in 0..self.sources.len() {
-                let row = &self.plane[self.sources[t] * n..][..n];
-                // SAFETY: `k` elements are left in the row.
-                let x = unsafe { V::load_first(row.as_ptr().add(i), k) };
-                sum = x.fma(V::splat(self.weights[t]), sum);
+            for (&source, &weight) in self.sources.iter().zip(self.weights) {
+                let row = &self.plane[source * n..][..n];
+                // SAFETY: a vector is left in the row.
+                sum = unsafe { V::load(row.as_ptr().add(i)) }.fma(V::splat(weight), sum);
             }
             // SAFETY: as above for the result.
-            unsafe { sum.store_first(self.to.as_mut_ptr().add(i), k) };
-            i += V::LANES;
+            unsafe { sum.store(self.to.as_mut_ptr().add(i)) };
+        }
+        if whole < n {
+            let mut sum = V::zero();
+            for (&source, &weight) in self.sources.iter().zip(self.weights) {
+                let row = &self.plane[source * n..][..n];
+                // SAFETY: so many elements are left in the row.
+                let x = unsafe { V::load_first(row.as_ptr().add(whole), n - whole) };
+                sum = x.fma(V::splat(weight), sum);
+            }
+            // SAFETY: as above for the result.
+            unsafe { sum.store_first(self.to.as_mut_ptr().add(whole), n - whole) };
         }
     }
 }

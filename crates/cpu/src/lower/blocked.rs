@@ -67,10 +67,16 @@ impl<'a> Anchor<'a> {
     }
 
     fn dense(&self, cx: &Cx<'_>) -> Arc<DenseWeights> {
-        cx.shared.weights.kept(self.weights, "blocked convolution", &self.key(), |slot| {
-            let read = |run: Range<usize>, out: &mut [f32]| self.read(run, out);
-            DenseWeights::in_slot(cx.shared.simd, &self.shape, self.rows, &read, slot)
-        })
+        cx.shared.weights.kept(
+            &cx.shared.pool,
+            self.weights,
+            "blocked convolution",
+            &self.key(),
+            |slot| {
+                let read = |run: Range<usize>, out: &mut [f32]| self.read(run, out);
+                DenseWeights::in_slot(cx.shared.simd, &self.shape, self.rows, &read, slot)
+            },
+        )
     }
 
     fn depthwise(&self, cx: &Cx<'_>) -> Arc<Vec<f32>> {
@@ -200,10 +206,11 @@ fn winograd(cx: &Cx<'_>, tail: &Tail<'_>, anchor: &Anchor<'_>, size: Size) -> Lo
     let mut operands = vec![anchor.x];
     let written = Written::new(tail, &mut operands);
     let key = [shape.filters, shape.channels, size.outputs()];
-    let weights = cx.shared.weights.kept(anchor.weights, "winograd", &key, |slot| {
-        let read = |run: Range<usize>, out: &mut [f32]| anchor.read(run, out);
-        WinogradWeights::in_slot(simd, shape, size, &read, slot)
-    });
+    let weights =
+        cx.shared.weights.kept(&cx.shared.pool, anchor.weights, "winograd", &key, |slot| {
+            let read = |run: Range<usize>, out: &mut [f32]| anchor.read(run, out);
+            WinogradWeights::in_slot(simd, shape, size, &read, slot)
+        });
     let conv = Winograd::new(simd, cx.threads(), shape, size);
     Lowered {
         scratch: conv.scratch_len() * 4,

@@ -192,7 +192,7 @@ fn product(cx: &Cx<'_>, layout: &Layout, lhs: ValueId, rhs: ValueId, tail: &Tail
         |v: ValueId, unbatched: bool| cx.constant(v).filter(|t| unbatched && !t.is_empty());
     let packed_a = constant(left, layout.batch.iter().all(|o| o.a == 0)).map(|t| {
         let settings = [m, k, layout.a.0, layout.a.1];
-        cx.shared.weights.kept(t, "product-left", &settings, |slot| {
+        cx.shared.weights.kept(&cx.shared.pool, t, "product-left", &settings, |slot| {
             if layout.a == (k, 1) && t.len() == m * k {
                 let read = runs(t);
                 let copy = |run: Range<usize>, out: &mut [f32]| out.copy_from_slice(&read(run));
@@ -205,7 +205,7 @@ fn product(cx: &Cx<'_>, layout: &Layout, lhs: ValueId, rhs: ValueId, tail: &Tail
     });
     let packed_b = constant(right, layout.batch.iter().all(|o| o.b == 0)).map(|t| {
         let settings = [k, n, layout.b.0, layout.b.1];
-        cx.shared.weights.kept(t, "product-right", &settings, |slot| {
+        cx.shared.weights.kept(&cx.shared.pool, t, "product-right", &settings, |slot| {
             let in_rows = layout.b == (n, 1);
             if (in_rows || layout.b == (1, k)) && t.len() == k * n {
                 return PackedB::from_runs(simd, k, n, !in_rows, &runs(t), slot);

@@ -1,7 +1,6 @@
 //! From an operator at known shapes to a prepared kernel: one file a kernel, one row an operator.
 
 use std::borrow::Cow;
-use std::cell::Cell;
 use std::ops::Range;
 
 use anychip_ir::{Graph, Node, Op, Prim, ValueId};
@@ -251,16 +250,17 @@ fn primitive(prim: &Prim) -> Option<Factory> {
 /// Bytes of a file's pages that packing may leave behind it.
 const LEFT_BEHIND: usize = 4 << 20;
 
-/// Reads runs of an `f32` constant in their order: from where it lies if it is aligned there, else copied. Pages of the
-/// file that have been read are given back, so that a large weight is never there twice.
-pub(crate) fn runs<'t>(tensor: &'t Tensor) -> impl Fn(Range<usize>) -> Cow<'t, [f32]> {
-    let released = Cell::new(0);
+/// Reads runs of an `f32` constant: from where it lies if it is aligned there, else copied. The first run of each block gives
+/// the pages of the file before it back, so that a large weight that is read in order, from one place or several, is never
+/// there twice.
+pub(crate) fn runs<'t>(tensor: &'t Tensor) -> impl Fn(Range<usize>) -> Cow<'t, [f32]> + Sync {
     move |run| {
         let (start, end) = (run.start * 4, run.end * 4);
-        let before = released.get();
-        if start >= before + LEFT_BEHIND {
-            anychip_tensor::release_mapped(&tensor.bytes()[before..start]);
-            released.set(start);
+        let before = start.saturating_sub(end - start);
+        if start / LEFT_BEHIND != before / LEFT_BEHIND {
+            // Pages that another thread still reads come back as it does.
+            let first = start.saturating_sub(LEFT_BEHIND.max(end - start));
+            anychip_tensor::release_mapped(&tensor.bytes()[first..start]);
         }
         let part = &tensor.bytes()[start..end];
         match bytemuck::try_cast_slice(part) {

@@ -1,6 +1,7 @@
 //! Lifetimes and addresses: once every step is known, where each value lives, and what waits for sizes.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use anychip_ir::{Builder, Definition, Graph, Op, Prim, ValueId};
@@ -8,6 +9,7 @@ use anychip_target::RunError;
 use anychip_tensor::Tensor;
 
 use super::planner::{Home, Planner};
+use super::waves::{self, Candidate};
 use super::{Action, Dressed, HeapResult, Plan, Rest, Source, Step};
 use crate::executable::{Executable, Shared};
 use crate::memory::{self, Temporary};
@@ -22,17 +24,24 @@ impl Planner<'_> {
         let steps = self.drafts.len();
         let (rest_graph, rest_inputs, rest_outputs) = self.rest_graph()?;
 
-        // Lifetimes.
-        for (i, draft) in self.drafts.iter().enumerate() {
+        // Lifetimes, counted in waves.
+        let waves = self.order();
+        for (draft, wave) in self.drafts.iter().zip(of_steps(&waves)) {
+            for &v in &draft.results {
+                if let Some(t) = self.own(v) {
+                    self.temporaries[t].first = wave;
+                    self.temporaries[t].last = self.temporaries[t].last.max(wave);
+                }
+            }
             for &v in &draft.operands {
                 if let Some(t) = self.own(v) {
-                    self.temporaries[t].last = i;
+                    self.temporaries[t].last = self.temporaries[t].last.max(wave);
                 }
             }
         }
         for &v in &rest_inputs {
             if let Some(t) = self.own(v) {
-                self.temporaries[t].last = steps;
+                self.temporaries[t].last = waves.len();
             }
         }
         // Temporaries that outputs lie in get buffers of their own, which leave with the outputs.
@@ -46,7 +55,7 @@ impl Planner<'_> {
                 output_bytes.push(self.temporaries[t].bytes);
             }
         }
-        let shares = self.share(&buffer_of);
+        let shares = self.share(&buffer_of, &waves);
 
         // The arena: temporaries with memory of their own, then each step's scratch.
         let mut in_arena = Vec::new();
@@ -58,8 +67,8 @@ impl Planner<'_> {
             }
         }
         let first_scratch = in_arena.len();
-        for (i, draft) in self.drafts.iter().enumerate() {
-            in_arena.push(Temporary { bytes: draft.scratch, first: i, last: i });
+        for (draft, wave) in self.drafts.iter().zip(of_steps(&waves)) {
+            in_arena.push(Temporary { bytes: draft.scratch, first: wave, last: wave });
         }
         let largest = (0..self.temporaries.len())
             .max_by_key(|&t| self.temporaries[t].bytes)
@@ -203,8 +212,17 @@ impl Planner<'_> {
                 rest.executable.graph().nodes().len()
             ));
         }
+        let shared_waves: Vec<usize> = waves.iter().map(Range::len).filter(|&n| n > 1).collect();
+        if !shared_waves.is_empty() {
+            self.lines.push(format!(
+                "{} short steps run at the same time as others, in {} groups",
+                shared_waves.iter().sum::<usize>(),
+                shared_waves.len()
+            ));
+        }
         Ok(Plan {
             steps: finished,
+            waves,
             input_bytes,
             arena_bytes,
             output_bytes,
@@ -217,11 +235,44 @@ impl Planner<'_> {
         })
     }
 
+    /// Puts the steps in the order in which they run, and gives the steps of each wave.
+    fn order(&mut self) -> Vec<Range<usize>> {
+        let mut maker: BTreeMap<ValueId, usize> = BTreeMap::new();
+        for (i, draft) in self.drafts.iter().enumerate() {
+            maker.extend(draft.results.iter().map(|&v| (v, i)));
+        }
+        let candidates: Vec<Candidate> = self
+            .drafts
+            .iter()
+            .map(|draft| Candidate {
+                after: draft
+                    .operands
+                    .iter()
+                    .filter_map(|&v| maker.get(&self.root(v).0).copied())
+                    .collect(),
+                short: draft.short,
+            })
+            .collect();
+        let wave_of = waves::waves(&candidates);
+        let mut placed: Vec<_> = wave_of.into_iter().zip(self.drafts.drain(..)).collect();
+        // Stable: within a wave, in the graph's order.
+        placed.sort_by_key(|(wave, _)| *wave);
+        let mut ranges: Vec<Range<usize>> = Vec::new();
+        for (i, (wave, draft)) in placed.into_iter().enumerate() {
+            match ranges.get_mut(wave) {
+                Some(range) => range.end = i + 1,
+                None => ranges.push(i..i + 1),
+            }
+            self.drafts.push(draft);
+        }
+        ranges
+    }
+
     /// Lets results take over the memory of operands that end with their step; gives for each temporary the one
     /// whose memory it uses.
-    fn share(&mut self, buffer_of: &[Option<usize>]) -> Vec<usize> {
+    fn share(&mut self, buffer_of: &[Option<usize>], waves: &[Range<usize>]) -> Vec<usize> {
         let mut shares: Vec<usize> = (0..self.temporaries.len()).collect();
-        for (i, draft) in self.drafts.iter().enumerate() {
+        for (draft, wave) in self.drafts.iter().zip(of_steps(waves)) {
             let Some(result) = draft.results.first().and_then(|&v| self.own(v)) else { continue };
             if draft.barrier.is_some() || buffer_of[result].is_some() {
                 continue;
@@ -230,18 +281,22 @@ impl Planner<'_> {
                 let v = draft.operands[candidate];
                 let Some(t) = self.own(v) else { continue };
                 let owner = shares[t];
-                let alone = draft
-                    .operands
+                // Whoever else reads it in this wave may do so later.
+                let alone = self.drafts[waves[wave].clone()]
                     .iter()
+                    .flat_map(|beside| &beside.operands)
                     .filter(|&&o| self.own(o).is_some_and(|o| shares[o] == owner))
                     .count()
                     == 1;
                 let fits = self.root(v).1 == 0
                     && self.temporaries[t].bytes == self.temporaries[result].bytes
                     && self.temporaries[owner].bytes >= self.temporaries[result].bytes;
-                if alone && fits && buffer_of[owner].is_none() && self.temporaries[owner].last == i
+                if alone
+                    && fits
+                    && buffer_of[owner].is_none()
+                    && self.temporaries[owner].last == wave
                 {
-                    self.temporaries[owner].last = self.temporaries[result].last.max(i);
+                    self.temporaries[owner].last = self.temporaries[result].last.max(wave);
                     shares[result] = owner;
                     break;
                 }
@@ -293,6 +348,11 @@ impl Planner<'_> {
         let named: Vec<ValueId> = outputs.iter().map(|v| map[v]).collect();
         Ok((Some(b.finish(&named)), inputs, outputs))
     }
+}
+
+/// The wave of each step.
+fn of_steps(waves: &[Range<usize>]) -> impl Iterator<Item = usize> {
+    waves.iter().enumerate().flat_map(|(wave, steps)| steps.clone().map(move |_| wave))
 }
 
 /// Bytes of a constant that is copied out of its file.

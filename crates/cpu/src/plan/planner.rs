@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anychip_ir::{Graph, Node, Prim, ValueId};
+use anychip_ir::{Definition, Graph, Node, Prim, ValueId, Work};
 use anychip_passes::specialize::{Binding, size_operands, specialize};
 use anychip_target::RunError;
 
@@ -13,6 +13,11 @@ use crate::fusion::{Group, Groups, Turn};
 use crate::lower::{self, Cx, Lowered};
 use crate::memory::Temporary;
 use crate::step::{Barrier, Kernel};
+
+/// A step of at most this many operations and bytes takes some ten microseconds on one thread: what handing it out to others
+/// and waiting for them costs is no small part of that.
+const SHORT_OPERATIONS: f64 = 5e5;
+const SHORT_BYTES: f64 = 128e3;
 
 /// Where a value is, while a plan is made.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,6 +39,8 @@ pub(super) enum Home {
 pub(super) struct Draft {
     pub(super) name: Arc<str>,
     pub(super) cost: Cost,
+    /// Whether it is not worth splitting among threads.
+    pub(super) short: bool,
     pub(super) kernel: Option<Box<dyn Kernel>>,
     pub(super) barrier: Option<Box<dyn Barrier>>,
     pub(super) operands: Vec<ValueId>,
@@ -52,6 +59,8 @@ pub(super) struct Planner<'a> {
     pub(super) heap: usize,
     pub(super) lines: Vec<String>,
     pub(super) rest: Vec<&'a Node>,
+    /// What each node costs, where its sizes are known; empty where nobody asks.
+    works: Vec<Option<Work>>,
 }
 
 impl Planner<'_> {
@@ -75,6 +84,11 @@ impl Planner<'_> {
             heap: 0,
             lines: Vec::new(),
             rest: Vec::new(),
+            works: if shared.layers || cx.threads() > 1 {
+                anychip_ir::each_node_work(&graph).map(Result::ok).collect()
+            } else {
+                Vec::new()
+            },
             cx,
         };
         for (i, &v) in graph.inputs().iter().enumerate() {
@@ -208,6 +222,7 @@ impl<'a> Planner<'a> {
     fn step(&mut self, nodes: &[&Node], name: Arc<str>, lowered: Lowered) -> Result<(), RunError> {
         let Some(node) = nodes.last() else { return Ok(()) };
         let cost = self.cost(nodes, lowered.name, &lowered.detail);
+        let short = self.is_short(nodes);
         let step = self.drafts.len();
         for &v in &node.outputs {
             let bytes = self.bytes(v)?;
@@ -218,6 +233,7 @@ impl<'a> Planner<'a> {
         self.drafts.push(Draft {
             name,
             cost,
+            short,
             kernel: Some(lowered.kernel),
             barrier: None,
             operands: lowered.operands,
@@ -238,6 +254,7 @@ impl<'a> Planner<'a> {
         self.drafts.push(Draft {
             name: node.name.clone(),
             cost,
+            short: false,
             kernel: None,
             barrier: Some(barrier),
             operands: node.inputs.clone(),
@@ -247,12 +264,25 @@ impl<'a> Planner<'a> {
         });
     }
 
-    /// What a step costs; counted only when someone will ask.
-    fn cost(&self, nodes: &[&Node], kernel: &str, detail: &str) -> Cost {
-        if !self.cx.shared.layers {
-            return Cost::default();
-        }
-        let graph = self.cx.graph;
+    /// Whether a step takes so little that it is not worth splitting, so that it may run beside others of its kind.
+    fn is_short(&self, nodes: &[&Node]) -> bool {
+        self.cx.threads() > 1
+            && self.operations(nodes) <= SHORT_OPERATIONS
+            && self.bytes_moved(nodes) <= SHORT_BYTES
+    }
+
+    fn operations(&self, nodes: &[&Node]) -> f64 {
+        let work = |node: &&Node| match self.cx.graph.definition(*node.outputs.first()?) {
+            Definition::Output(id, _) => {
+                Some(self.works.get(id.index())?.as_ref()?.all_operations())
+            }
+            Definition::Input(_) => None,
+        };
+        nodes.iter().filter_map(work).sum()
+    }
+
+    /// Bytes that a step reads and writes, each value once, without those that never leave it.
+    fn bytes_moved(&self, nodes: &[&Node]) -> f64 {
         let inside: Vec<ValueId> = nodes.iter().flat_map(|n| n.outputs.iter().copied()).collect();
         let mut outside: Vec<ValueId> = nodes
             .iter()
@@ -262,12 +292,15 @@ impl<'a> Planner<'a> {
             .collect();
         outside.sort_unstable();
         outside.dedup();
-        let bytes = outside.iter().map(|&v| self.bytes(v).unwrap_or(0) as f64).sum();
-        let operations = nodes
-            .iter()
-            .filter_map(|node| anychip_ir::node_work(graph, node).ok())
-            .map(|work| work.all_operations())
-            .sum();
+        outside.iter().map(|&v| self.bytes(v).unwrap_or(0) as f64).sum()
+    }
+
+    /// What a step costs; counted only when someone will ask.
+    fn cost(&self, nodes: &[&Node], kernel: &str, detail: &str) -> Cost {
+        if !self.cx.shared.layers {
+            return Cost::default();
+        }
+        let (operations, bytes) = (self.operations(nodes), self.bytes_moved(nodes));
         let mut names: Vec<&str> = Vec::new();
         for node in nodes {
             if names.last() != Some(&node.op.name()) {

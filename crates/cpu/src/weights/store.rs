@@ -107,12 +107,9 @@ impl Store {
     }
 
     /// The numbers of a packing, if the file has them.
-    pub(crate) fn find(&self, source: &Tensor, kind: &str, settings: &[usize]) -> Option<Buffer> {
+    pub(crate) fn find(&self, key: &StoreKey) -> Option<Buffer> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.index.is_empty() {
-            return None;
-        }
-        let &(offset, bytes) = kept.index.get(&self.key(source, kind, settings))?;
+        let &(offset, bytes) = kept.index.get(key)?;
         Buffer::of_file(Arc::clone(kept.map.as_ref()?), offset, bytes)
     }
 
@@ -132,14 +129,8 @@ impl Store {
             }
         }
         let failed = |source| StoreError::new(&self.path, source);
-        // Another process that starts now finds the old file or the new one, whole.
-        let partial = self.path.with_extension(format!("{}.partial", std::process::id()));
-        let written =
-            write_file(&partial, &all).and_then(|()| std::fs::rename(&partial, &self.path));
-        if let Err(source) = written {
-            drop(std::fs::remove_file(&partial));
-            return Err(failed(source));
-        }
+        anychip_target::replace_file(&self.path, |file| write_entries(file, &all))
+            .map_err(failed)?;
         *kept = Kept::read(&File::open(&self.path).map_err(failed)?).unwrap_or_default();
         Ok(())
     }
@@ -174,7 +165,10 @@ fn add_state(hash: &mut Sha256, state: &FileState) {
     }
 }
 
-fn write_file(path: &Path, entries: &BTreeMap<StoreKey, &[u8]>) -> io::Result<()> {
+fn write_entries(
+    file: &mut BufWriter<File>,
+    entries: &BTreeMap<StoreKey, &[u8]>,
+) -> io::Result<()> {
     let mut at = (HEAD + entries.len() * ENTRY).next_multiple_of(ALIGNMENT);
     let mut index = Vec::with_capacity(entries.len() * ENTRY);
     for (key, numbers) in entries {
@@ -183,7 +177,6 @@ fn write_file(path: &Path, entries: &BTreeMap<StoreKey, &[u8]>) -> io::Result<()
         index.extend_from_slice(&(numbers.len() as u64).to_le_bytes());
         at = (at + numbers.len()).next_multiple_of(ALIGNMENT);
     }
-    let mut file = BufWriter::new(File::create(path)?);
     file.write_all(FORMAT)?;
     file.write_all(&(index.len() as u64).to_le_bytes())?;
     file.write_all(&Sha256::digest(&index))?;
@@ -195,7 +188,7 @@ fn write_file(path: &Path, entries: &BTreeMap<StoreKey, &[u8]>) -> io::Result<()
         file.write_all(numbers)?;
         written = start + numbers.len();
     }
-    file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_data()
+    Ok(())
 }
 
 impl Kept {
@@ -247,7 +240,7 @@ mod tests {
         let found = |contents: &[u8]| {
             std::fs::write(&path, contents).unwrap();
             let store = Store::open(&folder, "form", &graph()).unwrap();
-            store.find(&source, "kind", &[1]).map(|b| b.as_ref().to_vec())
+            store.find(&key).map(|b| b.as_ref().to_vec())
         };
         assert_eq!(found(&whole), Some(numbers.to_vec()));
         for length in [0, 7, 8, HEAD, HEAD + 10, whole.len() - 1] {
@@ -258,7 +251,7 @@ mod tests {
             damaged[at] ^= 1;
             assert_eq!(found(&damaged), None, "{at}");
         }
-        assert!(store.find(&source, "kind", &[2]).is_none());
+        assert!(store.find(&store.key(&source, "kind", &[2])).is_none());
         std::fs::remove_dir_all(&folder).unwrap();
     }
 

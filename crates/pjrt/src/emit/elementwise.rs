@@ -99,7 +99,15 @@ pub(super) fn binary(cx: &mut Cx<'_, '_>, node: &Node, binary: Binary) -> Result
         Binary::Or => "stablehlo.or",
         Binary::Xor => "stablehlo.xor",
     };
-    Ok(cx.w.map(name, &[&a, &b]))
+    let result = cx.w.map(name, &[&a, &b]);
+    let is_extreme = matches!(binary, Binary::Max | Binary::Min) && a.element.is_float();
+    if !is_extreme || !cx.style.keeps_nan {
+        return Ok(result);
+    }
+    Ok([&b, &a].into_iter().fold(result, |result, operand| {
+        let is_nan = cx.w.compare("NE", operand, operand);
+        cx.w.select(&is_nan, operand, &result)
+    }))
 }
 
 /// Integers; what is divided by zero is 0. What the least number divided by −1 is, is said apart too: devices differ.

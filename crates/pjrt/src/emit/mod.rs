@@ -76,11 +76,13 @@ pub(crate) enum EmitError {
     Graph(#[from] IrError),
 }
 
-/// Choices that change results by rounding only.
+/// Choices that change results by rounding only, and what a kind of device has to be told in full.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Style {
     /// Lets matrix units round operands of products as they like best.
     pub(crate) relaxed: bool,
+    /// Says of the larger and the smaller of two that one that is no number is it: compilers for CPUs have let it get lost.
+    pub(crate) keeps_nan: bool,
 }
 
 /// Writes a graph whose every live value has a fixed shape.

@@ -70,15 +70,17 @@ pub(super) fn arg_reduce(
 ) -> Result<Value, EmitError> {
     let x = cx.operand(node, 0)?;
     let first = start(cx, kind, x.element);
-    // NaN wins either way, and is found by being no number.
     let best = cx.w.reduce(combine(kind, x.element), &x, &first, &[axis]);
     let kept: Vec<usize> = (0..x.rank()).filter(|&d| d != axis).collect();
     let best = cx.w.broadcast_in(&best, &x.shape, &kept);
     let mut is_best = cx.w.compare("EQ", &x, &best);
     if x.element.is_float() {
         let is_nan = cx.w.is_nan(&x);
-        // Beside a NaN no number counts: the extreme is NaN then, and nothing equals it.
-        is_best = cx.w.or(&is_best, &is_nan);
+        // Beside a NaN no number counts. Whether there is one is asked for by itself: on some devices it gets lost in the extreme.
+        let nothing = cx.w.splat_integer(Element::Bool, &[], 0);
+        let any = cx.w.reduce("stablehlo.or", &is_nan, &nothing, &[axis]);
+        let any = cx.w.broadcast_in(&any, &x.shape, &kept);
+        is_best = cx.w.select(&any, &is_nan, &is_best);
     }
     let places = cx.w.iota(Element::I64, &x.shape, axis);
     let (pick, none) =

@@ -155,6 +155,17 @@ impl WriteBuffer {
         late
     }
 
+    /// Everything that is left leaves after the last line of demands, a line a cycle: the cycle of the last line to leave, the
+    /// drain under way included. Absent where there was nothing to write.
+    pub(super) fn finish(mut self, now: i64) -> Option<i64> {
+        if self.filled > 0 {
+            self.lines.push_back(self.filled);
+        }
+        let drained = (self.drained_at > 0).then_some(self.drained_at);
+        let left = self.lines.len() as i64;
+        drained.max((left > 0).then_some(now + left - 1))
+    }
+
     /// A drain begins: whole lines leave, one a cycle. Of what leaves, gaps in the last line alone are left out.
     fn empty(&mut self, now: i64) {
         let lines = ((self.drain + self.width - 1) / self.width).min(self.lines.len() as i64);

@@ -144,6 +144,23 @@ impl Layer {
         self.places() * self.filters * self.depth()
     }
 
+    /// Elements of the input that some window holds.
+    pub fn distinct_inputs(&self) -> u64 {
+        let along = |count: u64, window: u64, stride: u64, input: u64| -> u64 {
+            (0..count)
+                .map(|i| window.min(stride).min(input.saturating_sub(i * stride)))
+                .sum::<u64>()
+                + count.checked_sub(1).map_or(0, |last| {
+                    let rest = input.saturating_sub(last * stride);
+                    window.min(rest) - window.min(stride).min(rest)
+                })
+        };
+        let (height, width) = self.result();
+        along(height, self.window.0, self.strides.0, self.input.0)
+            * along(width, self.window.1, self.strides.1, self.input.1)
+            * self.channels
+    }
+
     /// How the layer lies on an array.
     pub fn spread(&self, dataflow: Dataflow) -> Spread {
         let (places, filters, depth) = (self.places(), self.filters, self.depth());

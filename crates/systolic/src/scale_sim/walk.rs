@@ -13,6 +13,8 @@ pub struct Walked {
     pub row: Row,
     /// Stalls whose line waited longest for inputs, for filters, for room for results.
     pub stalls_by_cause: [u64; 3],
+    /// From the first word prefetched to the last result in memory, where the interface has no limit.
+    pub prefetched: Option<u64>,
 }
 
 /// Walks a layer through its demands.
@@ -43,7 +45,7 @@ pub fn walk(
     });
     let mut writer =
         WriteBuffer::new(output_bytes, limits.map_or(config.columns, |(_, _, output)| output));
-    let (mut line, mut stalls, mut last) = (0i64, 0i64, 0i64);
+    let (mut line, mut stalls, mut last, mut last_line) = (0i64, 0i64, 0i64, 0i64);
     let mut causes = [0u64; 3];
     let starved = |buffer| ScaleSimError::Starved { layer: layer.name.clone(), buffer };
     let (down, across) = layer.folds(config);
@@ -64,7 +66,8 @@ pub fn walk(
                 ),
             };
             let output = writer.take(cycle, demands.results(&tile, step));
-            last = last.max(cycle + output);
+            last_line = cycle + output;
+            last = last.max(last_line);
             let late = input.max(filter).max(output);
             // As the peer: a cycle that all buffers serve early is on time, for results never are.
             stalls += late;
@@ -79,8 +82,47 @@ pub fn walk(
             line += 1;
         }
     }
+    // The peer empties its buffer from the cycle that served the last line, which without limits is that line's own.
+    let prefetched = match config.interface {
+        Interface::Unlimited => {
+            writer.finish(last_line).map(|end| (end - first_fetch(&demands)) as u64)
+        }
+        Interface::Limited { .. } => None,
+    };
     let row = row(layer, config, last as u64, stalls as u64);
-    Ok(Walked { row, stalls_by_cause: causes })
+    Ok(Walked { row, stalls_by_cause: causes, prefetched })
+}
+
+/// Words a cycle of a prefetch that nothing limits.
+const UNLIMITED_WORDS: u64 = 10;
+
+/// Parts of a buffer; the peer fetches half of them before the first demand.
+const PARTS: u64 = 100;
+
+/// The cycle of the first word that is fetched, for either operand: as long before the first demand as half the buffer takes, or
+/// before cycle 0 where all there is fills less.
+fn first_fetch(demands: &Demands<'_>) -> i64 {
+    let Demands { layer, config } = *demands;
+    let rows = config.rows;
+    let used = layer.spread(config.dataflow).rows.min(rows);
+    // When a stationary tile's first row enters, which is its last; what streams follows the tile.
+    let (loads, streams) = ((rows - used) as i64, rows as i64);
+    let (input, filter) = match config.dataflow {
+        Dataflow::WeightStationary => (streams, loads),
+        Dataflow::InputStationary => (loads, streams),
+        Dataflow::OutputStationary => (0, 0),
+    };
+    let start = |distinct: u64, bytes: u64, first: i64| {
+        let part = (bytes / PARTS).max(1);
+        let cycles = |parts: u64| (parts * part).div_ceil(UNLIMITED_WORDS) as i64;
+        if distinct >= PARTS / 2 * part {
+            first - cycles(PARTS / 2)
+        } else {
+            -cycles(distinct.div_ceil(part))
+        }
+    };
+    let inputs = start(layer.distinct_inputs(), config.buffers[0], input);
+    inputs.min(start(layer.depth() * layer.filters, config.buffers[1], filter))
 }
 
 /// A fold: first rows and columns of its extents, and how many.

@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 
 use super::Values;
+use super::lanes::{Lines, multiply};
 use crate::schedule::Pipe;
 use crate::tiling::Tile;
 
@@ -26,6 +27,7 @@ pub trait Lane: Copy + Send + Sync {
 
 impl Lane for i32 {
     const ZERO: i32 = 0;
+    #[inline]
     fn add_product(self, a: i32, b: i32) -> i32 {
         self.wrapping_add(a.wrapping_mul(b))
     }
@@ -36,6 +38,7 @@ impl Lane for i32 {
 
 impl Lane for i64 {
     const ZERO: i64 = 0;
+    #[inline]
     fn add_product(self, a: i64, b: i64) -> i64 {
         self.wrapping_add(a.wrapping_mul(b))
     }
@@ -46,6 +49,7 @@ impl Lane for i64 {
 
 impl Lane for f32 {
     const ZERO: f32 = 0.0;
+    #[inline]
     fn add_product(self, a: f32, b: f32) -> f32 {
         self + a * b
     }
@@ -63,14 +67,21 @@ pub(super) struct Streaming {
 }
 
 /// The registers of all cells, a row of cells after the other.
+///
+/// All registers of a kind move in each cycle, so it is their first one's place that moves, backwards through storage twice as
+/// long; what they hold stays where it is.
 pub(super) struct Cells<T> {
     rows: usize,
     columns: usize,
     keeps_sums: bool,
-    /// What moves right.
+    /// What moves right: for each row of cells twice as many as it has, and where its first one is.
     right: Vec<T>,
-    /// What moves down: sums, or the other operand.
+    first_right: usize,
+    /// What moves down, sums or the other operand: twice as many rows of cells, and which is the first.
     down: Vec<T>,
+    first_down: usize,
+    /// What enters each row of cells in this cycle.
+    entering: Vec<T>,
     /// What stays: weights, or sums.
     stays: Vec<T>,
     /// The next weights, or finished sums on their way out.
@@ -87,8 +98,11 @@ impl<T: Lane> Cells<T> {
             rows,
             columns,
             keeps_sums: pipe.keeps_sums,
-            right: registers(),
-            down: registers(),
+            right: vec![T::ZERO; rows * 2 * columns],
+            first_right: columns,
+            down: vec![T::ZERO; 2 * rows * columns],
+            first_down: rows,
+            entering: vec![T::ZERO; rows],
             stays: registers(),
             second: registers(),
             loads: VecDeque::new(),
@@ -121,6 +135,51 @@ impl<T: Lane> Cells<T> {
         }
     }
 
+    /// Registers move right, and at the left enters, with weights in the cells, element `r` of the row that began `r` cycles ago; with
+    /// sums in the cells, the next summed index of row `r`.
+    fn move_right(
+        &mut self,
+        now: u64,
+        flying: &VecDeque<Streaming>,
+        tiles: &[Tile],
+        values: Values<'_, T>,
+    ) {
+        let (rows, width) = (self.rows, 2 * self.columns);
+        self.entering.fill(T::ZERO);
+        let (m, _, k) = values.sizes;
+        for fold in flying {
+            let tile = &tiles[fold.tile];
+            for (r, step) in passing(now, *fold, rows) {
+                let (row, depth) = if self.keeps_sums { (r, step) } else { (step, r) };
+                if (row as u64) < tile.moving.1 && (depth as u64) < tile.depth.1 {
+                    let row = tile.group as usize * m + tile.moving.0 as usize + row;
+                    self.entering[r] = values.moving[row * k + tile.depth.0 as usize + depth];
+                }
+            }
+        }
+        if self.first_right == 0 {
+            self.first_right = self.columns;
+            for line in self.right.chunks_exact_mut(width) {
+                line.copy_within(..self.columns, self.columns);
+            }
+        }
+        self.first_right -= 1;
+        for (line, &entering) in self.right.chunks_exact_mut(width).zip(&self.entering) {
+            line[self.first_right] = entering;
+        }
+    }
+
+    /// Registers move down; the uppermost row of them, which holds nothing yet.
+    fn move_down(&mut self) -> &mut [T] {
+        let (rows, columns) = (self.rows, self.columns);
+        if self.first_down == 0 {
+            self.first_down = rows;
+            self.down.copy_within(..rows * columns, rows * columns);
+        }
+        self.first_down -= 1;
+        &mut self.down[self.first_down * columns..][..columns]
+    }
+
     fn cycle_keeping_weights(
         &mut self,
         now: u64,
@@ -136,25 +195,12 @@ impl<T: Lane> Cells<T> {
                 self.stays[r * columns + c] = self.second[r * columns + c];
             }
         }
-        for r in (0..rows).rev() {
-            let line = r * columns..(r + 1) * columns;
-            self.right.copy_within(line.start..line.end - 1, line.start + 1);
-            self.right[line.start] = entering((now, r, self.keeps_sums), flying, tiles, values);
-            let (above, here) = self.down.split_at_mut(line.start);
-            let here = &mut here[..columns];
-            let (x, w) = (&self.right[line.clone()], &self.stays[line]);
-            if r == 0 {
-                for ((sum, &x), &w) in here.iter_mut().zip(x).zip(w) {
-                    *sum = T::ZERO.add_product(x, w);
-                }
-            } else {
-                let above = &above[(r - 1) * columns..];
-                for (((sum, &above), &x), &w) in here.iter_mut().zip(above).zip(x).zip(w) {
-                    *sum = above.add_product(x, w);
-                }
-            }
-        }
-        let bottom = &self.down[(rows - 1) * columns..];
+        self.move_right(now, flying, tiles, values);
+        self.move_down().fill(T::ZERO);
+        let sums_here = &mut self.down[self.first_down * columns..][..rows * columns];
+        let right = Lines { data: &self.right[self.first_right..], stride: 2 * columns };
+        multiply(sums_here, right, &self.stays, columns);
+        let bottom = &self.down[(self.first_down + rows - 1) * columns..];
         for fold in flying {
             let tile = &tiles[fold.tile];
             // The sum of row i leaves column c in cycle start + i + rows − 1 + c.
@@ -184,22 +230,18 @@ impl<T: Lane> Cells<T> {
         sums: &mut [T],
     ) {
         let (rows, columns) = (self.rows, self.columns);
-        for r in (0..rows).rev() {
-            let line = r * columns..(r + 1) * columns;
-            self.right.copy_within(line.start..line.end - 1, line.start + 1);
-            self.right[line.start] = entering((now, r, self.keeps_sums), flying, tiles, values);
-            if r == 0 {
-                for c in 0..columns {
-                    self.down[c] = entering_above(now, c, flying, tiles, values);
-                }
-            } else {
-                self.down.copy_within((r - 1) * columns..r * columns, line.start);
-            }
-            let operands = self.right[line.clone()].iter().zip(&self.down[line.clone()]);
-            for (sum, (&a, &b)) in self.stays[line].iter_mut().zip(operands) {
-                *sum = sum.add_product(a, b);
+        self.move_right(now, flying, tiles, values);
+        let top = self.move_down();
+        top.fill(T::ZERO);
+        for fold in flying {
+            let tile = &tiles[fold.tile];
+            for (c, step) in passing(now, *fold, columns) {
+                top[c] = fixed_at(tile, values, step, c);
             }
         }
+        let down = &self.down[self.first_down * columns..][..rows * columns];
+        let right = Lines { data: &self.right[self.first_right..], stride: 2 * columns };
+        multiply(&mut self.stays, right, down, columns);
         for fold in flying {
             let tile = &tiles[fold.tile];
             // Columns whose lowest sum was finished in a cycle before this one move down.
@@ -212,12 +254,10 @@ impl<T: Lane> Cells<T> {
                     continue;
                 }
                 let row = rows - 1 - turn as usize;
-                let leaving = self.second[(rows - 1) * columns + c];
+                // It was finished in this row and has moved down since; the next fold's comes into its place when it has left.
+                let leaving = self.second[row * columns + c];
                 if (row as u64) < tile.moving.1 && (c as u64) < tile.fixed.1 {
                     add(sums, tile, values, row, c, leaving);
-                }
-                for r in (1..rows).rev() {
-                    self.second[r * columns + c] = self.second[(r - 1) * columns + c];
                 }
             }
         }
@@ -241,43 +281,11 @@ fn diagonal(age: u64, rows: usize, columns: usize) -> impl Iterator<Item = (usiz
     (first..end).map(move |r| (r, age - r))
 }
 
-/// What enters a row of cells at the left: with weights in the cells, element `r` of the row that began `r` cycles ago;
-/// with sums in the cells, the next summed index of row `r`.
-fn entering<T: Lane>(
-    (now, r, keeps_sums): (u64, usize, bool),
-    flying: &VecDeque<Streaming>,
-    tiles: &[Tile],
-    values: Values<'_, T>,
-) -> T {
-    let Some((fold, step)) = passing(now, r as u64, flying) else { return T::ZERO };
-    let tile = &tiles[fold.tile];
-    let (row, depth) = if keeps_sums { (r as u64, step) } else { (step, r as u64) };
-    if row >= tile.moving.1 || depth >= tile.depth.1 {
-        return T::ZERO;
-    }
-    let (m, _, k) = values.sizes;
-    let (row, depth) = ((tile.moving.0 + row) as usize, (tile.depth.0 + depth) as usize);
-    values.moving[(tile.group as usize * m + row) * k + depth]
-}
-
-/// What enters a column of cells from above, where sums stay.
-fn entering_above<T: Lane>(
-    now: u64,
-    c: usize,
-    flying: &VecDeque<Streaming>,
-    tiles: &[Tile],
-    values: Values<'_, T>,
-) -> T {
-    passing(now, c as u64, flying)
-        .map_or(T::ZERO, |(fold, step)| fixed_at(&tiles[fold.tile], values, step as usize, c))
-}
-
-/// The fold that passes the edge `late` cycles after it began there, and how far it is.
-fn passing(now: u64, late: u64, flying: &VecDeque<Streaming>) -> Option<(&Streaming, u64)> {
-    flying.iter().find_map(|fold| {
-        let step = (now - fold.start).checked_sub(late)?;
-        (step < fold.length).then_some((fold, step))
-    })
+/// Rows (or columns) of cells whose edge a fold passes in this cycle, each with how far the fold is there.
+fn passing(now: u64, fold: Streaming, lines: usize) -> impl Iterator<Item = (usize, usize)> {
+    let age = now - fold.start;
+    let first = (age + 1).saturating_sub(fold.length);
+    (first..(age + 1).min(lines as u64)).map(move |line| (line as usize, (age - line) as usize))
 }
 
 /// An element of the operand that stays, by its place in the tile.

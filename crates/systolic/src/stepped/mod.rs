@@ -5,6 +5,7 @@
 //! Results are what comes out of the array.
 
 mod array;
+mod lanes;
 mod memory;
 
 use std::collections::VecDeque;

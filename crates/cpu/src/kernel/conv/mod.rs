@@ -74,7 +74,7 @@ impl ConvWeights {
     pub fn from_runs(
         simd: Simd,
         shape: &ConvShape,
-        read: &dyn Fn(std::ops::Range<usize>, &mut [f32]),
+        read: &(dyn Fn(std::ops::Range<usize>, &mut [f32]) + Sync),
     ) -> Self {
         if is_depthwise(shape) {
             let mut weights = vec![0.0; shape.weights_len()];

@@ -48,13 +48,15 @@ impl PackedB {
     }
 
     /// The same, in a slot.
-    pub(crate) fn in_slot(simd: Simd, k: usize, n: usize, b: &Matrix<'_>, slot: Slot) -> Self {
+    pub(crate) fn in_slot(simd: Simd, k: usize, n: usize, b: &Matrix<'_>, slot: Slot<'_>) -> Self {
         let simd = simd.at_most();
         b.check(k, n);
         let tiles = Tiles::of(simd);
-        let panels = slot.filled(k * n.next_multiple_of(tiles.lanes), |panels| {
-            // SAFETY: `b` covers k × n (checked) and the panels hold k × n rounded up to whole vectors.
-            unsafe { pack_b(simd, b, 0..k, 0..n, tiles.width(), panels.as_mut_ptr()) };
+        let (len, width) = (k * n.next_multiple_of(tiles.lanes), tiles.width());
+        let panels = slot.filled(len, k * width, |i, panel| {
+            let columns = i * width..n.min((i + 1) * width);
+            // SAFETY: `b` covers k × n (checked) and the panel holds its columns rounded up to whole vectors.
+            unsafe { pack_b(simd, b, 0..k, columns, width, panel.as_mut_ptr()) };
         });
         Self { panels, k, n, simd }
     }
@@ -67,53 +69,41 @@ impl PackedB {
         k: usize,
         n: usize,
         transposed: bool,
-        read: &dyn Fn(Range<usize>) -> Cow<'r, [f32]>,
-        slot: Slot,
+        read: &(dyn Fn(Range<usize>) -> Cow<'r, [f32]> + Sync),
+        slot: Slot<'_>,
     ) -> Self {
         let simd = simd.at_most();
         let tiles = Tiles::of(simd);
-        let panels = slot.filled(k * n.next_multiple_of(tiles.lanes), |panels| {
-            Self::fill(simd, (k, n), transposed, read, panels);
-        });
-        Self { panels, k, n, simd }
-    }
-
-    fn fill<'r>(
-        simd: Simd,
-        (k, n): (usize, usize),
-        transposed: bool,
-        read: &dyn Fn(Range<usize>) -> Cow<'r, [f32]>,
-        panels: &mut Aligned,
-    ) {
-        let tiles = Tiles::of(simd);
-        let (width, lanes) = (tiles.width(), tiles.lanes);
-        let rows_at_once = if transposed { k } else { ROWS_AT_ONCE };
-        let columns_at_once = if transposed { width } else { n };
-        for row in (0..k).step_by(rows_at_once.max(1)) {
-            let rows = rows_at_once.min(k - row);
-            for first in (0..n).step_by(columns_at_once.max(1)) {
-                let columns = columns_at_once.min(n - first);
-                let (run, strides) = if transposed {
-                    (first * k..(first + columns) * k, (1, k))
-                } else {
-                    (row * n..(row + rows) * n, (n, 1))
-                };
-                let data = &read(run);
-                let part = Matrix { data, row_stride: strides.0, column_stride: strides.1 };
-                part.check(rows, columns);
-                for column in (0..columns).step_by(width) {
-                    let count = width.min(columns - column);
-                    let padded = count.next_multiple_of(lanes);
-                    let to = (first + column) * k + row * padded;
+        let (len, width) = (k * n.next_multiple_of(tiles.lanes), tiles.width());
+        let panels = if transposed {
+            slot.filled(len, k * width, |i, panel| {
+                let columns = i * width..n.min((i + 1) * width);
+                let data = &read(columns.start * k..columns.end * k);
+                let part = Matrix { data, row_stride: 1, column_stride: k };
+                part.check(k, columns.len());
+                // SAFETY: `part` covers the ranges (checked), and the panel holds its columns rounded up to whole vectors.
+                unsafe { pack_b(simd, &part, 0..k, 0..columns.len(), width, panel.as_mut_ptr()) };
+            })
+        } else {
+            slot.written(len, k.div_ceil(ROWS_AT_ONCE), |i, panels| {
+                let rows = i * ROWS_AT_ONCE..k.min((i + 1) * ROWS_AT_ONCE);
+                let data = &read(rows.start * n..rows.end * n);
+                let part = Matrix::row_major(data, n);
+                part.check(rows.len(), n);
+                for column in (0..n).step_by(width) {
+                    let count = width.min(n - column);
+                    let to = column * k + rows.start * count.next_multiple_of(tiles.lanes);
                     // SAFETY: `part` covers the ranges (checked). All panels before this one are full, so it begins at
-                    // `k` times its first column, and its row `row` at `row` times its own width.
+                    // `k` times its first column, and its first row here at that row times its own width; no other part
+                    // has these rows.
                     unsafe {
-                        let to = panels.as_mut_ptr().add(to);
-                        pack_b(simd, &part, 0..rows, column..column + count, width, to);
+                        let to = panels.get().add(to);
+                        pack_b(simd, &part, 0..rows.len(), column..column + count, width, to);
                     }
                 }
-            }
-        }
+            })
+        };
+        Self { panels, k, n, simd }
     }
 
     /// Bytes held.
@@ -132,13 +122,14 @@ impl PackedA {
     }
 
     /// The same, in a slot.
-    pub(crate) fn in_slot(simd: Simd, m: usize, k: usize, a: &Matrix<'_>, slot: Slot) -> Self {
+    pub(crate) fn in_slot(simd: Simd, m: usize, k: usize, a: &Matrix<'_>, slot: Slot<'_>) -> Self {
         let simd = simd.at_most();
         a.check(m, k);
         let height = panel_height(m, Tiles::of(simd).rows);
-        let panels = slot.filled(m * k, |panels| {
-            // SAFETY: `a` covers m × k (checked) and the panels hold m × k.
-            unsafe { pack_a(simd, a, 0..m, 0..k, height, panels.as_mut_ptr()) };
+        let panels = slot.filled(m * k, height * k, |i, panel| {
+            let rows = i * height..m.min((i + 1) * height);
+            // SAFETY: `a` covers m × k (checked) and the panel holds its rows.
+            unsafe { pack_a(simd, a, rows, 0..k, height, panel.as_mut_ptr()) };
         });
         Self { panels, m, k, height, simd }
     }
@@ -149,41 +140,20 @@ impl PackedA {
         simd: Simd,
         m: usize,
         k: usize,
-        read: &dyn Fn(std::ops::Range<usize>, &mut [f32]),
-        slot: Slot,
+        read: &(dyn Fn(Range<usize>, &mut [f32]) + Sync),
+        slot: Slot<'_>,
     ) -> Self {
         let simd = simd.at_most();
         let height = panel_height(m, Tiles::of(simd).rows);
-        let panels = slot.filled(m * k, |panels| Self::fill(simd, (m, k), height, read, panels));
+        let panels = slot.filled(m * k, height * k, |i, panel| {
+            let start = i * height * k;
+            let mut rows = vec![0.0f32; panel.len()];
+            read(start..start + rows.len(), &mut rows);
+            let (all, rows) = (rows.len() / k, Matrix::row_major(&rows, k));
+            // SAFETY: `rows` covers these rows of `k`, and so does the panel.
+            unsafe { pack_a(simd, &rows, 0..all, 0..k, height, panel.as_mut_ptr()) };
+        });
         Self { panels, m, k, height, simd }
-    }
-
-    fn fill(
-        simd: Simd,
-        (m, k): (usize, usize),
-        height: usize,
-        read: &dyn Fn(std::ops::Range<usize>, &mut [f32]),
-        panels: &mut Aligned,
-    ) {
-        let mut rows = vec![0.0f32; height.min(m) * k];
-        let mut row = 0;
-        while row < m {
-            let h = height.min(m - row);
-            let part = &mut rows[..h * k];
-            read(row * k..(row + h) * k, part);
-            // SAFETY: `part` covers h × k, and the panels hold m × k, of which `row` rows are packed.
-            unsafe {
-                pack_a(
-                    simd,
-                    &Matrix::row_major(part, k),
-                    0..h,
-                    0..k,
-                    height,
-                    panels.as_mut_ptr().add(row * k),
-                );
-            };
-            row += h;
-        }
     }
 
     /// Bytes held.

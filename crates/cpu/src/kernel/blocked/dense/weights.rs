@@ -28,7 +28,7 @@ impl DenseWeights {
         simd: Simd,
         shape: &ConvShape,
         rows: bool,
-        read: &dyn Fn(Range<usize>, &mut [f32]),
+        read: &(dyn Fn(Range<usize>, &mut [f32]) + Sync),
     ) -> DenseWeights {
         DenseWeights::in_slot(simd, shape, rows, read, Slot::default())
     }
@@ -38,59 +38,48 @@ impl DenseWeights {
         simd: Simd,
         shape: &ConvShape,
         rows: bool,
-        read: &dyn Fn(Range<usize>, &mut [f32]),
-        slot: Slot,
+        read: &(dyn Fn(Range<usize>, &mut [f32]) + Sync),
+        slot: Slot<'_>,
     ) -> DenseWeights {
         let simd = simd.at_most();
         let block = if rows { FEW } else { BLOCK };
         let (filters, channels, taps) = (shape.filters, shape.channels, shape.taps());
         let depth = channels.div_ceil(block) * taps * block;
-        let data = slot.filled(blocks(filters) * BLOCK * depth, |data| {
-            Self::fill(simd, (filters, channels, taps), block, read, data);
+        // A part is a tile of filters.
+        let tile = Tiles::of(simd).blocks * BLOCK;
+        let data = slot.filled(blocks(filters) * BLOCK * depth, tile * depth, |i, packed| {
+            let range = i * tile..filters.min((i + 1) * tile);
+            Self::fill(range, (channels, taps), block, read, packed);
         });
         DenseWeights { data, simd, block, filters, channels, taps }
     }
 
+    /// Packs one tile of filters.
     fn fill(
-        simd: Simd,
-        (filters, channels, taps): (usize, usize, usize),
+        filters: Range<usize>,
+        (channels, taps): (usize, usize),
         block: usize,
-        read: &dyn Fn(Range<usize>, &mut [f32]),
-        data: &mut Aligned,
+        read: &(dyn Fn(Range<usize>, &mut [f32]) + Sync),
+        tile: &mut [f32],
     ) {
         let own = channels * taps;
-        let depth = channels.div_ceil(block) * taps * block;
-        let most = Tiles::of(simd).blocks;
-        let mut rows_read = vec![0.0f32; own * filters.min(most * BLOCK)];
-        let mut first = 0;
-        while first < blocks(filters) {
-            let count = most.min(blocks(filters) - first);
-            let range = first * BLOCK..filters.min((first + count) * BLOCK);
-            let rows_read = &mut rows_read[..range.len() * own];
-            read(range.start * own..range.end * own, rows_read);
-            // SAFETY: tiles before this one have `first` blocks of `depth` each, this one `count`.
-            let tile = unsafe {
-                std::slice::from_raw_parts_mut(
-                    data.as_mut_ptr().add(first * BLOCK * depth),
-                    count * BLOCK * depth,
-                )
-            };
-            // Few weights of all filters at a time, so that the lines read and written stay in the cache.
-            for first in (0..own).step_by(BLOCK) {
-                let weights = first..own.min(first + BLOCK);
-                let mut places = [0; BLOCK];
-                for (place, i) in places.iter_mut().zip(weights.clone()) {
-                    let (c, t) = (i / taps, i % taps);
-                    let step = ((c / block) * taps + t) * block + c % block;
-                    *place = step * count * BLOCK;
-                }
-                for (f, filter) in rows_read.chunks_exact(own).enumerate() {
-                    for (&place, &weight) in places.iter().zip(&filter[weights.clone()]) {
-                        tile[place + f] = weight;
-                    }
+        let width = tile.len() / (channels.div_ceil(block) * taps * block);
+        let mut rows = vec![0.0f32; own * filters.len()];
+        read(filters.start * own..filters.end * own, &mut rows);
+        // Few weights of all filters at a time, so that the lines read and written stay in the cache.
+        for first in (0..own).step_by(BLOCK) {
+            let weights = first..own.min(first + BLOCK);
+            let mut places = [0; BLOCK];
+            for (place, i) in places.iter_mut().zip(weights.clone()) {
+                let (c, t) = (i / taps, i % taps);
+                let step = ((c / block) * taps + t) * block + c % block;
+                *place = step * width;
+            }
+            for (f, filter) in rows.chunks_exact(own).enumerate() {
+                for (&place, &weight) in places.iter().zip(&filter[weights.clone()]) {
+                    tile[place + f] = weight;
                 }
             }
-            first += count;
         }
     }
 

@@ -37,6 +37,28 @@ pub(super) struct Packed {
     form: Form,
     /// All shifts are of 32 or more: the result is in the upper half of the product.
     upper: bool,
+    /// For each 8 entries half a step of those at even places, of those at odd ones, and how far their upper halves are shifted.
+    halves: Vec<Halves>,
+}
+
+/// What rounds and shifts 8 products, made once: to be read as vectors.
+#[derive(Debug)]
+#[repr(C)]
+struct Halves {
+    even: [i64; 4],
+    odd: [i64; 4],
+    shift: [i32; 8],
+}
+
+impl Halves {
+    fn of(shifts: &[i32]) -> Halves {
+        let half = |i: usize| 1i64 << (shifts[i] - 1);
+        Halves {
+            even: std::array::from_fn(|i| half(2 * i)),
+            odd: std::array::from_fn(|i| half(2 * i + 1)),
+            shift: std::array::from_fn(|i| shifts[i] - 32),
+        }
+    }
 }
 
 impl Packed {
@@ -50,10 +72,12 @@ impl Packed {
                 .map(|i| list.get(i / BLOCK * BLOCK + order[i % BLOCK]).copied().unwrap_or(fill))
                 .collect()
         };
+        let shift = packed(r.shift, 32);
         Packed {
             bias: packed(r.bias, 0),
             multiplier: packed(r.multiplier, 0),
-            shift: packed(r.shift, 32),
+            halves: shift.chunks_exact(8).map(Halves::of).collect(),
+            shift,
             zero: r.zero,
             low: r.low,
             high: r.high,
@@ -100,16 +124,14 @@ unsafe fn avx2(p: &Packed, first: usize, sums: *const i32, pixels: usize, y: *mu
     use std::arch::x86_64::*;
     let zero = _mm256_set1_epi16(p.zero as i16);
     let (low, high) = (_mm256_set1_epi16(p.low as i16), _mm256_set1_epi16(p.high as i16));
-    let one = _mm256_set1_epi64x(1);
     // For each vector: multipliers of even and odd lanes, half a step of each, and the shift of the upper halves.
     let half = |v: usize| {
         let at = first + v * 8;
         let m = _mm256_loadu_si256(p.multiplier[at..at + 8].as_ptr().cast());
-        let shift = _mm256_loadu_si256(p.shift[at..at + 8].as_ptr().cast());
-        let less = _mm256_sub_epi32(shift, _mm256_set1_epi32(1));
-        let even = _mm256_sllv_epi64(one, _mm256_and_si256(less, _mm256_set1_epi64x(0xffff_ffff)));
-        let odd = _mm256_sllv_epi64(one, _mm256_srli_epi64::<32>(less));
-        let shift = _mm256_sub_epi32(shift, _mm256_set1_epi32(32));
+        let halves = &p.halves[at / 8];
+        let even = _mm256_loadu_si256(halves.even.as_ptr().cast());
+        let odd = _mm256_loadu_si256(halves.odd.as_ptr().cast());
+        let shift = _mm256_loadu_si256(halves.shift.as_ptr().cast());
         (m, _mm256_srli_epi64::<32>(m), even, odd, shift)
     };
     let (a, b) = (half(0), half(1));

@@ -7,6 +7,7 @@ use crate::kernel::blocked::{BLOCK, blocks};
 use crate::kernel::conv::ConvShape;
 use crate::simd::{Task, Vector, dispatch};
 use crate::weights::{Aligned, Packed, Slot};
+use std::ops::Range;
 
 /// Weights as the tiles read them: for each tile of filters, for each point, for each channel, the filters.
 #[derive(Debug)]
@@ -25,7 +26,7 @@ impl WinogradWeights {
         simd: Simd,
         shape: &ConvShape,
         size: Size,
-        read: &dyn Fn(std::ops::Range<usize>, &mut [f32]),
+        read: &(dyn Fn(Range<usize>, &mut [f32]) + Sync),
     ) -> WinogradWeights {
         WinogradWeights::in_slot(simd, shape, size, read, Slot::default())
     }
@@ -35,49 +36,44 @@ impl WinogradWeights {
         simd: Simd,
         shape: &ConvShape,
         size: Size,
-        read: &dyn Fn(std::ops::Range<usize>, &mut [f32]),
-        slot: Slot,
+        read: &(dyn Fn(Range<usize>, &mut [f32]) + Sync),
+        slot: Slot<'_>,
     ) -> WinogradWeights {
         let simd = simd.at_most();
         let (filters, channels) = (shape.filters, shape.channels);
-        let len = blocks(filters) * BLOCK * blocks(channels) * BLOCK * size.products();
-        let data = slot.filled(len, |data| Self::fill(simd, (filters, channels), size, read, data));
+        let depth = blocks(channels) * BLOCK * size.products();
+        // A part is a tile of filters.
+        let tile = Tiles::of(simd).blocks * BLOCK;
+        let data = slot.filled(blocks(filters) * BLOCK * depth, tile * depth, |i, packed| {
+            let range = i * tile..filters.min((i + 1) * tile);
+            Self::fill(simd, range, channels, size, read, packed);
+        });
         WinogradWeights { data, simd, size, filters, channels }
     }
 
+    /// Transforms one tile of filters.
     fn fill(
         simd: Simd,
-        (filters, channels): (usize, usize),
+        filters: Range<usize>,
+        channels: usize,
         size: Size,
-        read: &dyn Fn(std::ops::Range<usize>, &mut [f32]),
-        data: &mut Aligned,
+        read: &(dyn Fn(Range<usize>, &mut [f32]) + Sync),
+        tile: &mut [f32],
     ) {
         let own = channels * 9;
         let depth = blocks(channels) * BLOCK;
-        let most = Tiles::of(simd).blocks;
-        let mut rows = vec![0.0f32; own * filters.min(most * BLOCK)];
-        for first in (0..blocks(filters)).step_by(most) {
-            let width = most.min(blocks(filters) - first) * BLOCK;
-            let range = first * BLOCK..filters.min(first * BLOCK + width);
-            let rows = &mut rows[..range.len() * own];
-            read(range.start * own..range.end * own, rows);
-            // SAFETY: tiles before this one have `first` blocks of filters, this one `width` filters.
-            let tile = unsafe {
-                std::slice::from_raw_parts_mut(
-                    data.as_mut_ptr().add(first * BLOCK * depth * size.products()),
-                    width * depth * size.products(),
-                )
-            };
-            let mut taps = [[0.0; MOST]; 9];
-            for c in 0..channels {
-                for (f, filter) in rows.chunks_exact(own).enumerate() {
-                    for (i, tap) in filter[c * 9..][..9].iter().enumerate() {
-                        taps[i][f] = f64::from(*tap);
-                    }
+        let width = tile.len() / (depth * size.products());
+        let mut rows = vec![0.0f32; own * filters.len()];
+        read(filters.start * own..filters.end * own, &mut rows);
+        let mut taps = [[0.0; MOST]; 9];
+        for c in 0..channels {
+            for (f, filter) in rows.chunks_exact(own).enumerate() {
+                for (i, tap) in filter[c * 9..][..9].iter().enumerate() {
+                    taps[i][f] = f64::from(*tap);
                 }
-                let out = &mut tile[c * width..];
-                dispatch(simd, Filters { size, taps: &taps, out, step: depth * width, width });
             }
+            let out = &mut tile[c * width..];
+            dispatch(simd, Filters { size, taps: &taps, out, step: depth * width, width });
         }
     }
 

@@ -1,5 +1,14 @@
-//! Reads a compiler's optimized program, a serialized `HloModuleProto` of OpenXLA, as far as is needed: the name of each
-//! instruction of the entry computation, where it came from, and the cycles that the compiler estimates for it.
+//! Reads a compiler's optimized program, a serialized `HloModuleProto` of OpenXLA, as far as is needed: of each instruction of the
+//! entry computation its name, where it came from, the cycles that the compiler estimates for it, and the products that it does.
+
+mod products;
+mod wire;
+
+use std::collections::BTreeMap;
+
+pub use products::Product;
+use products::{Shape, products};
+use wire::{Content, Fields, message, number, numbers, text};
 
 /// One instruction with the compiler's own estimate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,6 +21,12 @@ pub struct InstructionEstimate {
     pub node: String,
     /// Clock cycles that the compiler estimates.
     pub cycles: u64,
+    /// The convolutions and dot products in it, in order.
+    pub products: Vec<Product>,
+    /// Bytes of its operands in main memory; what the compiler brings to the chip beforehand is not among them.
+    pub read_bytes: u64,
+    /// Bytes of its results in main memory.
+    pub written_bytes: u64,
 }
 
 /// Field numbers of the messages (`hlo.proto`).
@@ -22,9 +37,19 @@ const COMPUTATION_INSTRUCTIONS: u64 = 2;
 const COMPUTATION_ID: u64 = 5;
 const NAME: u64 = 1;
 const OPCODE: u64 = 2;
+const SHAPE: u64 = 3;
 const METADATA: u64 = 7;
 const METADATA_NODE: u64 = 2;
+const ID: u64 = 35;
+const OPERANDS: u64 = 36;
+const CALLED: u64 = 38;
 const BACKEND: u64 = 43;
+
+/// Computations in computations that are followed; a program that calls itself ends here.
+const DEEPEST: usize = 8;
+
+/// A computation's instructions, by their numbers.
+type Instructions<'a> = BTreeMap<u64, &'a [u8]>;
 
 /// What the compiler estimates of each instruction of the entry computation that it says cycles of, in order.
 pub(crate) fn estimates(bytes: &[u8], with_config: bool) -> Vec<InstructionEstimate> {
@@ -39,27 +64,75 @@ pub(crate) fn estimates(bytes: &[u8], with_config: bool) -> Vec<InstructionEstim
             _ => {}
         }
     }
-    let is_entry = |computation: &&&[u8]| number(computation, COMPUTATION_ID) == entry;
+    let id = |computation: &[u8]| number(computation, COMPUTATION_ID).unwrap_or(0);
+    let is_entry = |computation: &&&[u8]| Some(id(computation)) == entry;
     // Modules of one computation need not say which is the entry.
-    let entry = computations.iter().find(is_entry).or(computations.last());
-    let Some(entry) = entry else { return Vec::new() };
-    Fields(entry)
-        .filter_map(|(field, content)| match content {
-            Content::Bytes(instruction) if field == COMPUTATION_INSTRUCTIONS => read(instruction),
-            _ => None,
-        })
-        .collect()
+    let main = computations.iter().find(is_entry).or(computations.last());
+    let Some(main) = main else { return Vec::new() };
+    let all: BTreeMap<u64, Vec<&[u8]>> = computations
+        .iter()
+        .map(|computation| (id(computation), instructions(computation).collect()))
+        .collect();
+    let own = by_number(instructions(main));
+    instructions(main).filter_map(|instruction| read(instruction, &own, &all)).collect()
 }
 
-fn read(instruction: &[u8]) -> Option<InstructionEstimate> {
+fn instructions(computation: &[u8]) -> impl Iterator<Item = &[u8]> {
+    Fields(computation).filter_map(|(field, content)| match content {
+        Content::Bytes(instruction) if field == COMPUTATION_INSTRUCTIONS => Some(instruction),
+        _ => None,
+    })
+}
+
+fn by_number<'a>(instructions: impl Iterator<Item = &'a [u8]>) -> Instructions<'a> {
+    instructions.filter_map(|i| Some((number(i, ID)?, i))).collect()
+}
+
+fn read(
+    instruction: &[u8],
+    own: &Instructions<'_>,
+    all: &BTreeMap<u64, Vec<&[u8]>>,
+) -> Option<InstructionEstimate> {
     let backend = String::from_utf8_lossy(message(instruction, BACKEND)?).into_owned();
     let node = message(instruction, METADATA).and_then(|metadata| text(metadata, METADATA_NODE));
+    let in_memory = |instruction: &[u8]| shape(instruction).map_or(0, |s| s.main_memory_bytes());
+    let operands = numbers(instruction, OPERANDS);
+    let read_bytes = operands.iter().filter_map(|id| own.get(id)).map(|i| in_memory(i)).sum();
+    let mut found = products(instruction, own).into_iter().collect();
+    inner_products(instruction, all, DEEPEST, &mut found);
     Some(InstructionEstimate {
         name: text(instruction, NAME).unwrap_or_default(),
         opcode: text(instruction, OPCODE).unwrap_or_default(),
         node: node.unwrap_or_default(),
         cycles: cycles(&backend)?,
+        products: found,
+        read_bytes,
+        written_bytes: in_memory(instruction),
     })
+}
+
+fn shape(instruction: &[u8]) -> Option<Shape> {
+    message(instruction, SHAPE).map(Shape::read)
+}
+
+/// The products of the computations that an instruction calls.
+fn inner_products(
+    instruction: &[u8],
+    all: &BTreeMap<u64, Vec<&[u8]>>,
+    deepest: usize,
+    found: &mut Vec<Product>,
+) {
+    if deepest == 0 {
+        return;
+    }
+    for called in numbers(instruction, CALLED) {
+        let Some(inside) = all.get(&called) else { continue };
+        let own = by_number(inside.iter().copied());
+        for instruction in inside {
+            found.extend(products(instruction, &own));
+            inner_products(instruction, all, deepest - 1, found);
+        }
+    }
 }
 
 /// The number behind `"estimated_cycles":` in a JSON text, quoted or not.
@@ -70,92 +143,10 @@ fn cycles(backend: &str) -> Option<u64> {
     digits.parse().ok()
 }
 
-fn message(bytes: &[u8], wanted: u64) -> Option<&[u8]> {
-    Fields(bytes).find_map(|(field, content)| match content {
-        Content::Bytes(inside) if field == wanted => Some(inside),
-        _ => None,
-    })
-}
-
-fn text(bytes: &[u8], wanted: u64) -> Option<String> {
-    message(bytes, wanted).map(|bytes| String::from_utf8_lossy(bytes).into_owned())
-}
-
-fn number(bytes: &[u8], wanted: u64) -> Option<u64> {
-    Fields(bytes).find_map(|(field, content)| match content {
-        Content::Number(number) if field == wanted => Some(number),
-        _ => None,
-    })
-}
-
-/// What a field holds.
-enum Content<'a> {
-    Number(u64),
-    Bytes(&'a [u8]),
-}
-
-/// The fields of a protocol buffer's message, in order; ends where the bytes make no sense.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Iterator for Fields<'a> {
-    type Item = (u64, Content<'a>);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let tag = self.varint()?;
-        let content = match tag & 7 {
-            0 => Content::Number(self.varint()?),
-            1 => Content::Bytes(self.take(8)?),
-            2 => {
-                let length = usize::try_from(self.varint()?).ok()?;
-                Content::Bytes(self.take(length)?)
-            }
-            5 => Content::Bytes(self.take(4)?),
-            _ => return None,
-        };
-        Some((tag >> 3, content))
-    }
-}
-
-impl<'a> Fields<'a> {
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn varint(&mut self) -> Option<u64> {
-        let mut value = 0;
-        for place in 0..10 {
-            let byte = self.take(1)?[0];
-            value |= u64::from(byte & 0x7f) << (7 * place);
-            if byte < 0x80 {
-                return Some(value);
-            }
-        }
-        None
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::wire::encode::{field, varint};
     use super::*;
-
-    fn field(number: u64, content: &[u8]) -> Vec<u8> {
-        let mut bytes = varint(number << 3 | 2);
-        bytes.extend(varint(content.len() as u64));
-        bytes.extend_from_slice(content);
-        bytes
-    }
-
-    fn varint(mut value: u64) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        while value >= 0x80 {
-            bytes.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        bytes.push(value as u8);
-        bytes
-    }
 
     #[test]
     fn cycles_of_the_entry_are_read() {
@@ -183,6 +174,9 @@ mod tests {
             opcode: "fusion".to_string(),
             node: "conv_1".to_string(),
             cycles: 1234,
+            products: Vec::new(),
+            read_bytes: 0,
+            written_bytes: 0,
         };
         assert_eq!(estimates(&module, false), std::slice::from_ref(&expected));
         assert_eq!(estimates(&field(MODULE_OF_CONFIGURED, &module), true), [expected]);
