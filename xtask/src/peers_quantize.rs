@@ -5,7 +5,8 @@ use crate::{process, python, workspace};
 use anyhow::Result;
 use std::path::PathBuf;
 
-/// Built-in architectures that are quantized: plain, residual, depthwise, gated, dense, and a transformer.
+/// Built-in architectures that are quantized: plain, residual, depthwise, gated, dense, a transformer; and one whose weights
+/// alone are.
 const ZOO: &[&str] = &[
     "zoo:resnet18",
     "zoo:resnet50",
@@ -14,6 +15,7 @@ const ZOO: &[&str] = &[
     "zoo:efficientnet-b0",
     "zoo:densenet121",
     "zoo:vit-b-16",
+    "int4:gpt2",
 ];
 
 /// The models of this repository.
@@ -24,7 +26,7 @@ const TRAINED: &[&str] = &["deep-cnn", "transformer"];
 
 #[derive(clap::Args)]
 pub(crate) struct Quantize {
-    /// Cases, as zoo:NAME or MODEL.onnx,CALIBRATE.npz,TEST.npz [default: the digits models, those trained by
+    /// Cases, as zoo:NAME, int4:NAME or MODEL.onnx,CALIBRATE.npz,TEST.npz [default: the digits models, those trained by
     /// `tools/train_quantize.py`, and built-in architectures]
     #[arg(value_name = "CASE")]
     cases: Vec<String>,
@@ -37,7 +39,7 @@ pub(crate) struct Quantize {
     /// Further flags of `anychip optimize`
     #[arg(long, default_value = "", allow_hyphen_values = true)]
     flags: String,
-    /// Where to write the figures [default: measurements/peers-quantize.json for all cases, else a file in target/peers]
+    /// Where to write the figures [default: measurements/quantize.json for all cases, else a file in target/peers]
     #[arg(long, value_name = "FILE.json")]
     out: Option<PathBuf>,
     #[command(flatten)]
@@ -50,7 +52,7 @@ pub(crate) fn run(options: &Quantize) -> Result<()> {
     std::fs::create_dir_all(&scratch)?;
     let out = match &options.out {
         Some(given) => std::path::absolute(given)?,
-        None if options.cases.is_empty() => workspace::path("measurements/peers-quantize.json"),
+        None if options.cases.is_empty() => workspace::path("measurements/quantize.json"),
         None => scratch.join("figures.json"),
     };
     let mut cases = options.cases.clone();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anychip_ir::{Graph, ValueId};
+use anychip_ir::{Graph, ValueId, evaluate};
 use anychip_quantize::expose;
 use anychip_target::CompileOptions;
 use anychip_tensor::Tensor;
@@ -36,11 +36,25 @@ pub struct Differences {
     pub unmatched: usize,
 }
 
+/// The name of what defines every operator, in place of a chip's.
+pub const REFERENCE: &str = "reference";
+
+/// A model on a chip, or on [`REFERENCE`].
+#[derive(Clone, Copy)]
+pub struct Side<'a> {
+    /// The model.
+    pub graph: &'a Graph,
+    /// What runs it.
+    pub chip: &'a str,
+}
+
 /// Values that are read in one run take at most so many numbers.
 const AT_ONCE: usize = 1 << 26;
 
-/// Runs two models on one input and compares every float value that has one name in both.
-pub fn diff(first: &Graph, second: &Graph, arrays: &Arrays) -> Result<Differences, Error> {
+/// Runs two models, or one on two chips, on one input and compares every float value that has one name in both.
+pub fn diff(first: Side<'_>, second: Side<'_>, arrays: &Arrays) -> Result<Differences, Error> {
+    let sides = [first, second];
+    let (first, second) = (first.graph, second.graph);
     let inputs = [arrange(first, arrays)?, arrange(second, arrays)?];
     let others = named(second);
     let mut result = Differences::default();
@@ -84,7 +98,7 @@ pub fn diff(first: &Graph, second: &Graph, arrays: &Arrays) -> Result<Difference
         let part = &pairs[from..to];
         let left: Vec<ValueId> = part.iter().map(|p| p.1).collect();
         let right: Vec<ValueId> = part.iter().map(|p| p.2).collect();
-        let found = [run(first, &left, &inputs[0])?, run(second, &right, &inputs[1])?];
+        let found = [run(sides[0], &left, &inputs[0])?, run(sides[1], &right, &inputs[1])?];
         for ((name, value, _), (a, b)) in part.iter().zip(found[0].iter().zip(&found[1])) {
             if a.shape() == b.shape() {
                 let op = first.producer(*value).map_or("input", |n| n.op.name());
@@ -104,10 +118,18 @@ fn named(graph: &Graph) -> BTreeMap<&str, ValueId> {
     graph.values().filter(|&v| graph.constant(v).is_none()).filter_map(name).collect()
 }
 
-fn run(graph: &Graph, values: &[ValueId], inputs: &[Tensor]) -> Result<Vec<Tensor>, Error> {
-    let graph = expose(graph, values)?;
-    let mut engine = Engine::new(&graph, &local_chip("cpu")?, &CompileOptions::default())?;
-    Ok(engine.run(inputs)?.0)
+fn run(side: Side<'_>, values: &[ValueId], inputs: &[Tensor]) -> Result<Vec<Tensor>, Error> {
+    let graph = side.graph;
+    let part = expose(graph, &[], values)?;
+    let place = |v: &ValueId| graph.inputs().iter().position(|input| input == v);
+    let own: Vec<Tensor> =
+        part.inputs.iter().filter_map(|v| inputs.get(place(v)?).cloned()).collect();
+    if side.chip == REFERENCE {
+        return Ok(evaluate(&part.graph, &own)?);
+    }
+    let chip = local_chip(side.chip)?;
+    let mut engine = Engine::new(&part.graph, &chip, &CompileOptions::default())?;
+    Ok(engine.run(&own)?.0)
 }
 
 fn compared(name: &str, op: &'static str, a: &Tensor, b: &Tensor) -> Difference {

@@ -145,6 +145,9 @@ pub enum Error {
     /// A model or settings that leave nothing to quantize.
     #[error("nothing can be quantized: {0}")]
     NothingToQuantize(String),
+    /// A model or settings that leave nothing to take away.
+    #[error("nothing can be pruned: {0}")]
+    NothingToPrune(String),
     /// The model cannot be written as ONNX.
     #[error(transparent)]
     Export(#[from] anychip_onnx::ExportError),

@@ -53,7 +53,7 @@ pub use anychip_zoo::{
 pub use build::{Built, build};
 pub use choose::{Limit, Metric, NothingMeets, Relaxation, SearchOptions, choose, search};
 pub use compare::{CompareOptions, compare, estimate, select_chips};
-pub use diff::{Difference, Differences, diff};
+pub use diff::{Difference, Differences, REFERENCE, Side, diff};
 pub use doctor::{Finding, doctor};
 pub use engine::Engine;
 pub use error::Error;
@@ -66,8 +66,9 @@ pub use npz::{NpzError, read_npz, write_npz};
 #[cfg(feature = "pjrt")]
 pub use plugins::{PLUGINS_VARIABLE, VendorCompiler, pjrt, plugin_files, vendor_compiler};
 pub use quantize::{
-    Batch, Budget, LayerReport, Method, QuantizeOptions, QuantizeReport, Samples, WeightFormat,
-    WeightRounding, halve, quantize, quantize_weights,
+    Batch, Budget, Gain, LayerReport, Method, PruneReport, Pruning, QuantizeOptions,
+    QuantizeReport, Samples, WeightFormat, WeightRounding, gains, halve, prune, quantize,
+    quantize_dynamic, quantize_weights,
 };
 pub use scenario::{MLPERF_DURATION, STREAMS, Scenario};
 pub use simulate::{Simulated, simulate};

@@ -22,6 +22,10 @@ fn main() -> ExitCode {
             {
                 return ExitCode::SUCCESS;
             }
+            if let Some(usage) = error.downcast_ref::<clap::Error>() {
+                // What clap could not check by itself is said as it would have.
+                return if usage.print().is_ok() { ExitCode::from(2) } else { ExitCode::FAILURE };
+            }
             eprintln!("error: {error}");
             for cause in error.chain().skip(1) {
                 let text = cause.to_string();

@@ -119,8 +119,86 @@ fn wrong_calibration_data_are_named() {
         &Folder::new("calibration-empty").path(""),
     ]);
     assert!(said.contains("holds no .npz and no .npy file"), "{said}");
-    let said = fails(&["optimize", CNN, "-o", &out, "--quantize", "int8"]);
-    assert!(said.contains("--calibrate"), "{said}");
+    let images = folder.path("images");
+    std::fs::create_dir_all(&images).unwrap();
+    std::fs::write(format!("{images}/0.PNG"), b"").unwrap();
+    let said = fails(&["optimize", CNN, "-o", &out, "--quantize", "int8", "--calibrate", &images]);
+    assert!(said.contains("0.PNG") && said.contains("numpy.save"), "{said}");
+}
+
+#[test]
+fn arguments_that_do_not_go_together_are_wrong_usage() {
+    let folder = Folder::new("usage");
+    let out = folder.path("out.onnx");
+    for (more, wanted) in [
+        (&["--quantize", "int8"][..], "--calibrate DATA"),
+        (&["--calibrate", DIGITS][..], "--quantize"),
+        (&["--quantize", "int4-weights", "--algorithm", "gptq"][..], "--calibrate DATA"),
+        (&["--quantize", "fp16", "--dynamic"][..], "--dynamic is for"),
+        (&["--prune", "channels:2"][..], "below 1"),
+        (&["--prune", "3:4"][..], "expected 2:4"),
+        (&["--prune", "2:4", "--quantize", "int8"][..], "cannot be used with"),
+    ] {
+        let mut arguments = vec!["optimize", CNN, "-o", &out];
+        arguments.extend(more);
+        let output = anychip(&arguments, 120);
+        assert_eq!(output.status.code(), Some(2), "{more:?}: {}", text(&output.stderr));
+        assert!(text(&output.stderr).contains(wanted), "{more:?}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn grids_of_a_run_need_no_data() {
+    let folder = Folder::new("dynamic");
+    let out = folder.path("out.onnx");
+    let model = "models/digits-transformer.onnx";
+    let data = "models/digits-transformer.npz";
+    let arguments = ["optimize", model, "-o", &out, "--quantize", "int8", "--dynamic", "--json"];
+    let plain: serde_json::Value = serde_json::from_str(&succeeds(&arguments)).unwrap();
+    assert_eq!(plain["layers_quantized"], 10, "{plain}");
+    assert!(plain["bytes_after"].as_i64().unwrap() * 2 < plain["bytes_before"].as_i64().unwrap());
+    let file = std::fs::read(&out).unwrap();
+    for op in ["DynamicQuantizeLinear", "MatMulInteger"] {
+        let count = file.windows(op.len()).filter(|w| *w == op.as_bytes()).count();
+        assert!(count >= 10, "{op} {count}");
+    }
+    let run = succeeds(&["run", &out, "--input", data, "--json"]);
+    let run: serde_json::Value = serde_json::from_str(&run).unwrap();
+    assert!(run["accuracy"]["right"].as_i64().unwrap() >= 351, "{run}");
+    let measured = [&arguments[..], &["--calibrate", data]].concat();
+    let measured: serde_json::Value = serde_json::from_str(&succeeds(&measured)).unwrap();
+    assert!(measured["snr_db"].as_f64().unwrap() > 25.0, "{measured}");
+}
+
+#[test]
+fn fewer_weights_cost_what_the_report_says() {
+    let folder = Folder::new("prune");
+    let out = folder.path("out.onnx");
+    let prune = |what: &str, more: &[&str]| -> serde_json::Value {
+        let mut arguments = vec!["optimize", CNN, "-o", &out, "--prune", what, "--json"];
+        arguments.extend(more);
+        serde_json::from_str(&succeeds(&arguments)).expect("a report")
+    };
+    let data = &["--calibrate", DIGITS][..];
+    let half = prune("2:4", data);
+    let [before, after] = [0, 1].map(|i| half["weights"][i].as_i64().unwrap());
+    // The first layer has one input channel, the others lose half.
+    assert!(after < before * 51 / 100, "{half}");
+    assert!(right(&half, 1) + 30 >= right(&half, 0), "{half}");
+    let smallest = prune("magnitude:30%", data);
+    assert!(smallest["weights"][1].as_i64().unwrap() <= before * 71 / 100 + 4, "{smallest}");
+    assert!(right(&smallest, 1) + 12 >= right(&smallest, 0), "{smallest}");
+    let narrow = prune("channels:0.5", data);
+    assert_eq!(narrow["removed"].as_array().unwrap().len(), 3, "{narrow}");
+    assert!(narrow["weights"][1].as_i64().unwrap() < before / 2, "{narrow}");
+    assert!(narrow["snr_db"].as_f64().is_some(), "{narrow}");
+    let gains = narrow["gains"].as_array().unwrap();
+    assert!(gains.len() > 10 && gains[0]["measured"] == true && gains[0]["chip"] == "cpu");
+    let run = succeeds(&["run", &out, "--input", DIGITS, "--json"]);
+    let run: serde_json::Value = serde_json::from_str(&run).unwrap();
+    assert_eq!(run["accuracy"]["right"].as_i64().unwrap(), right(&narrow, 1), "{run}");
+    let said = fails(&["optimize", CNN, "-o", &out, "--prune", "channels:1%"]);
+    assert!(said.contains("no layer's channels can go"), "{said}");
 }
 
 #[test]
@@ -191,6 +269,19 @@ fn diff_names_where_models_part() {
     let last = json["values"].as_array().unwrap().last().unwrap().clone();
     assert_eq!(last["name"], "logits");
     assert!(last["cosine"].as_f64().unwrap() > 0.99, "{last}");
+    let chips = succeeds(&[
+        "diff",
+        CNN,
+        "--against",
+        "reference",
+        "--input",
+        DIGITS,
+        "--threshold",
+        "90dB",
+    ]);
+    assert!(chips.contains("nothing falls below"), "{chips}");
+    let neither = anychip(&["diff", CNN, "--input", DIGITS], 120);
+    assert_eq!(neither.status.code(), Some(2), "{}", text(&neither.stderr));
     let said = fails(&["diff", CNN, "models/digits-rnn.onnx", "--input", DIGITS]);
     assert!(said.contains("pixels"), "{said}");
 }

@@ -7,6 +7,7 @@ use anychip_passes::{Verdict, rebuild, remove_dead_code};
 use anychip_tensor::{DType, Dim, Tensor};
 
 use crate::grid::usable;
+use crate::weights::{nearest, squared_error};
 use crate::{Gram, Kind, Matrix, QuantizeError, Site, round_with_gram};
 
 /// What weights become.
@@ -116,8 +117,8 @@ pub fn in_blocks(
         None => (0..matrix.data.len())
             .map(|i| {
                 let (r, c) = (i / matrix.columns, i % matrix.columns);
-                let code = (matrix.data[i] / scales[r * count + c / block]).round_ties_even();
-                code.clamp(ends.0 as f32, ends.1 as f32) as i8
+                let code = matrix.data[i] / scales[r * count + c / block];
+                nearest(code.clamp(ends.0 as f32, ends.1 as f32)) as i8
             })
             .collect(),
     };
@@ -150,15 +151,7 @@ fn block_scale(part: &[f32], most: f32, importance: Option<&[f32]>) -> f32 {
     let mut best = (f64::INFINITY, plain);
     for step in 0..24 {
         let scale = plain * (1.05 - step as f32 / 40.0);
-        let inverse = scale.recip();
-        let error: f64 = part
-            .iter()
-            .zip(importance)
-            .map(|(&v, &weight)| {
-                let off = v - (v * inverse).round_ties_even().clamp(-most - 1.0, most) * scale;
-                f64::from(off * off * weight)
-            })
-            .sum();
+        let error = squared_error(part, Some(importance), scale, (-most - 1.0, most));
         if error < best.0 {
             best = (error, scale);
         }

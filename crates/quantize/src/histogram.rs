@@ -49,8 +49,9 @@ impl Histogram {
             if v == 0.0 {
                 self.zeros += 1;
             } else {
-                let bin = (v * inverse).floor() as i64 + HALF as i64;
-                self.counts[bin.clamp(0, 2 * HALF as i64 - 1) as usize] += 1;
+                // Above zero, so that the cast rounds down.
+                let bin = (v * inverse + HALF as f32) as usize;
+                self.counts[bin.min(2 * HALF - 1)] += 1;
             }
         }
         true

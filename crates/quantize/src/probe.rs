@@ -3,76 +3,90 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anychip_ir::{
-    Builder, DotDims, Graph, IrError, Op, Prim, ReduceKind, ValueId, first_free_symbol,
-};
-use anychip_passes::remove_dead_code;
+use anychip_ir::{Builder, DotDims, Graph, IrError, Op, Prim, ReduceKind, ValueId};
 use anychip_tensor::{DType, Dim};
 
 use crate::rewrite::{on_grid, product, with_bias};
+use crate::section::Copied;
 use crate::site::channel_dim;
-use crate::{Grid, Kind, Layer, Plan, QuantizeError, Site, simulate};
+use crate::{Grid, Kind, Layer, Plan, QuantizeError, Section, Site, simulate};
 
-/// A copy of `graph` under construction, and its values.
-pub(crate) fn copied(graph: &Graph) -> Result<(Builder, Vec<ValueId>), IrError> {
-    // A graph that returns every value, so that inlining it says where each went.
-    let mut b = Builder::new(graph.name());
-    b.reserve_symbols(first_free_symbol(graph));
-    let mut map: Vec<Option<ValueId>> = vec![None; graph.value_count()];
-    for &input in graph.inputs() {
-        let name = graph.value_name(input).unwrap_or_default();
-        map[input.index()] = Some(b.input(name, graph.ty(input).clone()));
-    }
-    for node in graph.nodes() {
-        b.set_scope(Arc::clone(&node.name));
-        let inputs: Vec<ValueId> = node.inputs.iter().filter_map(|v| map[v.index()]).collect();
-        let results = b.copy(graph, node, &inputs).map_err(|error| error.at(&node.name))?;
-        for (&old, new) in node.outputs.iter().zip(results) {
-            map[old.index()] = Some(new);
+/// What to gather of the inputs of a layer.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// The layer.
+    pub site: &'a Site,
+    /// In how many runs a group's inputs are cut, of each of which the products are summed; 0 where no products are wanted.
+    pub runs: usize,
+    /// The grid that the layer will read its input on: asks for what rounding to it moves the inputs by.
+    pub grid: Option<Grid>,
+}
+
+/// A graph whose outputs are, for each layer in turn: the matrices of a [`crate::Gram`], `[matrices, n, n]`, where its products
+/// are wanted; and where it has a grid the sums of its inputs, of (input − rounded input), both one a column of its weights and group
+/// `[groups, k]`, and how many vectors they are of.
+///
+/// The graph begins with `known` values where it depends on them.
+pub fn input_sums(
+    graph: &Graph,
+    known: &[ValueId],
+    wanted: &[Wanted<'_>],
+) -> Result<Section, QuantizeError> {
+    let inputs: Vec<ValueId> = wanted.iter().map(|w| w.site.input).collect();
+    let mut copied = Copied::of(graph, known, &inputs)?;
+    let mut outputs: Vec<(Arc<str>, ValueId)> = Vec::new();
+    for (i, wanted) in wanted.iter().enumerate() {
+        let site = wanted.site;
+        let given = copied.value(site.input);
+        let b = &mut copied.b;
+        // [vectors.., groups, k] with the dims of vectors and of groups and columns told apart by `at`.
+        let shown =
+            |b: &mut Builder, x: ValueId| -> Result<(ValueId, Vec<usize>, usize), IrError> {
+                if let (Kind::Convolution, Op::Prim(Prim::Convolution(dims, _))) =
+                    (&site.kind, &graph.node(site.node).op)
+                {
+                    let kernel = graph.ty(site.weight).fixed_shape().unwrap_or_default();
+                    return Ok((columns(b, x, dims, &kernel)?, vec![0, 3], 1));
+                }
+                let rank = b.rank(x);
+                let x = b.unsqueeze(x, &[rank - 1])?;
+                Ok((x, (0..rank - 1).collect(), rank - 1))
+            };
+        let (x, vectors, groups) = shown(b, given)?;
+        if wanted.runs > 0 {
+            let mut shape = b.dims(x);
+            let of = |dim: &Dim| dim.fixed().unwrap_or(1);
+            let (g, k) = (of(&shape[groups]), of(&shape[groups + 1]));
+            shape[groups] = Dim::Fixed(g * wanted.runs);
+            shape[groups + 1] = Dim::Fixed(k / wanted.runs);
+            let cut = if wanted.runs == 1 { x } else { b.reshape(x, &shape)? };
+            let dims = DotDims {
+                lhs_batch: vec![groups],
+                rhs_batch: vec![groups],
+                lhs_contract: vectors.clone(),
+                rhs_contract: vectors.clone(),
+            };
+            let gram = b.prim(Prim::DotGeneral(dims, DType::F32), &[cut, cut])?;
+            outputs.push((format!("gram_{i}").into(), gram));
+        }
+        if let Some(grid) = wanted.grid {
+            let rounded = on_grid(b, given, grid)?;
+            let moved = b.sub(given, rounded)?;
+            let (moved, ..) = shown(b, moved)?;
+            let sum = b.reduce(ReduceKind::Sum, x, &vectors, false)?;
+            let moved = b.reduce(ReduceKind::Sum, moved, &vectors, false)?;
+            let count = b.count(x, &vectors, DType::F32)?;
+            for (name, value) in [("sum", sum), ("moved", moved), ("count", count)] {
+                outputs.push((format!("{name}_{i}").into(), value));
+            }
         }
     }
-    Ok((b, map.into_iter().flatten().collect()))
-}
-
-/// The graph with the given values as its outputs, and nothing they do not depend on.
-pub fn expose(graph: &Graph, values: &[ValueId]) -> Result<Graph, IrError> {
-    let (b, map) = copied(graph)?;
-    let outputs: Vec<(Arc<str>, ValueId)> = values
-        .iter()
-        .enumerate()
-        .map(|(i, v)| (format!("value_{i}").into(), map[v.index()]))
-        .collect();
-    remove_dead_code(&b.finish_named(&outputs))
-}
-
-/// A graph whose i-th output is the [`crate::Gram`] of the i-th site's inputs, `[groups, k, k]`.
-pub fn grams(graph: &Graph, sites: &[&Site]) -> Result<Graph, IrError> {
-    let (mut b, map) = copied(graph)?;
-    let mut outputs: Vec<(Arc<str>, ValueId)> = Vec::new();
-    for (i, site) in sites.iter().enumerate() {
-        let x = map[site.input.index()];
-        let gram = if let (Kind::Convolution, Op::Prim(Prim::Convolution(dims, _))) =
-            (&site.kind, &graph.node(site.node).op)
-        {
-            let kernel = graph.ty(site.weight).fixed_shape().unwrap_or_default();
-            convolution_gram(&mut b, x, dims, &kernel)?
-        } else {
-            let rank = b.rank(x);
-            let rows: Vec<usize> = (0..rank - 1).collect();
-            let dims =
-                DotDims { lhs_contract: rows.clone(), rhs_contract: rows, ..DotDims::default() };
-            let dtype = b.dtype(x);
-            let gram = b.prim(Prim::DotGeneral(dims, dtype), &[x, x])?;
-            b.unsqueeze(gram, &[0])?
-        };
-        outputs.push((format!("gram_{i}").into(), gram));
-    }
-    remove_dead_code(&b.finish_named(&outputs))
+    copied.finish(&outputs, simulate)
 }
 
 /// Each tap of the kernel sees the padded input moved and stepped over; together they are the columns of the product
-/// that the convolution is.
-fn convolution_gram(
+/// that the convolution is: `[n, groups, k, places]`.
+fn columns(
     b: &mut Builder,
     x: ValueId,
     dims: &anychip_ir::ConvolutionDims,
@@ -127,15 +141,7 @@ fn convolution_gram(
     let columns = if parts.len() == 1 { parts[0] } else { b.concat(&parts, 3)? };
     let own = b.dims(columns);
     let shape = [own[0].clone(), groups.into(), (per_group * taps).into(), own[4].clone()];
-    let columns = b.reshape(columns, &shape)?;
-    let product = DotDims {
-        lhs_batch: vec![1],
-        rhs_batch: vec![1],
-        lhs_contract: vec![0, 3],
-        rhs_contract: vec![0, 3],
-    };
-    let dtype = b.dtype(columns);
-    b.prim(Prim::DotGeneral(product, dtype), &[columns, columns])
+    b.reshape(columns, &shape)
 }
 
 /// What one layer does to its own output when it alone runs on integers, by channel.
@@ -154,30 +160,33 @@ pub struct LocalError {
 /// A graph with four outputs for each layer, from which [`LocalError`] is added up: the differences summed by channel,
 /// their squares, the squares of the float output, and the number of elements.
 ///
-/// Every layer gets the inputs it has in the float graph, so that errors do not mix.
+/// Every layer gets the inputs it has in the float graph, so that errors do not mix. The graph begins with `known` values
+/// where it depends on them.
 pub fn local_errors(
     graph: &Graph,
+    known: &[ValueId],
     plan: &Plan,
     grids: &BTreeMap<ValueId, Grid>,
     layers: &[(&Site, Layer)],
-) -> Result<Graph, QuantizeError> {
-    let (mut b, map) = copied(graph)?;
+) -> Result<Section, QuantizeError> {
+    let own = |(site, _): &(&Site, Layer)| {
+        [site.input, site.bias.map_or(graph.node(site.node).outputs[0], |_| site.result)]
+    };
+    let wanted: Vec<ValueId> = layers.iter().flat_map(own).collect();
+    let mut copied = Copied::of(graph, known, &wanted)?;
     let mut outputs: Vec<(Arc<str>, ValueId)> = Vec::new();
     for (i, (site, layer)) in layers.iter().enumerate() {
         let node = graph.node(site.node);
-        let x = map[site.input.index()];
+        let [x, exact] = own(&(*site, layer.clone())).map(|v| copied.value(v));
+        let b = &mut copied.b;
         let grid = plan.group(site.input).and_then(|group| grids.get(&group)).copied();
         let x = match grid {
-            Some(grid) => on_grid(&mut b, x, grid)?,
+            Some(grid) => on_grid(b, x, grid)?,
             None => x,
         };
-        let mut exact = map[node.outputs[0].index()];
-        if site.bias.is_some() {
-            exact = map[site.result.index()];
-        }
-        let mut rounded = product(&mut b, graph, site, layer, x)?;
+        let mut rounded = product(b, graph, site, layer, x)?;
         if layer.bias.is_some() {
-            rounded = with_bias(&mut b, graph, site, layer, grid, rounded)?;
+            rounded = with_bias(b, graph, site, layer, grid, rounded)?;
         }
         let channels = channel_dim(graph, node, site.kind);
         let others: Vec<usize> = (0..b.rank(exact)).filter(|&d| d != channels).collect();
@@ -193,5 +202,5 @@ pub fn local_errors(
             outputs.push((format!("{name}_{i}").into(), value));
         }
     }
-    simulate(&b.finish_named(&outputs))
+    copied.finish(&outputs, simulate)
 }

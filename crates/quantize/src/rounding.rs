@@ -4,15 +4,17 @@
 //! least along the last coordinate when that is rounded to the nearest, then along the one before given that error,
 //! and so on: Babai's nearest plane (1986), which is what GPTQ does (arXiv:2210.17323, arXiv:2507.18553).
 
-use crate::Matrix;
+use crate::weights::nearest;
+use crate::{LANES, Lanes, Matrix};
 
-/// Sums of products of a layer's inputs, one matrix for each group of channels.
+/// Sums of products of a layer's inputs, one matrix for each group of channels; or several a group, each of a run of its
+/// inputs, where one of all would be too large. What inputs of different runs have in common is then not known.
 #[derive(Debug, Clone, Default)]
 pub struct Gram {
     /// Rows of each matrix.
     pub size: usize,
-    /// `groups · size · size` numbers, row-major.
-    pub data: Vec<f64>,
+    /// `matrices · size · size` numbers, row-major.
+    pub data: Vec<f32>,
 }
 
 /// What is added to the diagonal, as a share of its mean: inputs that few samples show are not trusted.
@@ -23,135 +25,191 @@ impl Gram {
     pub fn add(&mut self, size: usize, sums: &[f32]) {
         if self.data.is_empty() {
             self.size = size;
-            self.data = vec![0.0; sums.len()];
+            self.data = sums.to_vec();
+            return;
         }
         for (total, &sum) in self.data.iter_mut().zip(sums) {
-            *total += f64::from(sum);
+            *total += sum;
         }
     }
 
-    /// How many groups of channels.
-    pub fn groups(&self) -> usize {
+    /// How many matrices there are.
+    pub fn count(&self) -> usize {
         self.data.len() / (self.size * self.size).max(1)
     }
 
     /// The sum of squares of each input, group after group.
     pub fn diagonal(&self) -> Vec<f32> {
         let n = self.size;
-        (0..self.groups())
-            .flat_map(|g| (0..n).map(move |i| self.data[g * n * n + i * n + i] as f32))
+        (0..self.count())
+            .flat_map(|m| (0..n).map(move |i| self.data[m * n * n + i * n + i]))
             .collect()
+    }
+
+    /// The matrices with the rows and columns of a layer's weights that each is about, where weights have so many columns:
+    /// first row, number of rows, first column.
+    fn parts(&self, matrix: &Matrix) -> impl Iterator<Item = (&[f32], usize, usize, usize)> {
+        let n = self.size.max(1);
+        let runs = (matrix.columns / n).max(1);
+        let groups = (self.count() / runs).max(1);
+        let rows = matrix.rows / groups;
+        self.data
+            .chunks_exact(n * n)
+            .enumerate()
+            .map(move |(m, own)| (own, m / runs * rows, rows, m % runs * n))
     }
 
     /// `(w − q)ᵀ G (w − q)` over all rows.
     pub fn error(&self, matrix: &Matrix, restored: &[f32]) -> f64 {
         let n = self.size;
-        let rows = matrix.rows / self.groups().max(1);
         let mut total = 0.0;
-        for r in 0..matrix.rows {
-            let gram = &self.data[(r / rows) * n * n..][..n * n];
-            let off: Vec<f64> = matrix
-                .row(r)
-                .iter()
-                .zip(&restored[r * n..(r + 1) * n])
-                .map(|(a, b)| f64::from(a - b))
-                .collect();
-            for (i, a) in off.iter().enumerate() {
-                let dot: f64 = gram[i * n..(i + 1) * n].iter().zip(&off).map(|(g, b)| g * b).sum();
-                total += a * dot;
+        for (gram, first, rows, column) in self.parts(matrix) {
+            for r in first..first + rows {
+                let from = r * matrix.columns + column;
+                let off: Vec<f32> = matrix.data[from..from + n]
+                    .iter()
+                    .zip(&restored[from..from + n])
+                    .map(|(a, b)| a - b)
+                    .collect();
+                for (line, &a) in gram.chunks_exact(n).zip(&off) {
+                    let dot: f32 = line.iter().zip(&off).map(|(g, b)| g * b).sum();
+                    total += f64::from(a * dot);
+                }
             }
         }
         total
     }
 }
 
-/// Integers for a matrix, of which the error of the layer's output is small. Columns with the largest inputs are
-/// rounded first. `scale` is that of a row and column.
+/// Integers for a matrix, of which the error of the layer's output is small. `scale` is that of a row and column.
 pub fn round_with_gram(
     matrix: &Matrix,
     gram: &Gram,
-    scale: &(dyn Fn(usize, usize) -> f32 + Sync),
+    scale: &dyn Fn(usize, usize) -> f32,
     (least, most): (i32, i32),
 ) -> Vec<i8> {
-    let n = matrix.columns;
-    let groups = gram.groups().max(1);
-    let rows = matrix.rows / groups;
     let mut codes = vec![0i8; matrix.data.len()];
     let (least, most) = (least as f32, most as f32);
-    for group in 0..groups {
-        let own = &gram.data[group * n * n..(group + 1) * n * n];
-        let order = ascending_diagonal(own, n);
-        let root = upper_root(own, n, &order);
-        // Errors of all rows, one line for each column, so that sums run along lines.
-        let mut errors = vec![0f32; n * rows];
-        let mut sums = vec![0f32; rows];
-        for k in (0..n).rev() {
-            sums.fill(0.0);
-            let line = &root[k * n..(k + 1) * n];
-            for (j, &factor) in line.iter().enumerate().skip(k + 1) {
-                if factor != 0.0 {
-                    for (sum, &error) in sums.iter_mut().zip(&errors[j * rows..(j + 1) * rows]) {
-                        *sum += factor * error;
-                    }
-                }
-            }
-            let inverse = line[k].recip();
-            for r in 0..rows {
-                let (row, column) = (group * rows + r, order[k]);
-                let weight = matrix.data[row * n + column];
-                let scale = scale(row, column);
-                let wanted = weight + sums[r] * inverse;
-                let code = (wanted / scale).round_ties_even().clamp(least, most);
-                codes[row * n + column] = code as i8;
-                errors[k * rows + r] = weight - code * scale;
-            }
-        }
-    }
+    nearest_plane(matrix, gram, &mut |row, column, wanted| {
+        let scale = scale(row, column);
+        let code = nearest((wanted / scale).clamp(least, most));
+        codes[row * matrix.columns + column] = code as i8;
+        code * scale
+    });
     codes
 }
 
+/// Weights that `pick` chooses one by one, of which the error of the layer's output is small: it is told row, column and the
+/// number that would make up for the errors of those before. Columns with the largest inputs come first.
+pub(crate) fn nearest_plane(
+    matrix: &Matrix,
+    gram: &Gram,
+    pick: &mut dyn FnMut(usize, usize, f32) -> f32,
+) -> Vec<f32> {
+    let n = gram.size;
+    let mut picked = vec![0f32; matrix.data.len()];
+    let mut errors = vec![[0f32; LANES]; n];
+    let mut line = vec![0f32; n.next_multiple_of(LANES)];
+    for (own, first, rows, column) in gram.parts(matrix) {
+        let order = ascending_diagonal(own, n);
+        let root = Root::of(own, &order);
+        // A few rows at a time, so that their errors stay near.
+        for from in (first..first + rows).step_by(LANES) {
+            let lanes = LANES.min(first + rows - from);
+            for k in (0..n).rev() {
+                root.line(k, &mut line);
+                let mut sums = [0f32; LANES];
+                for (&factor, errors) in line[k + 1..n].iter().zip(&errors[k + 1..]) {
+                    for (sum, &error) in sums.iter_mut().zip(errors) {
+                        *sum += factor * error;
+                    }
+                }
+                let inverse = line[k].recip();
+                let place = column + order[k];
+                for (lane, sum) in sums.iter().enumerate().take(lanes) {
+                    let at = (from + lane) * matrix.columns + place;
+                    let weight = matrix.data[at];
+                    picked[at] = pick(from + lane, place, weight + sum * inverse);
+                    errors[k][lane] = weight - picked[at];
+                }
+            }
+        }
+    }
+    picked
+}
+
 /// Columns by the size of their inputs, smallest first.
-fn ascending_diagonal(gram: &[f64], n: usize) -> Vec<usize> {
+fn ascending_diagonal(gram: &[f32], n: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..n).collect();
     order.sort_by(|&a, &b| gram[a * n + a].total_cmp(&gram[b * n + b]).then(a.cmp(&b)));
     order
 }
 
-/// The upper triangular `R` with `RᵀR = G + damping`, rows and columns in the given order.
-fn upper_root(gram: &[f64], n: usize, order: &[usize]) -> Vec<f32> {
-    let mean = (0..n).map(|i| gram[i * n + i]).sum::<f64>() / n.max(1) as f64;
-    let damping = if mean > 0.0 { mean * DAMPING } else { 1.0 };
-    let mut a: Vec<f32> = Vec::with_capacity(n * n);
-    // In single precision after dividing by the mean: pivots stay above the damping, 1e-2.
-    let unit = if mean > 0.0 { mean.recip() } else { 1.0 };
-    for &i in order {
-        for &j in order {
-            let more = if i == j { damping } else { 0.0 };
-            a.push(((gram[i * n + j] + more) * unit) as f32);
+/// The upper triangular `R` with `RᵀR = G + damping`, in panels of [`LANES`] columns.
+struct Root {
+    n: usize,
+    /// `n` lines a panel; of the last panel some columns may be unused.
+    panels: Vec<Lanes>,
+}
+
+impl Root {
+    /// The root of a matrix with rows and columns in the given order, a panel after the other: all that a panel needs of
+    /// those before it are its own columns' factors, which are kept as rows beside.
+    fn of(gram: &[f32], order: &[usize]) -> Root {
+        let n = order.len();
+        let mean = (0..n).map(|i| f64::from(gram[i * n + i])).sum::<f64>() / n.max(1) as f64;
+        let damping = if mean > 0.0 { mean * DAMPING } else { 1.0 };
+        // In single precision after dividing by the mean: pivots stay above the damping, 1e-2.
+        let unit = if mean > 0.0 { mean.recip() } else { 1.0 };
+        let mut panels = vec![[0f32; LANES]; n.div_ceil(LANES) * n];
+        let mut factors = vec![0f32; n * n];
+        let mut inverses = vec![0f32; n];
+        for (c, panel) in panels.chunks_exact_mut(n.max(1)).enumerate() {
+            let from = c * LANES;
+            let columns = LANES.min(n - from);
+            for k in 0..from + columns {
+                let (done, rest) = panel.split_at_mut(k);
+                let mut line = [0f32; LANES];
+                for (lane, value) in line.iter_mut().enumerate().take(columns) {
+                    if from + lane >= k {
+                        let more = if from + lane == k { damping } else { 0.0 };
+                        let sum = f64::from(gram[order[k] * n + order[from + lane]]);
+                        *value = ((sum + more) * unit) as f32;
+                    }
+                }
+                let own = &mut factors[k * n..k * n + k];
+                if k >= from {
+                    for (factor, line) in own.iter_mut().zip(&*done) {
+                        *factor = line[k - from];
+                    }
+                }
+                for (&factor, done) in own.iter().zip(&*done) {
+                    for (value, &other) in line.iter_mut().zip(done) {
+                        *value -= factor * other;
+                    }
+                }
+                if k >= from {
+                    let pivot = line[k - from].max(1e-6).sqrt();
+                    inverses[k] = pivot.recip();
+                    // Left of the diagonal there is nothing.
+                    line[..k - from].fill(0.0);
+                    line[k - from] = pivot * pivot;
+                }
+                for value in &mut line {
+                    *value *= inverses[k];
+                }
+                rest[0] = line;
+            }
+        }
+        Root { n, panels }
+    }
+
+    /// Copies line `k` from its diagonal on.
+    fn line(&self, k: usize, to: &mut [f32]) {
+        for (c, part) in to.chunks_exact_mut(LANES).enumerate().skip(k / LANES) {
+            part.copy_from_slice(&self.panels[c * self.n + k]);
         }
     }
-    for k in 0..n {
-        let (done, rest) = a.split_at_mut((k + 1) * n);
-        let line = &mut done[k * n..];
-        let pivot = line[k].max(1e-6).sqrt();
-        let inverse = pivot.recip();
-        line[k] = pivot;
-        for value in &mut line[k + 1..] {
-            *value *= inverse;
-        }
-        // What is left of the matrix below, its upper half only.
-        for i in k + 1..n {
-            let factor = line[i];
-            if factor == 0.0 {
-                continue;
-            }
-            let target = &mut rest[(i - k - 1) * n + i..(i - k - 1) * n + n];
-            for (value, &other) in target.iter_mut().zip(&line[i..]) {
-                *value -= factor * other;
-            }
-        }
-    }
-    a
 }
 
 #[cfg(test)]
@@ -184,5 +242,51 @@ mod tests {
         let rounded = restore(&round_with_gram(&matrix, &gram, &|r, _| scales[r], (-7, 7)));
         let (before, after) = (gram.error(&matrix, &nearest), gram.error(&matrix, &rounded));
         assert!(after < 0.3 * before, "{before} {after}");
+    }
+
+    #[test]
+    fn a_root_is_one_whatever_the_size() {
+        for n in [1, 5, LANES, LANES + 1, 3 * LANES + 7] {
+            let x: Vec<f32> =
+                (0..n * n).map(|i| ((i * 37 + i * i * 11) % 101) as f32 - 50.0).collect();
+            let gram: Vec<f32> = (0..n * n)
+                .map(|i| (0..n).map(|s| x[s * n + i / n] * x[s * n + i % n]).sum())
+                .collect();
+            let order = ascending_diagonal(&gram, n);
+            let root = Root::of(&gram, &order);
+            let mut lines = vec![vec![0f32; n.next_multiple_of(LANES)]; n];
+            for (k, line) in lines.iter_mut().enumerate() {
+                root.line(k, line);
+            }
+            let mean = (0..n).map(|i| gram[i * n + i]).sum::<f32>() / n as f32;
+            for i in 0..n {
+                for j in i..n {
+                    let product: f32 = (0..=i).map(|k| lines[k][i] * lines[k][j]).sum();
+                    let wanted = gram[order[i] * n + order[j]] / mean;
+                    let wanted = if i == j { wanted + DAMPING as f32 } else { wanted };
+                    assert!((product - wanted).abs() < 1e-3, "{n} {i} {j}: {product} {wanted}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn runs_of_inputs_are_rounded_apart() {
+        // Two runs whose inputs go together among themselves alone: two matrices say all there is.
+        let (n, rows) = (8, 3);
+        let data: Vec<f32> = (0..rows * n).map(|i| ((i * 29) % 17) as f32 / 17.0 - 0.5).collect();
+        let matrix = Matrix { rows, columns: n, data };
+        let block = |i: usize, j: usize| if i == j { 2.0 } else { 1.5 };
+        let whole: Vec<f32> = (0..n * n)
+            .map(|p| if (p / n) / 4 == (p % n) / 4 { block(p / n, p % n) } else { 0.0 })
+            .collect();
+        let part: Vec<f32> = (0..16).map(|p| block(p / 4, p % 4)).collect();
+        let whole = Gram { size: n, data: whole };
+        let parts = Gram { size: 4, data: [&part[..], &part].concat() };
+        let round = |gram: &Gram| round_with_gram(&matrix, gram, &|_, _| 0.1, (-7, 7));
+        let restored: Vec<f32> = round(&parts).iter().map(|&c| f32::from(c) * 0.1).collect();
+        assert!((whole.error(&matrix, &restored) - parts.error(&matrix, &restored)).abs() < 1e-6);
+        assert_eq!(round(&whole), round(&parts));
+        assert_eq!(parts.diagonal(), whole.diagonal());
     }
 }

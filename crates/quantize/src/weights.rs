@@ -1,7 +1,7 @@
 //! Weights as rows, one an output channel, and as integers with a scale a row.
 
 use anychip_ir::Graph;
-use anychip_tensor::{DType, Tensor, TensorError};
+use anychip_tensor::{DType, Tensor, TensorError, release_mapped};
 
 use crate::grid::usable;
 use crate::{Kind, QuantizeError, Site};
@@ -33,7 +33,7 @@ impl Matrix {
             return Err(not_finite());
         }
         let shape = tensor.shape();
-        Ok(match site.kind {
+        let matrix = match site.kind {
             Kind::Convolution | Kind::Dot { transposed: true } => {
                 let columns = values.len() / shape[0];
                 Matrix { rows: shape[0], columns, data: values.into_owned() }
@@ -42,7 +42,10 @@ impl Matrix {
                 let (columns, rows) = (shape[0], shape[1]);
                 Matrix { rows, columns, data: transposed(&values, columns, rows) }
             }
-        })
+        };
+        // The copy is what is read from here on.
+        release_mapped(tensor.bytes());
+        Ok(matrix)
     }
 
     /// A row.
@@ -67,7 +70,8 @@ pub fn bias_limit(bias: f32, input_scale: f32) -> f64 {
 }
 
 /// A scale for each row of a symmetric grid with integers up to `most`: the largest magnitude at its end, or with
-/// `search` the end with the least squared error, where the error of a column counts as much as `importance` says.
+/// `search` the end with the least squared error, where the error of a column counts as much as `importance` says (a
+/// number a column of each group of rows).
 pub fn row_scales(
     matrix: &Matrix,
     most: i32,
@@ -75,6 +79,8 @@ pub fn row_scales(
     importance: Option<&[f32]>,
     power_of_two: bool,
 ) -> Vec<f32> {
+    let groups = importance.map_or(1, |i| (i.len() / matrix.columns.max(1)).max(1));
+    let rows = (matrix.rows / groups).max(1);
     (0..matrix.rows)
         .map(|r| {
             let row = matrix.row(r);
@@ -83,24 +89,16 @@ pub fn row_scales(
             if !search || largest == 0.0 {
                 return usable(plain, power_of_two);
             }
-            let error = |scale: f32| -> f64 {
-                let inverse = scale.recip();
-                let end = most as f32;
-                row.iter()
-                    .enumerate()
-                    .map(|(c, &v)| {
-                        let off = v - (v * inverse).round_ties_even().clamp(-end, end) * scale;
-                        f64::from(off * off * importance.map_or(1.0, |i| i[c % i.len()]))
-                    })
-                    .sum()
-            };
+            let own = importance.map(|i| &i[r / rows * matrix.columns..][..matrix.columns]);
+            // Inputs that are always zero tell nothing.
+            let own = own.filter(|i| i.iter().any(|&v| v > 0.0));
             let mut best = (f64::INFINITY, usable(plain, power_of_two));
             for i in 0..SHRINK_STEPS {
                 let scale = usable(plain * (1.0 - i as f64 / 64.0), power_of_two);
                 if i > 0 && power_of_two && scale == best.1 {
                     continue;
                 }
-                let error = error(scale);
+                let error = squared_error(row, own, scale, (-most as f32, most as f32));
                 if error < best.0 {
                     best = (error, scale);
                 }
@@ -110,12 +108,45 @@ pub fn row_scales(
         .collect()
 }
 
+/// What rounding to a grid costs: the sum of squared errors, each times its weight where there are weights.
+pub(crate) fn squared_error(
+    values: &[f32],
+    weights: Option<&[f32]>,
+    scale: f32,
+    (least, most): (f32, f32),
+) -> f64 {
+    let inverse = scale.recip();
+    let off = |v: f32| v - nearest((v * inverse).clamp(least, most)) * scale;
+    let mut sums = [0f32; 8];
+    if let Some(weights) = weights {
+        for (values, weights) in values.chunks(8).zip(weights.chunks(8)) {
+            for ((sum, &v), weight) in sums.iter_mut().zip(values).zip(weights) {
+                let off = off(v);
+                *sum += off * off * weight;
+            }
+        }
+    } else {
+        for values in values.chunks(8) {
+            for (sum, &v) in sums.iter_mut().zip(values) {
+                let off = off(v);
+                *sum += off * off;
+            }
+        }
+    }
+    sums.iter().map(|&s| f64::from(s)).sum()
+}
+
+/// `v.round_ties_even()` of a number below 2²², by two sums: instruction sets without such an operation call a function.
+pub(crate) fn nearest(v: f32) -> f32 {
+    const ONES: f32 = (3 << 22) as f32;
+    (v + ONES) - ONES
+}
+
 /// The nearest integer to each weight.
 pub fn round_to_nearest(matrix: &Matrix, scales: &[f32], most: i32) -> Vec<i8> {
     let end = most as f32;
-    let code = |(i, &v): (usize, &f32)| {
-        (v / scales[i / matrix.columns]).round_ties_even().clamp(-end, end) as i8
-    };
+    let code =
+        |(i, &v): (usize, &f32)| nearest((v / scales[i / matrix.columns]).clamp(-end, end)) as i8;
     matrix.data.iter().enumerate().map(code).collect()
 }
 
@@ -151,6 +182,21 @@ mod tests {
         let codes = round_to_nearest(&matrix, &scales, 127);
         assert_eq!(codes[..3], [0, 0, 0]);
         assert!((f32::from(codes[3]) * scales[1] - 2.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn the_nearest_integer_is_even_between_two() {
+        for v in [-127.5f32, -2.5, -1.5, -0.5, -0.49, 0.0, 0.5, 0.51, 1.5, 2.5, 126.5, 127.0] {
+            assert_eq!(nearest(v), v.round_ties_even(), "{v}");
+        }
+    }
+
+    #[test]
+    fn columns_that_count_more_err_less() {
+        let matrix = Matrix { rows: 1, columns: 3, data: vec![1.0, 0.13, 0.11] };
+        let scale = |importance| row_scales(&matrix, 7, true, importance, false)[0];
+        let error = |scale: f32| squared_error(&[0.13, 0.11], None, scale, (-7.0, 7.0));
+        assert!(error(scale(Some(&[0.0, 1.0, 1.0]))) < error(scale(None)));
     }
 
     #[test]

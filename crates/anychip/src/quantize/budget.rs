@@ -7,11 +7,8 @@ use anychip_quantize::simulate;
 
 use super::layers::Rounded;
 use super::runs::{self, Outputs};
-use super::{Budget, Calibrated, QuantizeReport, Trial};
+use super::{Budget, COMPARED_ON, Calibrated, QuantizeReport, Trial};
 use crate::Error;
-
-/// Batches on which layers are compared with each other; what is kept to is checked on all.
-const COMPARED_ON: usize = 4;
 
 /// Puts layers back into floats until the budget is kept. Where even one layer on integers is too many, that one layer is
 /// what comes back, and the report says so.
@@ -26,21 +23,21 @@ pub(super) fn keep(
 ) -> Result<Trial, Error> {
     let kept = |trial: &Trial| -> Result<bool, Error> {
         match budget {
-            Budget::SignalToNoise(least) => Ok(trial.signal_to_noise >= least),
+            Budget::SignalToNoise(least) => Ok(trial.compared.signal_to_noise >= least),
             Budget::AccuracyLoss(most) => {
-                let shares = exact.share().zip(trial.outputs.share());
+                let shares = exact.accuracy.zip(trial.compared.accuracy);
                 let (before, after) = shares.ok_or_else(|| {
                 Error::NothingToQuantize(
                     "an accuracy budget needs labels in the calibration data, one for each row of the first output\n  help: add an array `labels`, or give --min-snr instead"
                         .into(),
                 )
             })?;
-                Ok(before - after <= most + 1e-12)
+                Ok(runs::share(before) - runs::share(after) <= most + 1e-12)
             }
         }
     };
     let done = kept(&first)?;
-    let order = by_effect(calibrated, layers, report)?;
+    let order = by_effect(calibrated, layers, exact, report)?;
     if done {
         report.budget_kept = Some(true);
         return Ok(first);
@@ -74,16 +71,16 @@ pub(super) fn keep(
 fn by_effect(
     calibrated: &Calibrated<'_>,
     layers: &[Rounded],
+    exact: &Outputs,
     report: &mut QuantizeReport,
 ) -> Result<Vec<usize>, Error> {
     let some = &calibrated.batches[..calibrated.batches.len().min(COMPARED_ON)];
-    let exact = runs::outputs(calibrated.graph, some)?;
     for layer in 0..layers.len() {
         let mut alone = vec![false; layers.len()];
         alone[layer] = true;
         let graph = calibrated.rewritten(layers, &alone)?;
-        let outputs = runs::outputs(&simulate(&graph)?, some)?;
-        report.layers[layer].effect = Some(exact.signal_to_noise(&outputs));
+        let compared = runs::compare(&simulate(&graph)?, some, exact)?;
+        report.layers[layer].effect = Some(compared.signal_to_noise);
     }
     let mut order: Vec<usize> = (0..layers.len()).collect();
     let effect = |i: usize| report.layers[i].effect.unwrap_or(f64::INFINITY);

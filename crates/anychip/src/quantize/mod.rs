@@ -1,24 +1,29 @@
 //! Post-training quantization: calibration runs on this machine's CPU, the arithmetic is [`anychip_quantize`]'s.
 
 mod budget;
+mod dynamic;
 mod layers;
+mod prune;
 mod runs;
 mod samples;
+mod walk;
 mod weights;
 
 pub use anychip_quantize::Method;
+pub use dynamic::quantize_dynamic;
+pub use prune::{Gain, PruneReport, Pruning, gains, prune};
 pub use samples::{Batch, Samples};
 pub use weights::{WeightFormat, WeightRounding, halve, quantize_weights};
 
 use std::collections::BTreeMap;
 
 use anychip_ir::{Graph, Op, Prim, TensorType, ValueId};
-use anychip_quantize::{Grid, GridOptions, Histogram, Plan, Site, choose_grid, rewrite, simulate};
+use anychip_quantize::{Grid, GridOptions, Histogram, Plan, Site, choose_grid, rewrite};
 use anychip_tensor::DType;
 
 use crate::Error;
 use layers::Rounded;
-use runs::Outputs;
+use runs::{Compared, Outputs};
 
 /// How a model is quantized to 8-bit integers.
 #[derive(Debug, Clone)]
@@ -90,6 +95,9 @@ pub struct LayerReport {
     pub quantized: bool,
 }
 
+/// Batches on which layers are compared with each other; whole models are compared on all.
+const COMPARED_ON: usize = 4;
+
 /// The model's graph, optimized, on 8-bit integers where that keeps to the options; and what it cost.
 pub fn quantize(
     graph: &Graph,
@@ -130,8 +138,8 @@ pub fn quantize(
     for (layer, chosen) in report.layers.iter_mut().zip(&chosen) {
         layer.quantized = *chosen;
     }
-    report.signal_to_noise = Some(trial.signal_to_noise);
-    report.accuracy = exact.accuracy.zip(trial.outputs.accuracy).map(|(a, b)| [a, b]);
+    report.signal_to_noise = Some(trial.compared.signal_to_noise);
+    report.accuracy = exact.accuracy.zip(trial.compared.accuracy).map(|(a, b)| [a, b]);
     Ok((trial.graph, report))
 }
 
@@ -176,8 +184,7 @@ pub(crate) struct Calibrated<'a> {
 /// A graph with some layers on integers, and how it did.
 pub(crate) struct Trial {
     graph: Graph,
-    outputs: Outputs,
-    signal_to_noise: f64,
+    compared: Compared,
 }
 
 impl Calibrated<'_> {
@@ -220,10 +227,16 @@ impl Calibrated<'_> {
     /// [`Calibrated::rewritten`], run on the calibration data.
     fn trial(&self, layers: &[Rounded], chosen: &[bool], exact: &Outputs) -> Result<Trial, Error> {
         let graph = self.rewritten(layers, chosen)?;
-        let outputs = runs::outputs(&simulate(&graph)?, self.batches)?;
-        let signal_to_noise = exact.signal_to_noise(&outputs);
-        Ok(Trial { graph, outputs, signal_to_noise })
+        let compared = runs::compare(&graph, self.batches, exact)?;
+        Ok(Trial { graph, compared })
     }
+}
+
+/// Bytes that may be held beside the model at each step: a quarter of its weights, and of a small model what a run takes anyway.
+fn room(graph: &Graph) -> usize {
+    const LEAST: usize = 1 << 25;
+    let weights = graph.values().filter_map(|v| graph.constant(v));
+    (weights.map(anychip_tensor::Tensor::byte_len).sum::<usize>() / 4).max(LEAST)
 }
 
 /// How many samples may run at once so that all values of a graph together stay below 128 MiB.

@@ -1,11 +1,15 @@
 //! Runs of graphs over calibration data: what comes out, and how far two graphs are apart.
 
-use anychip_ir::{Graph, ValueId};
-use anychip_quantize::{Gram, Histogram, LocalError, QuantizeError, expose};
-use anychip_target::CompileOptions;
-use anychip_tensor::Tensor;
+use std::borrow::Cow;
 
+use anychip_ir::{Definition, Graph, ValueId};
+use anychip_quantize::{Gram, Histogram, LocalError, QuantizeError, Section, Wanted, expose};
+use anychip_target::CompileOptions;
+use anychip_tensor::{Tensor, release_mapped};
+
+use super::room;
 use super::samples::Batch;
+use super::walk::{Walk, bytes};
 use crate::accuracy::accuracy;
 use crate::{Engine, Error, local_chip};
 
@@ -18,36 +22,56 @@ pub(super) fn each(
     let mut engine = Engine::new(graph, &local_chip("cpu")?, &CompileOptions::default())?;
     for batch in batches {
         let (outputs, _) = engine.run(&batch.inputs)?;
+        // Data that lie in a file are read again with the next run.
+        for input in &batch.inputs {
+            release_mapped(input.bytes());
+        }
         show(batch, &outputs)?;
     }
     Ok(())
 }
 
 /// The numbers of a tensor.
-pub(super) fn floats(tensor: &Tensor) -> Vec<f32> {
-    match tensor.elements::<f32>() {
-        Some(values) => values.into_owned(),
-        None => tensor.to_f64().into_iter().map(|v| v as f32).collect(),
-    }
+fn floats(tensor: &Tensor) -> Cow<'_, [f32]> {
+    tensor
+        .elements::<f32>()
+        .unwrap_or_else(|| tensor.to_f64().into_iter().map(|v| v as f32).collect())
 }
 
-/// A histogram of each value.
+/// A histogram of each value. Values are shown in runs that fit into [`room`], the model being run as far as each.
 pub(super) fn observe(
     graph: &Graph,
     values: &[ValueId],
     batches: &[Batch],
 ) -> Result<Vec<Histogram>, Error> {
+    let samples = batches.first().map_or(1, super::samples_in);
+    let mut walk = Walk::new(graph, batches);
     let mut histograms = vec![Histogram::default(); values.len()];
-    each(&expose(graph, values)?, batches, |_, outputs| {
-        for ((histogram, output), &value) in histograms.iter_mut().zip(outputs).zip(values) {
-            if !histogram.add(&floats(output)) {
-                let tensor = called(graph, value);
-                let what = "NaN or infinity when the model runs on the calibration data";
-                return Err(QuantizeError::NotFinite { tensor, what }.into());
-            }
+    let mut from = 0;
+    while from < values.len() {
+        let (mut to, mut held) = (from, 0usize);
+        while to < values.len() && (to == from || held < room(graph)) {
+            held = held.saturating_add(bytes(graph, values[to], samples));
+            to += 1;
         }
-        Ok(())
-    })?;
+        let (part, own) = (&values[from..to], &mut histograms[from..to]);
+        let section = expose(graph, walk.known(), part)?;
+        walk.run(&section, usize::MAX, |outputs| {
+            for ((histogram, output), &value) in own.iter_mut().zip(outputs).zip(part) {
+                if !histogram.add(&floats(output)) {
+                    let tensor = called(graph, value);
+                    let what = "NaN or infinity when the model runs on the calibration data";
+                    return Err(QuantizeError::NotFinite { tensor, what }.into());
+                }
+            }
+            Ok(())
+        })?;
+        drop(section);
+        if let Some(Definition::Output(next, _)) = values.get(to).map(|&v| graph.definition(v)) {
+            walk.advance(next)?;
+        }
+        from = to;
+    }
     Ok(histograms)
 }
 
@@ -60,12 +84,51 @@ pub(super) fn called(graph: &Graph, value: ValueId) -> String {
     }
 }
 
-/// The sums of products of each output of a graph made by [`anychip_quantize::grams`].
-pub(super) fn sum_grams(probe: &Graph, batches: &[Batch]) -> Result<Vec<Gram>, Error> {
-    let mut sums = vec![Gram::default(); probe.outputs().len()];
-    each(probe, batches, |_, outputs| {
-        for (gram, output) in sums.iter_mut().zip(outputs) {
-            gram.add(output.shape().last().copied().unwrap_or(1), &floats(output));
+/// What was seen of a layer's inputs.
+#[derive(Debug, Clone, Default)]
+pub(super) struct InputSums {
+    /// Sums of products, where they were wanted.
+    pub(super) gram: Option<Gram>,
+    /// The sum of each input; nothing without a grid.
+    pub(super) sum: Vec<f64>,
+    /// The sum of what rounding moves each by.
+    pub(super) moved: Vec<f64>,
+    /// How many vectors were seen.
+    pub(super) count: f64,
+}
+
+/// The sums over all batches of a graph made by [`anychip_quantize::input_sums`].
+pub(super) fn sum_inputs(
+    walk: &Walk<'_>,
+    probe: &Section,
+    wanted: &[Wanted<'_>],
+    batches: usize,
+) -> Result<Vec<InputSums>, Error> {
+    let mut sums = vec![InputSums::default(); wanted.len()];
+    let add = |total: &mut Vec<f64>, tensor: &Tensor| {
+        let more = tensor.to_f64();
+        total.resize(more.len(), 0.0);
+        for (total, value) in total.iter_mut().zip(more) {
+            *total += value;
+        }
+    };
+    walk.run(probe, batches, |outputs| {
+        let mut outputs = outputs.iter();
+        for (own, wanted) in sums.iter_mut().zip(wanted) {
+            if wanted.runs > 0
+                && let Some(sums) = outputs.next()
+            {
+                let size = sums.shape().last().copied().unwrap_or(1);
+                own.gram.get_or_insert_default().add(size, &floats(sums));
+            }
+            if wanted.grid.is_some()
+                && let (Some(sum), Some(moved), Some(count)) =
+                    (outputs.next(), outputs.next(), outputs.next())
+            {
+                add(&mut own.sum, sum);
+                add(&mut own.moved, moved);
+                own.count += count.to_f64().first().copied().unwrap_or_default();
+            }
         }
         Ok(())
     })?;
@@ -73,9 +136,9 @@ pub(super) fn sum_grams(probe: &Graph, batches: &[Batch]) -> Result<Vec<Gram>, E
 }
 
 /// The sums over all batches of a graph made by [`anychip_quantize::local_errors`].
-pub(super) fn sum_errors(probe: &Graph, batches: &[Batch]) -> Result<Vec<LocalError>, Error> {
-    let mut sums = vec![LocalError::default(); probe.outputs().len() / 4];
-    each(probe, batches, |_, outputs| {
+pub(super) fn sum_errors(walk: &Walk<'_>, probe: &Section) -> Result<Vec<LocalError>, Error> {
+    let mut sums = vec![LocalError::default(); probe.graph.outputs().len() / 4];
+    walk.run(probe, usize::MAX, |outputs| {
         for (error, own) in sums.iter_mut().zip(outputs.chunks(4)) {
             let off = own[0].to_f64();
             error.off.resize(off.len(), 0.0);
@@ -92,48 +155,74 @@ pub(super) fn sum_errors(probe: &Graph, batches: &[Batch]) -> Result<Vec<LocalEr
     Ok(sums)
 }
 
-/// The outputs of a graph on every batch, and how many of the labels are the largest of the first output.
+/// What a graph gives on the calibration data.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Outputs {
+    /// The outputs on the first batches: as many as fit into [`room`].
     batches: Vec<Vec<Tensor>>,
-    /// Right ones and all; `None` without labels, or where the output has no score for each.
+    /// Right answers and all; `None` without labels, or where the output has no score for each.
+    pub(super) accuracy: Option<(usize, usize)>,
+}
+
+/// How a graph does beside the one whose [`Outputs`] are known.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Compared {
+    /// The ratio of signal to noise of its outputs in dB, all float outputs together; infinite where they are equal.
+    pub(super) signal_to_noise: f64,
+    /// As that of [`Outputs`].
     pub(super) accuracy: Option<(usize, usize)>,
 }
 
 /// Runs a graph on every batch.
 pub(super) fn outputs(graph: &Graph, batches: &[Batch]) -> Result<Outputs, Error> {
     let mut all = Outputs::default();
+    let mut held = 0;
     each(graph, batches, |batch, outputs| {
-        let scores = outputs.first().zip(batch.labels.as_ref());
-        if let Some((right, of)) = scores.and_then(|(scores, labels)| accuracy(scores, labels)) {
-            let (total, count) = all.accuracy.get_or_insert((0, 0));
-            (*total, *count) = (*total + right, *count + of);
+        count_right(&mut all.accuracy, batch, outputs);
+        held += outputs.iter().map(Tensor::byte_len).sum::<usize>();
+        if all.batches.is_empty() || held <= room(graph) {
+            all.batches.push(outputs.to_vec());
         }
-        all.batches.push(outputs.to_vec());
         Ok(())
     })?;
     Ok(all)
 }
 
-impl Outputs {
-    /// The ratio of signal to noise of another graph's outputs in dB, all float outputs together; infinite where they are equal.
-    pub(super) fn signal_to_noise(&self, other: &Outputs) -> f64 {
-        let (mut signal, mut noise) = (0.0, 0.0);
-        for (exact, found) in self.batches.iter().flatten().zip(other.batches.iter().flatten()) {
+/// Runs a graph on every batch, beside what another gave on the same.
+pub(super) fn compare(
+    graph: &Graph,
+    batches: &[Batch],
+    exact: &Outputs,
+) -> Result<Compared, Error> {
+    let (mut signal, mut noise, mut accuracy) = (0.0, 0.0, None);
+    let mut known = exact.batches.iter();
+    each(graph, batches, |batch, outputs| {
+        count_right(&mut accuracy, batch, outputs);
+        for (exact, found) in known.next().into_iter().flatten().zip(outputs) {
             if exact.dtype().is_float() {
-                for (a, b) in exact.to_f64().into_iter().zip(found.to_f64()) {
+                for (&a, &b) in floats(exact).iter().zip(&*floats(found)) {
+                    let (a, b) = (f64::from(a), f64::from(b));
                     signal += a * a;
                     noise += (a - b) * (a - b);
                 }
             }
         }
-        decibels(signal, noise)
-    }
+        Ok(())
+    })?;
+    Ok(Compared { signal_to_noise: decibels(signal, noise), accuracy })
+}
 
-    /// The share of right answers.
-    pub(super) fn share(&self) -> Option<f64> {
-        self.accuracy.map(|(right, of)| right as f64 / of.max(1) as f64)
+fn count_right(total: &mut Option<(usize, usize)>, batch: &Batch, outputs: &[Tensor]) {
+    let scores = outputs.first().zip(batch.labels.as_ref());
+    if let Some((right, of)) = scores.and_then(|(scores, labels)| accuracy(scores, labels)) {
+        let (all, count) = total.get_or_insert((0, 0));
+        (*all, *count) = (*all + right, *count + of);
     }
+}
+
+/// The share of right answers.
+pub(super) fn share((right, of): (usize, usize)) -> f64 {
+    right as f64 / of.max(1) as f64
 }
 
 /// A ratio of powers in dB; infinite without noise.

@@ -65,10 +65,18 @@ impl Samples {
             parts.push(together);
         }
         if parts.is_empty() {
-            return Err(Error::Calibration {
-                path: path.to_path_buf(),
-                problem: "the folder holds no .npz and no .npy file".into(),
-            });
+            const IMAGES: [&str; 6] = ["png", "jpg", "jpeg", "bmp", "webp", "gif"];
+            let image = |f: &&PathBuf| {
+                IMAGES.iter().any(|e| f.extension().is_some_and(|own| own.eq_ignore_ascii_case(e)))
+            };
+            let problem = match files.iter().find(image) {
+                Some(image) => format!(
+                    "the folder holds images (`{}`), which say nothing of the size, order of colors and scale that the model was trained with\n  help: save what the model is given instead, as numpy.save(\"0001.npy\", x) of each prepared batch",
+                    image.file_name().unwrap_or_default().to_string_lossy()
+                ),
+                None => "the folder holds no .npz and no .npy file".into(),
+            };
+            return Err(Error::Calibration { path: path.to_path_buf(), problem });
         }
         Ok(samples(parts))
     }

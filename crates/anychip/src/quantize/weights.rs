@@ -2,13 +2,15 @@
 
 use anychip_ir::Graph;
 use anychip_quantize::{
-    BlockFormat, Gram, Kind, Matrix, Site, grams, in_blocks, in_scaled_blocks, rewrite_blocks,
-    rows_of, simulate, to_half,
+    BlockFormat, Blocks, Gram, Kind, Matrix, Site, Wanted, in_blocks, in_scaled_blocks, input_sums,
+    rewrite_blocks, rows_of, to_half,
 };
 use anychip_tensor::DType;
 
-use super::runs::{self, decibels, sum_grams};
-use super::{Batch, LayerReport, QuantizeReport, Samples, quantizable, samples_in};
+use super::layers::{Wants, each_of};
+use super::runs::{self, decibels, sum_inputs};
+use super::walk::Walk;
+use super::{Batch, LayerReport, QuantizeReport, Samples, quantizable, room, samples_in};
 use crate::Error;
 
 /// What weights are kept in.
@@ -31,8 +33,8 @@ pub enum WeightRounding {
     Awq,
 }
 
-/// Layers whose matrices of sums are gathered in one pass over the data.
-const LAYERS_AT_ONCE: usize = 8;
+/// Batches that matrices of sums are gathered from.
+const GRAM_BATCHES: usize = 64;
 
 /// The graph with the weights of its products as integers; what it cost is known where there are samples.
 pub fn quantize_weights(
@@ -52,43 +54,77 @@ pub fn quantize_weights(
     let batches = samples.map(|s| s.batches(graph)).transpose()?.unwrap_or_default();
     let mut layers = Vec::new();
     let mut report = QuantizeReport::default();
-    for part in sites.chunks(LAYERS_AT_ONCE) {
-        let sums = if batches.is_empty() { Vec::new() } else { gathered(graph, part, &batches)? };
-        for (i, site) in part.iter().enumerate() {
-            let matrix = Matrix::of(graph, site)?;
-            let gram = sums.get(i);
-            let own = match (rounding, gram) {
-                (WeightRounding::Gptq, Some(_)) => in_blocks(&matrix, blocks, gram)?,
-                (WeightRounding::Awq, Some(gram)) => in_scaled_blocks(&matrix, blocks, gram)?,
-                _ => in_blocks(&matrix, blocks, None)?,
-            };
-            let mut restored = rows_of(&own)?;
-            if let Some(inputs) = &own.inputs {
-                for (i, w) in restored.iter_mut().enumerate() {
-                    *w *= inputs[i % matrix.columns];
-                }
-            }
+    let looks = !batches.is_empty();
+    let mut walk = Walk::new(graph, &batches[..batches.len().min(GRAM_BATCHES)]);
+    let mut from = 0;
+    while from < sites.len() {
+        let (mut to, mut held) = (from, 0);
+        while to < sites.len() && (to == from || held <= room(graph)) {
+            held += if looks { Wants::all_of(graph, &sites[to]).held() } else { 0 };
+            to += 1;
+        }
+        let part = &sites[from..to];
+        let sums = if looks {
+            walk.advance(part[0].node)?;
+            gathered(graph, &walk, part)?
+        } else {
+            vec![None; part.len()]
+        };
+        let made =
+            each_of(part, sums, &|site, gram| layer(graph, site, blocks, rounding, gram.as_ref()));
+        for (site, made) in part.iter().zip(made) {
+            let (own, signal_to_noise) = made?;
             report.layers.push(LayerReport {
                 name: site.name.clone(),
                 op: graph.node(site.node).op.name(),
-                signal_to_noise: gram.map(|g| {
-                    let nothing = vec![0.0; restored.len()];
-                    decibels(g.error(&matrix, &nothing), g.error(&matrix, &restored))
-                }),
+                signal_to_noise,
                 effect: None,
                 quantized: true,
             });
             layers.push((site, own));
         }
+        from = to;
     }
     let result = rewrite_blocks(graph, &layers)?;
-    measure(graph, &simulate(&result)?, &batches, &mut report)?;
+    drop(layers);
+    measure(graph, &result, &batches, &mut report)?;
     Ok((result, report))
 }
 
-fn gathered(graph: &Graph, part: &[Site], batches: &[Batch]) -> Result<Vec<Gram>, Error> {
-    let wanted: Vec<&Site> = part.iter().collect();
-    sum_grams(&grams(graph, &wanted)?, batches)
+/// A layer's weights in blocks, and the signal to noise of its output in dB where its inputs are known.
+fn layer(
+    graph: &Graph,
+    site: &Site,
+    format: BlockFormat,
+    rounding: WeightRounding,
+    gram: Option<&Gram>,
+) -> Result<(Blocks, Option<f64>), Error> {
+    let matrix = Matrix::of(graph, site)?;
+    let own = match (rounding, gram) {
+        (WeightRounding::Gptq, Some(_)) => in_blocks(&matrix, format, gram)?,
+        (WeightRounding::Awq, Some(gram)) => in_scaled_blocks(&matrix, format, gram)?,
+        _ => in_blocks(&matrix, format, None)?,
+    };
+    let Some(gram) = gram else { return Ok((own, None)) };
+    let mut restored = rows_of(&own)?;
+    if let Some(inputs) = &own.inputs {
+        for (i, w) in restored.iter_mut().enumerate() {
+            *w *= inputs[i % matrix.columns];
+        }
+    }
+    let noise = gram.error(&matrix, &restored);
+    restored.fill(0.0);
+    Ok((own, Some(decibels(gram.error(&matrix, &restored), noise))))
+}
+
+fn gathered(graph: &Graph, walk: &Walk<'_>, part: &[Site]) -> Result<Vec<Option<Gram>>, Error> {
+    let wanted: Vec<Wanted<'_>> = part
+        .iter()
+        .map(|site| Wanted { site, runs: Wants::all_of(graph, site).runs, grid: None })
+        .collect();
+    let probe = input_sums(graph, walk.known(), &wanted)?;
+    let sums = sum_inputs(walk, &probe, &wanted, usize::MAX)?;
+    Ok(sums.into_iter().map(|s| s.gram).collect())
 }
 
 /// The graph in 16-bit floats where they hold what is computed, with 32 bits elsewhere.
@@ -119,7 +155,7 @@ pub fn halve(
 }
 
 /// Notes in a report how far two graphs are apart.
-fn measure(
+pub(super) fn measure(
     graph: &Graph,
     other: &Graph,
     batches: &[Batch],
@@ -129,9 +165,9 @@ fn measure(
         return Ok(());
     }
     let exact = runs::outputs(graph, batches)?;
-    let found = runs::outputs(other, batches)?;
+    let found = runs::compare(other, batches, &exact)?;
     report.samples = batches.iter().map(samples_in).sum();
-    report.signal_to_noise = Some(exact.signal_to_noise(&found));
+    report.signal_to_noise = Some(found.signal_to_noise);
     report.accuracy = exact.accuracy.zip(found.accuracy).map(|(a, b)| [a, b]);
     Ok(())
 }

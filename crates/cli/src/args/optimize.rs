@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anychip::Budget;
+use anychip::{Budget, Pruning};
 use clap::{Args, ValueEnum, ValueHint};
 
 use super::parse_dim;
@@ -13,8 +13,10 @@ use super::parse_dim;
   anychip optimize model.onnx -o int8.onnx --quantize int8 --calibrate data.npz
   anychip optimize model.onnx -o int8.onnx --quantize int8 --calibrate data.npz --max-accuracy-loss 0.5%
   anychip optimize model.onnx -o int8.onnx --quantize int8 --calibrate folder/ --min-snr 30dB
+  anychip optimize model.onnx -o int8.onnx --quantize int8 --dynamic
   anychip optimize zoo:gpt2 -o int4.onnx --quantize int4-weights --calibrate tokens.npz
   anychip optimize model.onnx -o half.onnx --quantize fp16
+  anychip optimize model.onnx -o narrow.onnx --prune channels:25% --calibrate data.npz
 
 Calibration data are arrays keyed by input name whose first axis is samples: a NumPy archive, a folder of archives, or
 a folder of .npy files called as the inputs. An array `labels` gives the accuracy before and after.")]
@@ -34,8 +36,12 @@ pub(crate) struct Optimize {
     /// Fewer bits: what the model is turned into
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub(crate) quantize: Option<Precision>,
+    /// Fewer weights: 2:4 makes two of four neighbors zero, magnitude:RATIO the smallest of each layer, channels:RATIO takes
+    /// channels out of the graph
+    #[arg(long, value_name = "WHAT", value_parser = parse_pruning, conflicts_with = "quantize")]
+    pub(crate) prune: Option<Pruning>,
     /// Samples to calibrate on: an .npz archive, or a folder of .npz or .npy files
-    #[arg(long, value_name = "DATA", requires = "quantize", value_hint = ValueHint::AnyPath)]
+    #[arg(long, value_name = "DATA", value_hint = ValueHint::AnyPath)]
     pub(crate) calibrate: Option<PathBuf>,
     /// The key of the labels in the calibration data
     #[arg(long, default_value = "labels", value_name = "KEY")]
@@ -46,6 +52,9 @@ pub(crate) struct Optimize {
     /// With --range percentile: percent of the numbers that lie within each end
     #[arg(long, default_value_t = 99.99, value_name = "PERCENT", value_parser = parse_percentile)]
     pub(crate) percentile: f64,
+    /// With int8: grids of inputs are found at each run instead of by calibration, for products alone; needs no data
+    #[arg(long, requires = "quantize")]
+    pub(crate) dynamic: bool,
     /// Zero points of activations are 0, as `TensorRT` needs it
     #[arg(long)]
     pub(crate) symmetric: bool,
@@ -119,6 +128,22 @@ impl Optimize {
     pub(crate) fn budget(&self) -> Option<Budget> {
         let loss = self.max_accuracy_loss.map(Budget::AccuracyLoss);
         loss.or_else(|| self.min_snr.map(Budget::SignalToNoise))
+    }
+}
+
+/// `2:4`, `magnitude:0.5`, `channels:25%`.
+fn parse_pruning(text: &str) -> Result<Pruning, String> {
+    let kinds = "expected 2:4, magnitude:RATIO or channels:RATIO, as channels:25%";
+    if text == "2:4" {
+        return Ok(Pruning::TwoOfFour);
+    }
+    let (kind, ratio) = text.split_once(':').ok_or(kinds)?;
+    let share = parse_loss(ratio).ok().filter(|share| *share > 0.0 && *share < 1.0);
+    let share = share.ok_or("expected a ratio above 0 and below 1, as 0.25 or 25%")?;
+    match kind {
+        "magnitude" => Ok(Pruning::Magnitude(share)),
+        "channels" => Ok(Pruning::Channels(share)),
+        _ => Err(kinds.into()),
     }
 }
 

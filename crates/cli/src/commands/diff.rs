@@ -1,6 +1,6 @@
 //! `anychip diff`: two models value by value.
 
-use anychip::{Difference, Model};
+use anychip::{Difference, Model, Side};
 use anyhow::{Result, bail};
 
 use crate::args::Diff;
@@ -9,8 +9,11 @@ use crate::commands::print;
 pub(crate) fn execute(args: &Diff) -> Result<()> {
     let arrays = anychip::read_npz(&args.input)?;
     let first = Model::load_for(&args.first, &arrays)?;
-    let second = Model::load_for(&args.second, &arrays)?;
-    let found = anychip::diff(first.graph(), second.graph(), &arrays)?;
+    let other = args.second.as_ref().map(|path| Model::load_for(path, &arrays)).transpose()?;
+    let second = other.as_ref().unwrap_or(&first);
+    let left = Side { graph: first.graph(), chip: &args.on };
+    let right = Side { graph: second.graph(), chip: args.against.as_ref().unwrap_or(&args.on) };
+    let found = anychip::diff(left, right, &arrays)?;
     if found.values.is_empty() {
         bail!(
             "the models have no value of one name and shape\n  help: compare a model with one made from it"

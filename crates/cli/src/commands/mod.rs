@@ -54,6 +54,17 @@ pub(crate) fn print(text: &str) -> Result<()> {
     Ok(())
 }
 
+/// Arguments that do not go together; the command ends as with one that does not exist.
+pub(crate) fn usage(command: &str, message: &str) -> anyhow::Error {
+    let mut all = Arguments::command();
+    all.build();
+    let kind = clap::error::ErrorKind::MissingRequiredArgument;
+    match all.find_subcommand_mut(command) {
+        Some(own) => own.error(kind, message).into(),
+        None => all.error(kind, message).into(),
+    }
+}
+
 /// Notes for people go to standard error, so that standard output stays data.
 pub(crate) fn note(text: &str) {
     eprintln!("note: {text}");

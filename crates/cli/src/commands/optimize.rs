@@ -9,20 +9,28 @@ use anychip::{
 use anyhow::{Result, bail};
 
 use crate::args::{Algorithm, Optimize, QuantizeTo, RangeMethod};
-use crate::commands::{print, warn};
+use crate::commands::{print, usage, warn};
+
+mod prune;
 
 pub(crate) fn execute(args: &Optimize) -> Result<()> {
+    check(args)?;
     let options =
         ImportOptions { dims: args.dims.iter().cloned().collect(), ..ImportOptions::default() };
     let model = Model::load_with(&args.model, &options)?;
     warn(&model);
     let (graph, reports) = model.optimized()?;
-    let Some(to) = args.quantize else { return plain(args, &model, &graph, &reports) };
+    if args.quantize.is_none() && args.prune.is_none() {
+        return plain(args, &model, &graph, &reports);
+    }
     let samples = args
         .calibrate
         .as_ref()
         .map(|data| Samples::open(data, &graph, &args.labels))
         .transpose()?;
+    let Some(to) = args.quantize else {
+        return prune::execute(args, &model, &graph, samples.as_ref());
+    };
     // Blocks of integers came with opset 21, bfloat16 convolutions with 22.
     let opset = match to {
         QuantizeTo::Int8 | QuantizeTo::Fp16 => ExportOptions::default().opset,
@@ -30,6 +38,7 @@ pub(crate) fn execute(args: &Optimize) -> Result<()> {
         QuantizeTo::Bf16 => 22,
     };
     let (quantized, report) = match to {
+        QuantizeTo::Int8 if args.dynamic => anychip::quantize_dynamic(&graph, samples.as_ref())?,
         QuantizeTo::Int8 => int8(args, &graph, samples.as_ref())?,
         QuantizeTo::Int8Weights | QuantizeTo::Int4Weights => {
             weights(args, &graph, to, samples.as_ref())?
@@ -51,6 +60,37 @@ pub(crate) fn execute(args: &Optimize) -> Result<()> {
     }
     if report.budget_kept == Some(false) {
         bail!("{}", unreachable_budget(args, &report));
+    }
+    Ok(())
+}
+
+/// What one flag alone cannot say about another.
+fn check(args: &Optimize) -> Result<()> {
+    let data = args.calibrate.is_some();
+    if args.quantize == Some(QuantizeTo::Int8) && !data && !args.dynamic {
+        return Err(usage(
+            "optimize",
+            "--quantize int8 needs samples to find ranges with: give --calibrate DATA, arrays for the inputs whose first axis is samples; or --dynamic",
+        ));
+    }
+    if args.dynamic && (args.quantize != Some(QuantizeTo::Int8) || args.budget().is_some()) {
+        return Err(usage(
+            "optimize",
+            "--dynamic is for --quantize int8, without --min-snr and --max-accuracy-loss",
+        ));
+    }
+    let looks = matches!(args.algorithm, Some(Algorithm::Gptq | Algorithm::Awq));
+    if looks && !data {
+        return Err(usage(
+            "optimize",
+            "gptq and awq look at the inputs of layers: give --calibrate DATA, or --algorithm rtn",
+        ));
+    }
+    if data && args.quantize.is_none() && args.prune.is_none() {
+        return Err(usage(
+            "optimize",
+            "--calibrate is for --quantize and --prune: give one of them",
+        ));
     }
     Ok(())
 }
@@ -87,11 +127,7 @@ fn int8(
     graph: &Graph,
     samples: Option<&Samples>,
 ) -> Result<(Graph, QuantizeReport)> {
-    let Some(samples) = samples else {
-        bail!(
-            "--quantize int8 needs samples to find ranges with\n  help: give --calibrate DATA.npz with an array for each input, the first axis samples"
-        );
-    };
+    let Some(samples) = samples else { bail!("--quantize int8 needs --calibrate") };
     let options = QuantizeOptions {
         method: match args.range {
             RangeMethod::MinMax => Method::MinMax,
@@ -118,9 +154,7 @@ fn weights(
         (Some(Algorithm::Rtn), _) | (None, None) => WeightRounding::Nearest,
         (Some(Algorithm::Gptq) | None, Some(_)) => WeightRounding::Gptq,
         (Some(Algorithm::Awq), Some(_)) => WeightRounding::Awq,
-        (Some(Algorithm::Gptq | Algorithm::Awq), None) => bail!(
-            "gptq and awq look at the inputs of layers\n  help: give --calibrate DATA.npz, or --algorithm rtn"
-        ),
+        (Some(Algorithm::Gptq | Algorithm::Awq), None) => bail!("gptq and awq need --calibrate"),
     };
     let bits = if to == QuantizeTo::Int4Weights { 4 } else { 8 };
     let format = WeightFormat { bits, group: args.group_size as usize };
@@ -140,7 +174,7 @@ fn file_bytes(path: &Path) -> Result<u64> {
     Ok(std::fs::metadata(path)?.len() + beside)
 }
 
-fn decibels(ratio: f64) -> String {
+pub(super) fn decibels(ratio: f64) -> String {
     if ratio.is_infinite() { "exact".into() } else { format!("{ratio:.1} dB") }
 }
 
@@ -173,6 +207,11 @@ fn text(
     }
     let quantized = report.layers.iter().filter(|l| l.quantized).count();
     let what = match to {
+        QuantizeTo::Int8 if args.dynamic => {
+            format!(
+                "{quantized} products on 8-bit integers, grids of their inputs found at run time"
+            )
+        }
         QuantizeTo::Int8 => format!(
             "{quantized} of {} layers on 8-bit integers, calibrated on {} samples",
             report.layers.len(),

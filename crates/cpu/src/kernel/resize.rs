@@ -58,7 +58,7 @@ impl Taps {
 }
 
 /// A resize of `f32` planes, one axis after the other through the thread's scratch. Blending rows works in vectors, resampling columns
-/// does not: so columns come first where rows multiply (`DeepLab`'s result, 28 × 28 to 224 × 224: 1.9 → 0.4 ms), else rows.
+/// does not: so columns come first where rows multiply (`DeepLab`'s result, 28 × 28 to 224 × 224: 1.9 → 1.2 ms), else rows.
 #[derive(Clone, Debug)]
 pub struct Resize {
     simd: Simd,
@@ -201,19 +201,27 @@ impl Task for Blend<'_> {
             self.to.copy_from_slice(&self.plane[source * n..][..n]);
             return;
         }
-        let mut i = 0;
-        while i < n {
-            let k = V::LANES.min(n - i);
+        let whole = n - n % V::LANES;
+        for i in (0..whole).step_by(V::LANES) {
             let mut sum = V::zero();
-            for t in 0..self.sources.len() {
-                let row = &self.plane[self.sources[t] * n..][..n];
-                // SAFETY: `k` elements are left in the row.
-                let x = unsafe { V::load_first(row.as_ptr().add(i), k) };
-                sum = x.fma(V::splat(self.weights[t]), sum);
+            for (&source, &weight) in self.sources.iter().zip(self.weights) {
+                let row = &self.plane[source * n..][..n];
+                // SAFETY: a vector is left in the row.
+                sum = unsafe { V::load(row.as_ptr().add(i)) }.fma(V::splat(weight), sum);
             }
             // SAFETY: as above for the result.
-            unsafe { sum.store_first(self.to.as_mut_ptr().add(i), k) };
-            i += V::LANES;
+            unsafe { sum.store(self.to.as_mut_ptr().add(i)) };
+        }
+        if whole < n {
+            let mut sum = V::zero();
+            for (&source, &weight) in self.sources.iter().zip(self.weights) {
+                let row = &self.plane[source * n..][..n];
+                // SAFETY: so many elements are left in the row.
+                let x = unsafe { V::load_first(row.as_ptr().add(whole), n - whole) };
+                sum = x.fma(V::splat(weight), sum);
+            }
+            // SAFETY: as above for the result.
+            unsafe { sum.store_first(self.to.as_mut_ptr().add(whole), n - whole) };
         }
     }
 }

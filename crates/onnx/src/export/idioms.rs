@@ -3,6 +3,7 @@
 //! What other tools recognize in a file, they recognize by these operators. Each is found from its last primitive; the
 //! others of the group must have no other use.
 
+mod dynamic;
 mod weighted;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,7 @@ use anychip_tensor::{DType, Dim, Tensor};
 use super::emit::{Emitter, Frame};
 use super::prims::{Emitted, Operands};
 use super::{contract, quantize, reduce};
+use dynamic::Dynamic;
 use weighted::{Bias, Blocks};
 
 /// Larger constants than this are not looked through for being the same number everywhere.
@@ -33,6 +35,10 @@ enum Idiom {
     Blocks(Blocks),
     /// `sum(x) / count`, or times `1 / count`
     Mean { x: ValueId, axes: Vec<usize>, keep: bool },
+    /// `quantize(x)` to `u8` with the range that it has
+    Dynamic(Dynamic),
+    /// `dot(x − zero, w)` of bytes
+    IntegerDot([ValueId; 3]),
 }
 
 /// The idioms of a graph by their last node, and the nodes that need not be written.
@@ -52,7 +58,7 @@ impl Idioms {
             if idioms.covered.contains(&id) {
                 continue;
             }
-            if let Some((idiom, inner)) = finder.find(graph.node(id)) {
+            if let Some((idiom, inner)) = finder.find(id, graph.node(id)) {
                 idioms.found.insert(id, idiom);
                 idioms.covered.extend(inner);
             }
@@ -68,6 +74,10 @@ impl Idioms {
                     read.extend(&graph.node(*node).inputs);
                 }
                 Some(Idiom::Blocks(blocks)) => read.extend(blocks.read(graph)),
+                Some(Idiom::Dynamic(dynamic)) => {
+                    read.insert(dynamic.x);
+                }
+                Some(Idiom::IntegerDot(operands)) => read.extend(operands),
                 None => read.extend(quantize::operands_read(graph, node, opset)),
             }
         }
@@ -124,6 +134,17 @@ fn emit(e: &mut Emitter, frame: &mut Frame<'_>, idiom: &Idiom) -> Result<String,
             e.add(frame, "Gemm", &[operands.name(0), operands.name(1), &bias], vec![])
         }
         Idiom::Blocks(blocks) => blocks.emit(e, frame)?,
+        Idiom::Dynamic(dynamic) => {
+            let x = frame.name(dynamic.x);
+            let mut names = e.results(frame, "DynamicQuantizeLinear", &[x], vec![], 3);
+            frame.names[dynamic.point.index()] = names.pop();
+            frame.names[dynamic.scale.index()] = names.pop();
+            names.pop().ok_or("it should have three results")?
+        }
+        Idiom::IntegerDot(operands) => {
+            let names = operands.map(|v| frame.name(v));
+            e.add(frame, "MatMulInteger", &[&names[0], &names[1], &names[2]], vec![])
+        }
         Idiom::Mean { x, axes, keep } => {
             let x = frame.name(*x);
             reduce::operator(e, frame, &x, ("ReduceMean", 18), axes, *keep)
@@ -144,9 +165,12 @@ struct Finder<'g> {
 
 impl<'g> Finder<'g> {
     /// The idiom that ends at a node, and the other nodes of its group.
-    fn find(&self, node: &Node) -> Option<(Idiom, Vec<NodeId>)> {
+    fn find(&self, id: NodeId, node: &Node) -> Option<(Idiom, Vec<NodeId>)> {
         if matches!(node.op, Op::Prim(Prim::Reshape)) {
             return self.blocks(node);
+        }
+        if let Some(found) = self.dynamic(id, node).or_else(|| self.integer_dot(node)) {
+            return Some(found);
         }
         let Op::Prim(Prim::Binary(op)) = node.op else { return None };
         let (result, sides) = (node.outputs[0], [node.inputs[0], node.inputs[1]]);
@@ -426,6 +450,51 @@ mod tests {
             vec![b.mul(moved, sum).unwrap()]
         };
         assert_eq!(written(13, &[2, 3, 6, 7], used_twice), ["Conv", "Add", "Mul"]);
+    }
+
+    #[test]
+    fn a_product_whose_grid_is_found_at_run_time() {
+        let whole = |b: &mut Builder, x| {
+            let dynamic = dynamic(b, x);
+            let w =
+                b.constant(Tensor::from_vec([4, 2], vec![1i8, -2, 3, 4, -5, 6, 7, -8]).unwrap());
+            let [codes, scale, point] = dynamic;
+            let (wide, zero) =
+                (b.cast(codes, DType::I32).unwrap(), b.cast(point, DType::I32).unwrap());
+            let centered = b.sub(wide, zero).unwrap();
+            let sums = b.matmul(centered, w, DType::I32).unwrap();
+            let sums = b.cast(sums, DType::F32).unwrap();
+            vec![b.mul(sums, scale).unwrap()]
+        };
+        let expected = ["DynamicQuantizeLinear", "MatMulInteger", "Cast", "Mul"];
+        assert_eq!(written(13, &[3, 4], whole), expected);
+        // What its scale is found from cannot be another result.
+        let shown = |b: &mut Builder, x| {
+            let [codes, scale, _] = dynamic(b, x);
+            vec![codes, scale]
+        };
+        assert!(!written(13, &[3, 4], shown).contains(&"DynamicQuantizeLinear".to_string()));
+    }
+
+    /// As the standard defines it: codes, scale and zero point.
+    fn dynamic(b: &mut Builder, x: ValueId) -> [ValueId; 3] {
+        let axes: Vec<usize> = (0..b.rank(x)).collect();
+        let zero = b.scalar_like(x, 0.0).unwrap();
+        let most = b.reduce(ReduceKind::Max, x, &axes, false).unwrap();
+        let most = b.max(most, zero).unwrap();
+        let least = b.reduce(ReduceKind::Min, x, &axes, false).unwrap();
+        let least = b.min(least, zero).unwrap();
+        let range = b.sub(most, least).unwrap();
+        let steps = b.scalar_like(x, 255.0).unwrap();
+        let ratio = b.div(range, steps).unwrap();
+        let flat = b.eq(ratio, zero).unwrap();
+        let one = b.scalar_like(x, 1.0).unwrap();
+        let scale = b.select(flat, one, ratio).unwrap();
+        let below = b.neg(least).unwrap();
+        let none = b.constant(Tensor::zeros(DType::U8, []).unwrap());
+        let quantize = Prim::Quantize { to: DType::U8, saturate: true };
+        let point = b.prim(quantize.clone(), &[below, scale, none]).unwrap();
+        [b.prim(quantize, &[x, scale, point]).unwrap(), scale, point]
     }
 
     #[test]
