@@ -43,7 +43,8 @@ fn a_stepped_network_has_every_bit_of_the_reference() {
         let operator = integers.producer(v).is_some_and(|node| matches!(node.op, Op::Composite(_)));
         operator && integers.ty(v).dtype.bytes_for(1) == Some(1)
     });
-    let integers = anychip_quantize::expose(&integers, &[], &codes.collect::<Vec<_>>()).unwrap().graph;
+    let integers =
+        anychip_quantize::expose(&integers, &[], &codes.collect::<Vec<_>>()).unwrap().graph;
     let one = Tensor::from_f64(DType::F32, [1, 3, SIDE, SIDE], &pixels[..3 * SIDE * SIDE]).unwrap();
     let wanted = anychip_ir::evaluate(&integers, std::slice::from_ref(&one)).unwrap();
 
