@@ -56,8 +56,9 @@ fn compare_measures_what_is_here_and_estimates_or_refuses_the_rest() {
     let basis = |chip: &str| find(chip).latency_s.as_ref().map(anychip_units::Figure::basis);
     assert_eq!(basis("cpu"), Some(anychip_units::Basis::Measured));
     assert_eq!(basis("nvidia-a100-sxm4-80gb"), Some(anychip_units::Basis::Estimated));
-    // So small a model is all launches, which the simulator does not know of this chip: the estimate has them.
-    assert_eq!(basis("google-tpu-v4"), Some(anychip_units::Basis::Estimated));
+    // So small a model is all launches. Where what one costs is stated the simulator counts it, elsewhere the estimate stands.
+    assert_eq!(basis("google-tpu-v4"), Some(anychip_units::Basis::Simulated));
+    assert_eq!(basis("google-tpu-v5e"), Some(anychip_units::Basis::Estimated));
     assert!(find("ibm-truenorth").why_not.as_ref().is_some_and(|why| why.contains("spik")));
     let table = succeeds(&[
         "compare",
