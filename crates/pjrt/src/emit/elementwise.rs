@@ -41,7 +41,7 @@ pub(super) fn unary(cx: &mut Cx<'_, '_>, node: &Node, unary: Unary) -> Result<Va
         Unary::Tan => "chlo.tan",
         Unary::Asin => "chlo.asin",
         Unary::Acos => "chlo.acos",
-        Unary::Atan => "stablehlo.atan2",
+        Unary::Atan => "chlo.atan",
         Unary::Sinh => "chlo.sinh",
         Unary::Cosh => "chlo.cosh",
         Unary::Asinh => "chlo.asinh",
@@ -53,13 +53,7 @@ pub(super) fn unary(cx: &mut Cx<'_, '_>, node: &Node, unary: Unary) -> Result<Va
     };
     let narrow = x.element;
     let wide = if narrow.is_half() { cx.w.convert(&x, Element::F32) } else { x };
-    let result = if unary == Unary::Atan {
-        // Of two operands: XLA's own expansion of `chlo.atan` is wrong by a factor beyond 2 (PJRT 0.115).
-        let one = cx.w.splat(wide.element, &wide.shape, 1.0);
-        cx.w.map(name, &[&wide, &one])
-    } else {
-        cx.w.map(name, &[&wide])
-    };
+    let result = cx.w.map(name, &[&wide]);
     Ok(cx.w.convert(&result, narrow))
 }
 
