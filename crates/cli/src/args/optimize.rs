@@ -138,13 +138,13 @@ fn parse_pruning(text: &str) -> Result<Pruning, String> {
         return Ok(Pruning::TwoOfFour);
     }
     let (kind, ratio) = text.split_once(':').ok_or(kinds)?;
+    let pruning = match kind {
+        "magnitude" => Pruning::Magnitude,
+        "channels" => Pruning::Channels,
+        _ => return Err(kinds.into()),
+    };
     let share = parse_loss(ratio).ok().filter(|share| *share > 0.0 && *share < 1.0);
-    let share = share.ok_or("expected a ratio above 0 and below 1, as 0.25 or 25%")?;
-    match kind {
-        "magnitude" => Ok(Pruning::Magnitude(share)),
-        "channels" => Ok(Pruning::Channels(share)),
-        _ => Err(kinds.into()),
-    }
+    Ok(pruning(share.ok_or("expected a ratio above 0 and below 1, as 0.25 or 25%")?))
 }
 
 fn parse_percentile(text: &str) -> Result<f64, String> {

@@ -27,6 +27,8 @@ const MULTIPLE: usize = 8;
 
 /// Channels that go together: which dims, and by how much each channel matters.
 struct Set {
+    /// The first layer that has them.
+    first: usize,
     layers: Vec<String>,
     scores: Vec<f64>,
     read: bool,
@@ -42,7 +44,7 @@ pub fn remove_channels(
 ) -> Result<(Graph, Vec<Removed>), QuantizeError> {
     let mut axes = Axes::of(graph);
     let mut sets: BTreeMap<usize, Set> = BTreeMap::new();
-    for site in sites {
+    for (index, site) in sites.iter().enumerate() {
         let Some(weight) = graph.constant(site.weight) else { continue };
         let [into, out] = match site.kind {
             Kind::Convolution => [1, 0],
@@ -53,6 +55,7 @@ pub fn remove_channels(
             let own = norms(weight, axis);
             let total = own.iter().sum::<f64>().max(f64::MIN_POSITIVE);
             let set = sets.entry(set).or_insert_with(|| Set {
+                first: index,
                 layers: Vec::new(),
                 scores: vec![0.0; own.len()],
                 read: false,
@@ -71,6 +74,8 @@ pub fn remove_channels(
     }
     let mut stay: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     let mut removed = Vec::new();
+    let mut sets: Vec<(usize, Set)> = sets.into_iter().collect();
+    sets.sort_by_key(|(id, set)| (set.first, *id));
     for (id, set) in sets {
         let before = set.scores.len();
         let wanted = before - (share * before as f64) as usize;
