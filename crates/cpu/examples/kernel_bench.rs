@@ -5,6 +5,7 @@
 #![allow(clippy::too_many_arguments, reason = "a layer is a row of numbers")]
 
 use anychip_cpu::detect::{Cpu, Peaks};
+use anychip_cpu::kernel::block_weights::BlockWeights;
 use anychip_cpu::kernel::blocked::{
     BLOCK, Dense, DenseWeights, Depthwise, Winograd, WinogradWeights, blocks, depthwise_weights,
 };
@@ -73,6 +74,26 @@ impl Bench {
         }
         self.blocked_product(&format!("gemm {name} {m}x{n}x{k}"), m, n, k);
     }
+
+    /// A product with codes of four bits, a scale each 32.
+    fn block_weights(&self, m: usize, n: usize, k: usize) {
+        let (a, mut c) = (vec![0.5f32; m * k], vec![0.0f32; m * n]);
+        let scales = vec![0.25; n * k / 32];
+        let code = |i: usize| (i % 16) as i32;
+        let weights = BlockWeights::new((n, k / 32, 32), true, scales, &code, &|_| 8);
+        let weights = weights.expect("codes of four bits");
+        let gemm = weights.many_rows(self.cpu.simd, self.threads, (m, k));
+        let scratch = gemm.as_ref().map_or(weights.scratch_len(m), Gemm::scratch_len);
+        let mut scratch = vec![0.0; scratch];
+        self.time(&format!("blocks of four bits {m}x{n}x{k}"), 2.0 * (m * n * k) as f64, || {
+            let scratch = &mut scratch[..];
+            match &gemm {
+                Some(gemm) => weights.run_many(gemm, k, &a, &mut c, scratch, &self.pool),
+                None => weights.run(self.cpu.simd, (m, k), &a, &mut c, scratch, &self.pool),
+            }
+        });
+    }
+
     /// The same product on blocks: rows are pixels, columns of the left side are channels.
     fn blocked_product(&self, label: &str, m: usize, n: usize, k: usize) {
         let zero: (&[isize], &[isize]) = (&[0, 0], &[0, 0]);
@@ -182,6 +203,9 @@ fn main() {
     bench.gemm("attention qk", 128, 128, 64);
     bench.gemm("gpt2 decode", 1, 3072, 768);
     bench.gemm("classifier", 1, 1000, 2048);
+    for rows in [1, 4, 8, 16, 64, 128] {
+        bench.block_weights(rows, 3072, 768);
+    }
 
     for (c, f, size, k, s) in [
         (3, 64, 224, 7, 2),

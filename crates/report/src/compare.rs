@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anychip_record::{Field, Record, View};
-use anychip_units::Figure;
+use anychip_units::{Basis, Figure};
 
 use crate::{
     evidence::{legend, marked, marked_with_interval},
@@ -39,8 +39,8 @@ const WISHES: &[(&str, usize)] = &[
     ("inf/$", 1),
 ];
 
-/// A table of records in at most `width` columns: chips that run the model, fastest first, then the reasons of those
-/// that cannot. Every number has the mark of its basis; the latency shows its interval; a blank is explained by
+/// A table of records in at most `width` columns: chips that run the model, those measured here and then the fastest first,
+/// then the reasons of those that cannot. Every number has the mark of its basis; the latency shows its interval; a blank is explained by
 /// [`absences`](crate::absences).
 pub fn compare_table(records: &[Record], width: usize) -> String {
     if records.is_empty() {
@@ -58,15 +58,21 @@ pub fn compare_table(records: &[Record], width: usize) -> String {
     out
 }
 
-/// Fastest first. A chip without a latency comes after those with one; ties keep a fixed order.
-pub(crate) fn fastest_first(a: &Record, b: &Record) -> std::cmp::Ordering {
-    let latency = |record: &Record| record.latency_s.as_ref().map_or(f64::INFINITY, Figure::value);
-    let by_latency = latency(a).total_cmp(&latency(b));
+/// What was measured stands before what was not, whose numbers are compared with it; fastest first in both. A chip without a
+/// latency comes after those with one; ties keep a fixed order.
+pub(crate) fn measured_then_fastest(a: &Record, b: &Record) -> std::cmp::Ordering {
+    let place = |record: &Record| {
+        let latency = record.latency_s.as_ref();
+        let measured = latency.is_some_and(|figure| figure.basis() == Basis::Measured);
+        (!measured, latency.map_or(f64::INFINITY, Figure::value))
+    };
+    let ((a_other, a_latency), (b_other, b_latency)) = (place(a), place(b));
+    let by_latency = a_other.cmp(&b_other).then(a_latency.total_cmp(&b_latency));
     by_latency.then_with(|| (&a.chip, &a.stack).cmp(&(&b.chip, &b.stack)))
 }
 
 fn table(mut runs: Vec<&Record>, width: usize) -> String {
-    runs.sort_by(|a, b| fastest_first(a, b));
+    runs.sort_by(|a, b| measured_then_fastest(a, b));
     let Drawn { text, titles } = grid(&runs, width).draw(WISHES, width);
     let mut out = text;
     let legend = legend(&out);

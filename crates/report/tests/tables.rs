@@ -97,16 +97,16 @@ fn compare_at_80_columns() {
     check(
         &compare_table(&records(), 80),
         80,
-        &expect![["
+        &expect![[r#"
             resnet50 · batch 1 · f32
 
             chip                                       latency       inf/s     J/inf
             ────────────────────────────────────────────────────────────────────────
+            cpu                          54.0 [53.8–54.2] ms ●    18.5/s ●
             nvidia-a100-sxm4-80gb           610 [427–915] µs ○  1.64 k/s ○  244 mJ ○
             nvidia-t4                    3.40 [2.38–5.10] ms ○     294/s ○  238 mJ ○
             google-tpu-v1                            9.20 ms ◐     109/s ◐
             nvidia-jetson-orin-nano-8gb  41.2 [28.8–61.8] ms ○    24.3/s ○  1.03 J ○
-            cpu                          54.0 [53.8–54.2] ms ●    18.5/s ●
 
             ● measured   ◐ simulated   ○ estimated   [low–high]
             Simulated is the chip alone: no host, no unstated launches.
@@ -117,7 +117,7 @@ fn compare_at_80_columns() {
               --quantize int8`
               ibm-truenorth: conv_1 needs 8-bit weights, a synapse here has 1 bit and a type
               of 4; convert the model with rate coding first
-        "]],
+        "#]],
     );
 }
 
@@ -126,16 +126,16 @@ fn compare_at_140_columns() {
     check(
         &compare_table(&records(), 140),
         140,
-        &expect![["
+        &expect![[r#"
             resnet50 · batch 1 · f32
 
             chip                         runs                     latency       inf/s            rate      util    power     J/inf       inf/$    memory
             ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+            cpu                          measured   54.0 [53.8–54.2] ms ●    18.5/s ●   152 GFLOP/s ●  72.3 % ●                                 140 MB ●
             nvidia-a100-sxm4-80gb        estimated     610 [427–915] µs ○  1.64 k/s ○  13.4 TFLOP/s ○  68.9 % ○  400 W ○  244 mJ ○  1.50 M/$ ○
             nvidia-t4                    estimated  3.40 [2.38–5.10] ms ○     294/s ○  2.41 TFLOP/s ○  29.6 % ○   70 W ○  238 mJ ○  3.03 M/$ ○
             google-tpu-v1                simulated              9.20 ms ◐     109/s ◐
             nvidia-jetson-orin-nano-8gb  estimated  41.2 [28.8–61.8] ms ○    24.3/s ○   199 GFLOP/s ○  9.53 % ○   25 W ○  1.03 J ○  6.61 M/$ ○
-            cpu                          measured   54.0 [53.8–54.2] ms ●    18.5/s ●   152 GFLOP/s ●  72.3 % ●                                 140 MB ●
 
             ● measured   ◐ simulated   ○ estimated   [low–high]
             Simulated is the chip alone: no host, no unstated launches.
@@ -144,7 +144,7 @@ fn compare_at_140_columns() {
             Cannot run it as it is:
               google-edge-tpu, hailo-8: only int8: quantize the model with `anychip optimize --quantize int8`
               ibm-truenorth: conv_1 needs 8-bit weights, a synapse here has 1 bit and a type of 4; convert the model with rate coding first
-        "]],
+        "#]],
     );
 }
 

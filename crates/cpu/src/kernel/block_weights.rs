@@ -2,19 +2,26 @@
 //!
 //! A row of weights is its blocks, each in chunks of [`CHUNK`] codes: two to a byte (the upper halves of 16 bytes are the second
 //! sixteen codes) or one. A chunk is widened once for up to [`MOST_ROWS`] rows of the left side; sums of a block are multiplied by
-//! its scale, so that a weight costs a widening and a multiply-add.
+//! its scale, so that a weight costs a widening and a multiply-add. For more rows than [`FEW_ROWS`] the ordinary
+//! product makes floats of them as it packs its right side.
 #![allow(clippy::wildcard_imports, reason = "intrinsics have names of their own")]
 #![allow(unsafe_op_in_unsafe_fn, reason = "the memory contract is stated at each function")]
 
+use super::gemm::micro::Tiles;
+use super::gemm::pack::pack_b;
+use super::gemm::{A, B, Epilogue, Gemm, GemmShape, Matrix, SourceB};
 use super::{SharedMut, split_evenly};
 use crate::detect::Simd;
 use crate::pool::Pool;
+use std::ops::Range;
 
 /// Codes that are widened together.
 const CHUNK: usize = 32;
 /// Rows of the left side that share a widening.
 const MOST_ROWS: usize = 4;
 
+/// Rows up to which codes are multiplied as they are widened.
+const FEW_ROWS: usize = 8;
 /// A matrix `[filters, blocks · block]` of codes, packed.
 #[derive(Debug)]
 pub struct BlockWeights {
@@ -71,9 +78,60 @@ impl BlockWeights {
         self.block.next_multiple_of(CHUNK)
     }
 
-    /// Scratch elements a run with so many rows needs.
+    /// The product with `m` rows of `k` numbers on up to `threads` threads that floats are made for, if the rows are many.
+    pub fn many_rows(&self, simd: Simd, threads: usize, (m, k): (usize, usize)) -> Option<Gemm> {
+        let shape = GemmShape { m, n: self.filters, k, a_packed: false, b_packed: false };
+        (m > FEW_ROWS).then(|| Gemm::new(simd, threads, shape))
+    }
+
+    /// Scratch elements a run with few rows needs.
     pub fn scratch_len(&self, rows: usize) -> usize {
         rows * self.blocks * self.padded()
+    }
+
+    /// As [`BlockWeights::run`], with what [`BlockWeights::many_rows`] gave.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn run_many(
+        &self,
+        gemm: &Gemm,
+        k: usize,
+        x: &[f32],
+        out: &mut [f32],
+        scratch: &mut [f32],
+        pool: &Pool,
+    ) {
+        assert!(k <= self.blocks * self.block, "more columns than weights");
+        let (a, b) = (A::Matrix(Matrix::row_major(x, k)), B::Made(self));
+        gemm.run(a, b, out, self.filters, &Epilogue::default(), scratch, pool);
+    }
+
+    /// The weights of a chunk of a filter's block, which are one after another.
+    fn chunk(&self, simd: Simd, filter: usize, block: usize, chunk: usize, to: &mut [f32; CHUNK]) {
+        let at = filter * self.blocks + block;
+        let chunk = at * (self.padded() / CHUNK) + chunk;
+        match simd {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: such a value is only handed out when the CPU has the instructions.
+            Simd::Avx2 | Simd::Avx512 => unsafe { self.avx2_chunk(at, chunk, to) },
+            _ => {
+                for (i, to) in to.iter_mut().enumerate() {
+                    *to = self.code(at, chunk, i) as f32 * self.scales[at];
+                }
+            }
+        }
+    }
+
+    /// Code `i` of a chunk of block `at`, less the code of 0.
+    fn code(&self, at: usize, chunk: usize, i: usize) -> i32 {
+        if self.four_bits {
+            let byte = self.codes[chunk * (CHUNK / 2) + i % 16];
+            let nibble = if i < 16 { byte & 15 } else { byte >> 4 };
+            i32::from(nibble) - i32::from(self.zeros[at])
+        } else {
+            i32::from(self.codes[chunk * CHUNK + i] as i8)
+        }
     }
 
     /// `[rows, k] · Wᵀ`, the first `k` weights of each row of `W`.
@@ -141,20 +199,12 @@ impl BlockWeights {
 
     fn plain(&self, filter: usize, x: &[f32], rows: usize) -> [f32; MOST_ROWS] {
         let mut totals = [0.0; MOST_ROWS];
-        let bytes = if self.four_bits { CHUNK / 2 } else { CHUNK };
         let chunks = self.padded() / CHUNK;
         for b in 0..self.blocks {
             let at = filter * self.blocks + b;
             let mut sums = [0.0f32; MOST_ROWS];
             for i in 0..chunks * CHUNK {
-                let first = (at * chunks + i / CHUNK) * bytes;
-                let code = if self.four_bits {
-                    let byte = self.codes[first + i % 16];
-                    let nibble = if i % CHUNK < 16 { byte & 15 } else { byte >> 4 };
-                    i32::from(nibble) - i32::from(self.zeros[at])
-                } else {
-                    i32::from(self.codes[first + i % CHUNK] as i8)
-                };
+                let code = self.code(at, at * chunks + i / CHUNK, i % CHUNK);
                 for (row, sum) in sums[..rows].iter_mut().enumerate() {
                     *sum += x[(row * self.blocks + b) * self.padded() + i] * code as f32;
                 }
@@ -166,6 +216,23 @@ impl BlockWeights {
         totals
     }
 
+    /// The weights of a chunk of block `at`.
+    ///
+    /// # Safety
+    /// The CPU has AVX2 and FMA.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn avx2_chunk(&self, at: usize, chunk: usize, to: &mut [f32; CHUNK]) {
+        use std::arch::x86_64::*;
+        let bytes = if self.four_bits { CHUNK / 2 } else { CHUNK };
+        let codes = &self.codes[chunk * bytes..(chunk + 1) * bytes];
+        let scale = _mm256_set1_ps(self.scales[at]);
+        let parts = widened(codes.as_ptr(), self.four_bits, _mm_set1_epi8(self.zeros[at]));
+        for (part, to) in parts.into_iter().zip(to.chunks_exact_mut(8)) {
+            _mm256_storeu_ps(to.as_mut_ptr(), _mm256_mul_ps(part, scale));
+        }
+    }
+
     /// # Safety
     /// The CPU has AVX2 and FMA; `x` holds `R` staged rows.
     #[cfg(target_arch = "x86_64")]
@@ -175,7 +242,6 @@ impl BlockWeights {
         let chunks = self.padded() / CHUNK;
         let row_len = self.blocks * self.padded();
         debug_assert!(x.len() >= R * row_len);
-        let low = _mm_set1_epi8(15);
         let mut totals = [_mm256_setzero_ps(); R];
         let bytes = if self.four_bits { CHUNK / 2 } else { CHUNK };
         let mut codes = self.codes.as_ptr().add(filter * self.blocks * chunks * bytes);
@@ -185,21 +251,10 @@ impl BlockWeights {
             let zero = _mm_set1_epi8(*self.zeros.get_unchecked(at));
             let mut sums = [[_mm256_setzero_ps(); 2]; R];
             for _ in 0..chunks {
-                let (first, second) = if self.four_bits {
-                    let both = _mm_loadu_si128(codes.cast());
-                    let upper = _mm_and_si128(_mm_srli_epi16::<4>(both), low);
-                    (_mm_sub_epi8(_mm_and_si128(both, low), zero), _mm_sub_epi8(upper, zero))
-                } else {
-                    (_mm_loadu_si128(codes.cast()), _mm_loadu_si128(codes.add(16).cast()))
-                };
+                let parts = widened(codes, self.four_bits, zero);
                 _mm_prefetch::<_MM_HINT_T0>(codes.wrapping_add(AHEAD).cast());
                 codes = codes.add(bytes);
-                for (i, part) in
-                    [first, _mm_srli_si128::<8>(first), second, _mm_srli_si128::<8>(second)]
-                        .into_iter()
-                        .enumerate()
-                {
-                    let w = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(part));
+                for (i, w) in parts.into_iter().enumerate() {
                     for (row, sums) in sums.iter_mut().enumerate() {
                         let x = _mm256_loadu_ps(x.add(row * row_len + i * 8));
                         sums[i % 2] = _mm256_fmadd_ps(w, x, sums[i % 2]);
@@ -220,6 +275,68 @@ impl BlockWeights {
         }
         out
     }
+}
+
+/// Columns of the panels of any instruction set, at most.
+const WIDEST: usize = 64;
+
+impl SourceB for BlockWeights {
+    unsafe fn pack(
+        &self,
+        ks: Range<usize>,
+        columns: Range<usize>,
+        width: usize,
+        simd: Simd,
+        mut to: *mut f32,
+    ) {
+        assert!(width <= WIDEST && columns.end <= self.filters, "panels of other weights");
+        let mut lines = [0.0f32; WIDEST * CHUNK];
+        for first in columns.clone().step_by(width) {
+            let filters = first..columns.end.min(first + width);
+            let mut k = ks.start;
+            while k < ks.end {
+                // The part of a chunk that lies in the run.
+                let (block, place) = (k / self.block, k % self.block);
+                let (chunk, skip) = (place / CHUNK, place % CHUNK);
+                let count = (CHUNK - skip).min(self.block - place).min(ks.end - k);
+                for (filter, line) in filters.clone().zip(lines.as_chunks_mut().0) {
+                    self.chunk(simd.at_most(), filter, block, chunk, line);
+                }
+                let part = Matrix { data: &lines[skip..], row_stride: 1, column_stride: CHUNK };
+                // SAFETY: the lines are these columns', and the caller has room for all, vectors rounded up.
+                to = unsafe {
+                    pack_b(simd, &part, 0..count, 0..filters.len(), width, to);
+                    to.add(count * filters.len().next_multiple_of(Tiles::of(simd).lanes))
+                };
+                k += count;
+            }
+        }
+    }
+}
+
+/// 32 codes less the code of 0 (which is in `zero` for those of four bits, and taken off those of eight), as floats.
+///
+/// # Safety
+/// The CPU has AVX2; `codes` has a chunk.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn widened(
+    codes: *const u8,
+    four_bits: bool,
+    zero: std::arch::x86_64::__m128i,
+) -> [std::arch::x86_64::__m256; 4] {
+    use std::arch::x86_64::*;
+    let low = _mm_set1_epi8(15);
+    let (first, second) = if four_bits {
+        let both = _mm_loadu_si128(codes.cast());
+        let upper = _mm_and_si128(_mm_srli_epi16::<4>(both), low);
+        (_mm_sub_epi8(_mm_and_si128(both, low), zero), _mm_sub_epi8(upper, zero))
+    } else {
+        (_mm_loadu_si128(codes.cast()), _mm_loadu_si128(codes.add(16).cast()))
+    };
+    [first, _mm_srli_si128::<8>(first), second, _mm_srli_si128::<8>(second)]
+        .map(|part| _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(part)))
 }
 
 /// Bytes of codes that are asked for ahead.
@@ -246,10 +363,11 @@ mod tests {
         let mut random = Random::new(0xB4);
         for simd in Simd::available() {
             for round in 0..rounds(40) {
-                let (filters, blocks) = (1 + random.below(20), 1 + random.below(5));
+                let most = [20, 20, 20, 300][random.below(4)];
+                let (filters, blocks) = (1 + random.below(most), 1 + random.below(5));
                 let block = [16, 32, 64, 1 + random.below(70)][random.below(4)];
                 let k = blocks * block - random.below(block);
-                let rows = 1 + random.below(6);
+                let rows = 1 + random.below(FEW_ROWS + 8);
                 let (four_bits, signed) = (round % 2 == 0, round / 2 % 2 == 0);
                 let base = if signed { 8 } else { 0 };
                 let range = if four_bits { 16 } else { 100 };
@@ -269,9 +387,17 @@ mod tests {
                 )
                 .expect("codes in range");
                 let mut out = vec![0.0; rows * filters];
-                let mut scratch = vec![f32::NAN; weights.scratch_len(rows)];
                 let pool = Pool::new(1 + random.below(3));
-                weights.run(simd, (rows, k), &x, &mut out, &mut scratch, &pool);
+                let many = weights.many_rows(simd, pool.threads(), (rows, k));
+                assert_eq!(many.is_some(), rows > FEW_ROWS);
+                let len = many.as_ref().map_or(weights.scratch_len(rows), Gemm::scratch_len);
+                let mut scratch = vec![f32::NAN; len];
+                match &many {
+                    Some(gemm) => {
+                        weights.run_many(gemm, k, &x, &mut out, &mut scratch, &pool);
+                    }
+                    None => weights.run(simd, (rows, k), &x, &mut out, &mut scratch, &pool),
+                }
                 let mut want = vec![0.0f32; rows * filters];
                 for (i, want) in want.iter_mut().enumerate() {
                     let (r, f) = (i / filters, i % filters);

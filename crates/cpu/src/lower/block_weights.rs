@@ -7,6 +7,7 @@ use anychip_tensor::{DType, Tensor};
 
 use super::{Cx, Lowered};
 use crate::kernel::block_weights::BlockWeights;
+use crate::kernel::gemm::Gemm;
 use crate::step::{Io, Kernel};
 
 /// Whether the weights are constants of 4 or 8 bits with a scale a block.
@@ -42,15 +43,22 @@ pub(super) fn lower(cx: &Cx<'_>, node: &Node) -> Option<Lowered> {
         || pack(codes, scales, zeros),
     );
     let weights = Some(packed).filter(|packed| packed.is_some())?;
-    let scratch = weights.as_ref().as_ref()?.scratch_len(rows) * 4;
+    let ready = weights.as_ref().as_ref()?;
+    let many = ready.many_rows(cx.shared.simd, cx.threads(), (rows, *k));
+    let scratch = many.as_ref().map_or(ready.scratch_len(rows), Gemm::scratch_len) * 4;
     Some(Lowered {
         scratch,
         detail: format!(
-            "{rows}×{filters}×{k}, {} with {blocks} scales a row of blocks of {block}, {}",
+            "{rows}×{filters}×{k}, {} with {blocks} scales a row of blocks of {block}, {}{}",
             codes.dtype(),
-            cx.shared.simd.name()
+            cx.shared.simd.name(),
+            if many.is_some() { ", made floats as they are packed" } else { "" }
         ),
-        ..Lowered::new("product with blocks of few bits", Product { weights, rows, k: *k }, &[x])
+        ..Lowered::new(
+            "product with blocks of few bits",
+            Product { weights, many, rows, k: *k },
+            &[x],
+        )
     })
 }
 
@@ -72,15 +80,20 @@ fn pack(codes: &Tensor, scales: &Tensor, zeros: &Tensor) -> Option<BlockWeights>
 
 struct Product {
     weights: Arc<Option<BlockWeights>>,
+    /// Where the rows are many.
+    many: Option<Gemm>,
     rows: usize,
     k: usize,
 }
 
 impl Kernel for Product {
     fn run(&self, io: &Io<'_>) -> Result<(), IrError> {
-        if let Some(weights) = self.weights.as_ref() {
-            let shape = (self.rows, self.k);
-            weights.run(io.simd, shape, io.operand(0), io.result(0), io.scratch(), io.pool);
+        let Some(weights) = self.weights.as_ref() else { return Ok(()) };
+        let (rows, k) = (self.rows, self.k);
+        let (x, out, scratch) = (io.operand(0), io.result(0), io.scratch());
+        match &self.many {
+            Some(gemm) => weights.run_many(gemm, k, x, out, scratch, io.pool),
+            None => weights.run(io.simd, (rows, k), x, out, scratch, io.pool),
         }
         Ok(())
     }

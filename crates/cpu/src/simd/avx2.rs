@@ -48,7 +48,22 @@ impl Vector for Avx2 {
     }
     #[inline(always)]
     unsafe fn store_first(self, p: *mut f32, n: usize) {
-        _mm256_maskstore_ps(p, first(n), self.0);
+        // Not the instruction with a mask, which AMD's processors take dozens of steps for.
+        if n == 8 {
+            return self.store(p);
+        }
+        let (mut p, mut rest) = (p, _mm256_castps256_ps128(self.0));
+        if n & 4 != 0 {
+            _mm_storeu_ps(p, rest);
+            (p, rest) = (p.add(4), _mm256_extractf128_ps::<1>(self.0));
+        }
+        if n & 2 != 0 {
+            _mm_storel_pd(p.cast(), _mm_castps_pd(rest));
+            (p, rest) = (p.add(2), _mm_movehl_ps(rest, rest));
+        }
+        if n & 1 != 0 {
+            _mm_store_ss(p, rest);
+        }
     }
     #[inline(always)]
     fn add(self, other: Self) -> Self {
@@ -190,7 +205,12 @@ impl Vector for Avx2 {
             a[r + 4] = _mm256_permute2f128_ps::<0x31>(b[r], b[r + 4]);
         }
         for (p, a) in a.iter().enumerate().take(columns) {
-            Self(*a).store_first(to.add(p * to_step), width);
+            // Lanes that the next line overwrites may be stored with this one.
+            if width == 8 || (to_step == width && p + 1 < columns && 8 - width <= width) {
+                Self(*a).store(to.add(p * to_step));
+            } else {
+                Self(*a).store_first(to.add(p * to_step), width);
+            }
         }
     }
     #[inline(always)]

@@ -4,7 +4,7 @@ use anychip_record::{Field, Record, View};
 use anychip_units::Style;
 use serde::Serialize;
 
-use crate::compare::fastest_first;
+use crate::compare::measured_then_fastest;
 
 /// One figure's column: title, what it is, and whether less of it is better (`None`: neither).
 const COLUMNS: &[(&str, Field, &str, bool)] = &[
@@ -28,7 +28,7 @@ const COLUMNS: &[(&str, Field, &str, bool)] = &[
     ("p50", Field::LatencyP50, "half of the runs are faster", true),
 ];
 
-/// The table of the chips that run the model, fastest first.
+/// The table of the chips that run the model, those measured first and then by speed.
 #[derive(Serialize)]
 pub(crate) struct Table {
     /// Words that differ between rows.
@@ -93,7 +93,7 @@ type Word = (&'static str, fn(&Record) -> String);
 pub(crate) fn table(records: &[Record]) -> Table {
     let mut runs: Vec<(usize, &Record)> =
         records.iter().enumerate().filter(|(_, record)| record.runs).collect();
-    runs.sort_by(|(_, a), (_, b)| fastest_first(a, b));
+    runs.sort_by(|(_, a), (_, b)| measured_then_fastest(a, b));
     let words: [Word; 5] = [
         ("model", |record| record.model.clone()),
         ("batch", |record| record.batch.to_string()),

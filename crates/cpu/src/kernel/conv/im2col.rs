@@ -6,7 +6,7 @@
 
 use super::stage::Planes;
 use crate::detect::Simd;
-use crate::kernel::gemm::blocks::SourceB;
+use crate::kernel::gemm::SourceB;
 use crate::simd::{Task, Vector, dispatch};
 use std::ops::Range;
 

@@ -12,7 +12,7 @@ use crate::kernel::activation::activate_rows;
 use std::ops::Range;
 
 /// Something that can write its rows `ks`, columns `columns` as panels of B, laid out as `pack_b` does.
-pub(crate) trait SourceB: Sync {
+pub trait SourceB: Sync {
     /// # Safety
     /// `to` is writable for `ks.len()` times the columns rounded up to vectors of `simd`, and 16 elements beyond.
     unsafe fn pack(

@@ -11,6 +11,7 @@ use super::activation::Activation;
 use super::{Scratch, SharedMut, split_evenly};
 use crate::detect::Simd;
 use crate::pool::Pool;
+pub use blocks::SourceB;
 use blocks::{Blocks, Out, PackA, SideA, SideB};
 pub use pack::{PackedA, PackedB};
 
@@ -90,12 +91,14 @@ pub enum A<'a> {
 }
 
 /// Right operand of [`Gemm::run`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub enum B<'a> {
     /// As it is in memory.
     Matrix(Matrix<'a>),
     /// Packed in advance; the same for the whole batch.
     Packed(&'a PackedB),
+    /// Made by whoever can, of the product's shape; the same for the whole batch.
+    Made(&'a dyn SourceB),
 }
 
 /// The shape of a (batched) product.
@@ -131,7 +134,7 @@ pub struct Gemm {
     blocks: Blocks,
     threads: usize,
     batch: Vec<Offsets>,
-    /// Threads pack all of A together before they multiply, because several blocks read the same rows.
+    /// All of A is packed before it is multiplied, by all threads, because several blocks read the same rows.
     shares_a: bool,
 }
 
@@ -151,7 +154,8 @@ impl Gemm {
         let alone = if a_packed { PackA::Before } else { PackA::Each };
         let mut blocks = Blocks::new(simd, size, batch.len(), threads, (alone, !b_packed));
         let mut shares_a = false;
-        if !a_packed && threads > 1 && batch.len() == 1 && m * k <= MOST_SHARED {
+        let many = threads > 1 || !b_packed;
+        if !a_packed && many && batch.len() == 1 && m * k <= MOST_SHARED {
             let shared = Blocks::new(simd, size, 1, threads, (PackA::Together, !b_packed));
             shares_a = shared.grid().1 > 1;
             if shares_a {
@@ -210,7 +214,7 @@ impl Gemm {
             ),
         }
         match b {
-            B::Matrix(_) => assert!(!self.shape.b_packed),
+            B::Matrix(_) | B::Made(_) => assert!(!self.shape.b_packed),
             B::Packed(p) => {
                 assert!(self.shape.b_packed && (p.n, p.k, p.simd) == (n, k, self.blocks.simd));
             }
@@ -257,6 +261,7 @@ impl Gemm {
                     SideB::Source(&source_b)
                 }
                 B::Packed(packed) => SideB::Packed(packed),
+                B::Made(source) => SideB::Source(source),
             };
             let epilogue =
                 Epilogue { residual: epilogue.residual.map(|r| &r[at.c..]), ..*epilogue };
