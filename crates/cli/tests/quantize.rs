@@ -59,6 +59,24 @@ fn int8_keeps_the_accuracy_and_runs() {
 }
 
 #[test]
+fn ranges_move_into_weights_where_that_helps() {
+    let folder = Folder::new("equalize");
+    let out = folder.path("out.onnx");
+    for (name, least) in [("cnn", 0.2), ("transformer", 1.0)] {
+        let (model, data) =
+            (format!("models/digits-{name}.onnx"), format!("models/digits-{name}.npz"));
+        let ratio = |when: &str| {
+            let report = report(&model, &data, &out, &["--equalize", when]);
+            (report["equalized"].as_i64().unwrap(), report["snr_db"].as_f64().unwrap())
+        };
+        let (never, always) = (ratio("never"), ratio("always"));
+        assert!(never.0 == 0 && always.0 > 0, "{name}: {never:?} {always:?}");
+        assert!(always.1 > never.1 + least, "{name}: {never:?} {always:?}");
+        assert!(ratio("auto").1 >= never.1, "{name}: {never:?}");
+    }
+}
+
+#[test]
 fn every_way_to_choose_ranges_works() {
     let folder = Folder::new("ranges");
     let out = folder.path("out.onnx");
