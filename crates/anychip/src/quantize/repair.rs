@@ -68,8 +68,11 @@ fn seen(
         seen.count += count.to_f64().first().copied().unwrap_or_default();
         Ok(())
     })?;
-    if seen.gram.iter().chain(&seen.cross).any(|v| !v.is_finite()) {
+    if seen.gram.iter().any(|v| !v.is_finite()) {
         return Err(runs::not_finite(graph, its.input));
+    }
+    if seen.cross.iter().any(|v| !v.is_finite()) {
+        return Err(runs::not_finite(graph, graph.node(its.node).outputs[0]));
     }
     Ok(seen)
 }

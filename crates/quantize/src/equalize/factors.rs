@@ -42,6 +42,28 @@ impl Factors {
         dims.next().filter(|_| dims.next().is_none())
     }
 
+    /// The same for a value before a transpose, whose dim `permutation[i]` becomes the result's dim `i`.
+    fn before_transpose(&self, permutation: &[usize]) -> Factors {
+        let rank = permutation.len();
+        let mut shape = vec![1; rank];
+        permutation.iter().zip(&self.shape).for_each(|(&from, &n)| shape[from] = n);
+        let count: usize = shape.iter().product();
+        let mut index = vec![0usize; rank];
+        let values = (0..count)
+            .map(|mut at| {
+                for dim in (0..rank).rev() {
+                    (index[dim], at) = (at % shape[dim], at / shape[dim]);
+                }
+                let place = permutation
+                    .iter()
+                    .zip(&self.shape)
+                    .fold(0, |place, (&from, &n)| place * n + index[from]);
+                self.values[place]
+            })
+            .collect();
+        Factors { shape, values }
+    }
+
     /// The same for a value before a reshape: dims that follow each other in both and have as many elements belong together,
     /// and are all numbers where they differ.
     fn before_reshape(&self, from: &[Dim], to: &[Dim]) -> Option<Factors> {
@@ -177,10 +199,7 @@ impl Search<'_> {
                 by.before_reshape(from, to).is_some_and(|by| self.before(node, 0, &by, edits))
             }
             Op::Prim(Prim::Transpose { permutation }) => {
-                let Some(dim) = by.only_dim() else { return false };
-                let rank = permutation.len();
-                let by = Factors::along(rank, permutation[dim], by.values.clone());
-                self.before(node, 0, &by, edits)
+                self.before(node, 0, &by.before_transpose(permutation), edits)
             }
             Op::Prim(Prim::ReduceWindow { kind: ReduceKind::Max | ReduceKind::Sum, window }) => {
                 let apart = by.shape.len() - window.size.len();
@@ -306,6 +325,10 @@ mod tests {
         let heads = own.before_reshape(&dims(&[2, 5, 2, 3]), &dims(&[2, 5, 6])).unwrap();
         assert_eq!(heads.shape, [1, 1, 2, 3]);
         assert_eq!(heads.before_reshape(&dims(&[2, 5, 6]), &dims(&[2, 5, 2, 3])).unwrap(), own);
+        let turned = heads.before_transpose(&[0, 1, 3, 2]);
+        assert_eq!((turned.shape, turned.values[1]), (vec![1, 1, 3, 2], 4.0));
+        let moved = heads.before_transpose(&[0, 2, 1, 3]);
+        assert_eq!((moved.shape, moved.values), (vec![1, 2, 1, 3], heads.values.clone()));
         let flat = own.before_reshape(&dims(&[10, 6]), &dims(&[2, 5, 6])).unwrap();
         assert_eq!(flat.shape, [1, 6]);
         let squeezed = own.before_reshape(&dims(&[2, 5, 6, 1, 1]), &dims(&[2, 5, 6])).unwrap();

@@ -54,6 +54,12 @@ pub fn remove_channels(
     sites: &[Site],
     share: f64,
 ) -> Result<Narrowed, QuantizeError> {
+    for site in sites {
+        let sound = |weight: &Tensor| norms(weight, 0).iter().all(|norm| norm.is_finite());
+        if !graph.constant(site.weight).is_none_or(sound) {
+            return Err(not_finite_weight(site));
+        }
+    }
     let mut axes = Axes::of(graph);
     let mut sets: BTreeMap<usize, Set> = BTreeMap::new();
     for (index, site) in sites.iter().enumerate() {
@@ -65,9 +71,6 @@ pub fn remove_channels(
         for (axis, makes) in [(out, true), (into, false)] {
             let Some(set) = axes.set(site.weight, axis) else { continue };
             let own = norms(weight, axis);
-            if own.iter().any(|norm| !norm.is_finite()) {
-                return Err(not_finite_weight(site));
-            }
             let total = own.iter().sum::<f64>().max(f64::MIN_POSITIVE);
             let set = sets.entry(set).or_insert_with(|| Set {
                 first: index,
