@@ -66,7 +66,7 @@ pub use npz::{NpzError, read_npz, write_npz};
 #[cfg(feature = "pjrt")]
 pub use plugins::{PLUGINS_VARIABLE, VendorCompiler, pjrt, plugin_files, vendor_compiler};
 pub use quantize::{
-    Batch, Budget, Gain, LayerReport, Method, PruneReport, Pruning, QuantizeOptions,
+    Batch, Budget, Equalize, Gain, LayerReport, Method, PruneReport, Pruning, QuantizeOptions,
     QuantizeReport, Samples, WeightFormat, WeightRounding, gains, halve, prune, quantize,
     quantize_dynamic, quantize_weights,
 };

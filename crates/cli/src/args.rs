@@ -14,7 +14,7 @@ use clap_complete::Shell;
 
 pub(crate) use choose::Choose;
 pub(crate) use diff::Diff;
-pub(crate) use optimize::{Algorithm, Optimize, Precision as QuantizeTo, RangeMethod};
+pub(crate) use optimize::{Algorithm, Equalizing, Optimize, Precision as QuantizeTo, RangeMethod};
 
 /// One trained model in, any accelerator out: run it here, estimate it everywhere else, with the basis of each number.
 #[derive(Debug, Parser)]

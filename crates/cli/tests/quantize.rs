@@ -59,6 +59,24 @@ fn int8_keeps_the_accuracy_and_runs() {
 }
 
 #[test]
+fn ranges_move_into_weights_where_that_helps() {
+    let folder = Folder::new("equalize");
+    let out = folder.path("out.onnx");
+    for (name, least) in [("cnn", 0.2), ("transformer", 1.0)] {
+        let (model, data) =
+            (format!("models/digits-{name}.onnx"), format!("models/digits-{name}.npz"));
+        let ratio = |when: &str| {
+            let report = report(&model, &data, &out, &["--equalize", when]);
+            (report["equalized"].as_i64().unwrap(), report["snr_db"].as_f64().unwrap())
+        };
+        let (never, always) = (ratio("never"), ratio("always"));
+        assert!(never.0 == 0 && always.0 > 0, "{name}: {never:?} {always:?}");
+        assert!(always.1 > never.1 + least, "{name}: {never:?} {always:?}");
+        assert!(ratio("auto").1 >= never.1, "{name}: {never:?}");
+    }
+}
+
+#[test]
 fn every_way_to_choose_ranges_works() {
     let folder = Folder::new("ranges");
     let out = folder.path("out.onnx");
@@ -191,7 +209,9 @@ fn fewer_weights_cost_what_the_report_says() {
     let narrow = prune("channels:0.5", data);
     assert_eq!(narrow["removed"].as_array().unwrap().len(), 3, "{narrow}");
     assert!(narrow["weights"][1].as_i64().unwrap() < before / 2, "{narrow}");
-    assert!(narrow["snr_db"].as_f64().is_some(), "{narrow}");
+    assert!(narrow["snr_db"].as_f64().unwrap() > 10.0, "{narrow}");
+    assert_eq!(narrow["layers_refitted"], 3, "{narrow}");
+    assert!(right(&narrow, 1) + 10 >= right(&narrow, 0), "{narrow}");
     let gains = narrow["gains"].as_array().unwrap();
     assert!(gains.len() > 10 && gains[0]["measured"] == true && gains[0]["chip"] == "cpu");
     let run = succeeds(&["run", &out, "--input", DIGITS, "--json"]);
@@ -199,6 +219,29 @@ fn fewer_weights_cost_what_the_report_says() {
     assert_eq!(run["accuracy"]["right"].as_i64().unwrap(), right(&narrow, 1), "{run}");
     let said = fails(&["optimize", CNN, "-o", &out, "--prune", "channels:1%"]);
     assert!(said.contains("no layer's channels can go"), "{said}");
+}
+
+#[test]
+fn what_channels_leave_is_made_up_for_on_other_data() {
+    let folder = Folder::new("refit");
+    let (out, data) = (folder.path("out.onnx"), folder.path("half.npz"));
+    let arrays = read_npz(root().join(DIGITS).as_ref()).unwrap();
+    let half = |name: &str| {
+        let all = &arrays[name];
+        let shape = [&[180][..], &all.shape()[1..]].concat();
+        let bytes = all.byte_len() / all.shape()[0] * 180;
+        Tensor::from_bytes(all.dtype(), shape, all.bytes().slice(..bytes)).unwrap()
+    };
+    write_npz(data.as_ref(), &[("pixels", &half("pixels"))]).unwrap();
+    let right = |more: &[&str]| {
+        let arguments = ["optimize", CNN, "-o", &out, "--prune", "channels:0.5"];
+        succeeds(&[&arguments[..], more].concat());
+        let run = succeeds(&["run", &out, "--input", DIGITS, "--json"]);
+        let run: serde_json::Value = serde_json::from_str(&run).unwrap();
+        run["accuracy"]["right"].as_i64().unwrap()
+    };
+    let (without, with) = (right(&[]), right(&["--calibrate", &data]));
+    assert!(without < 200 && with > 340, "{without} {with}");
 }
 
 #[test]

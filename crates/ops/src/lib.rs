@@ -1,8 +1,12 @@
-//! Composite operators, one file each, written as their maths. [`ROWS`] lists them all.
+//! Composite operators, one file each, written as their maths. [`ROWS`] lists them all. And what several parts of the project
+//! write with primitives alone.
 
 use anychip_ir::CompositeRow;
 
+pub use dynamic_range::dynamic_range;
+
 mod activation;
+mod dynamic_range;
 mod interpolate;
 mod quantized;
 mod repeat;

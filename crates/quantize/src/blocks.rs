@@ -7,7 +7,7 @@ use anychip_passes::{Verdict, rebuild, remove_dead_code};
 use anychip_tensor::{DType, Dim, Tensor};
 
 use crate::grid::usable;
-use crate::weights::{nearest, squared_error};
+use crate::weights::{nearest, squared_error, transposed};
 use crate::{Gram, Kind, Matrix, QuantizeError, Site, round_with_gram};
 
 /// What weights become.
@@ -64,7 +64,7 @@ pub fn in_scaled_blocks(
         let scaled = Matrix { rows: matrix.rows, columns: n, data };
         let mut blocks = in_blocks(&scaled, format, None)?;
         let restored: Vec<f32> =
-            rows_of(&blocks)?.iter().enumerate().map(|(i, w)| w / factors[i % n]).collect();
+            rows_of(&blocks).iter().enumerate().map(|(i, w)| w / factors[i % n]).collect();
         let error = gram.error(matrix, &restored);
         if best.as_ref().is_none_or(|(least, _)| error < *least) {
             blocks.inputs = (exponent > 0.0).then(|| factors.iter().map(|f| f.recip()).collect());
@@ -78,19 +78,22 @@ pub fn in_scaled_blocks(
 }
 
 /// The weights that blocks stand for, with a row for each output channel.
-pub fn rows_of(blocks: &Blocks) -> Result<Vec<f32>, QuantizeError> {
-    let zeros = Tensor::zeros(blocks.codes.dtype(), blocks.scales.shape())?;
-    let restored = crate::restore(&blocks.codes, &blocks.scales, &zeros)?;
-    let values = restored.elements::<f32>().map(std::borrow::Cow::into_owned).unwrap_or_default();
-    let rows = blocks.codes.shape()[2];
-    let columns = values.len() / rows.max(1);
-    let mut out = vec![0f32; values.len()];
-    for c in 0..columns {
-        for r in 0..rows {
-            out[r * columns + c] = values[c * rows + r];
+pub fn rows_of(blocks: &Blocks) -> Vec<f32> {
+    let (block, rows) = (blocks.codes.shape()[1], blocks.codes.shape()[2]);
+    let scales = blocks.scales.elements::<f32>().unwrap_or_default();
+    // A code is the low bits of its byte.
+    let unused = 8 - blocks.codes.dtype().storage_bits().min(8) as u32;
+    let codes = blocks.codes.codes();
+    let columns = codes.len() / rows.max(1);
+    let mut out = vec![0f32; codes.len()];
+    for (c, line) in codes.chunks_exact(rows.max(1)).enumerate() {
+        let scales = &scales[c / block * rows..][..rows];
+        for (r, (&code, &scale)) in line.iter().zip(scales).enumerate() {
+            let code = ((code << unused) as i8) >> unused;
+            out[r * columns + c] = f32::from(code) * scale;
         }
     }
-    Ok(out)
+    out
 }
 
 /// A layer in blocks. With `gram` scales are searched for and rounding looks at the inputs (GPTQ, arXiv:2210.17323);
@@ -123,23 +126,22 @@ pub fn in_blocks(
             .collect(),
     };
     // Rows are columns of the product's weights.
-    let mut ordered = vec![0i128; codes.len()];
-    for r in 0..matrix.rows {
-        for c in 0..matrix.columns {
-            ordered[c * matrix.rows + r] = i128::from(codes[r * matrix.columns + c]);
-        }
-    }
+    let ordered = transposed(&codes, matrix.rows, matrix.columns);
+    drop(codes);
+    let shape = [count, block, matrix.rows];
+    let codes = if format.dtype == DType::I8 {
+        Tensor::from_vec(shape, ordered)?
+    } else {
+        let ordered: Vec<u8> = ordered.into_iter().map(|code| code as u8).collect();
+        Tensor::from_codes(format.dtype, shape, &ordered)?
+    };
     let mut by_block = vec![0f32; scales.len()];
     for r in 0..matrix.rows {
         for i in 0..count {
             by_block[i * matrix.rows + r] = scales[r * count + i];
         }
     }
-    Ok(Blocks {
-        codes: Tensor::from_integers(format.dtype, [count, block, matrix.rows], &ordered)?,
-        scales: Tensor::from_vec([count, 1, matrix.rows], by_block)?,
-        inputs: None,
-    })
+    Ok(Blocks { codes, scales: Tensor::from_vec([count, 1, matrix.rows], by_block)?, inputs: None })
 }
 
 /// The scale of a block: the largest weight at the end of the grid; where the size of inputs is known, the end with the
@@ -228,7 +230,7 @@ mod tests {
         let rounded = in_blocks(&matrix, format, Some(&gram)).unwrap();
         let scaled = in_scaled_blocks(&matrix, format, &gram).unwrap();
         let error = |blocks: &Blocks| {
-            let mut rows = rows_of(blocks).unwrap();
+            let mut rows = rows_of(blocks);
             if let Some(inputs) = &blocks.inputs {
                 for (i, w) in rows.iter_mut().enumerate() {
                     *w *= inputs[i % matrix.columns];

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use anychip_ir::{Builder, DotDims, Graph, IrError, NodeId, Prim, ReduceKind, ValueId};
+use anychip_ir::{Builder, DotDims, Graph, IrError, NodeId, Prim, ValueId};
+use anychip_ops::dynamic_range;
 use anychip_passes::{Verdict, rebuild, remove_dead_code};
 use anychip_tensor::{DType, Tensor};
 
@@ -34,34 +35,12 @@ pub fn rewrite_dynamic(
         let x = site.inputs[0];
         let grid = match known.get(&x) {
             Some(&grid) => grid,
-            None => to_range(b, x)?,
+            None => dynamic_range(b, x)?,
         };
         known.insert(x, grid);
         Ok(Verdict::Replace(vec![product(b, grid, layer)?]))
     })?;
     Ok(remove_dead_code(&outcome.graph)?)
-}
-
-/// A value as `u8` with its scale and zero point.
-fn to_range(b: &mut Builder, x: ValueId) -> Result<[ValueId; 3], IrError> {
-    let axes: Vec<usize> = (0..b.rank(x)).collect();
-    let zero = b.scalar_like(x, 0.0)?;
-    let most = b.reduce(ReduceKind::Max, x, &axes, false)?;
-    let most = b.max(most, zero)?;
-    let least = b.reduce(ReduceKind::Min, x, &axes, false)?;
-    let least = b.min(least, zero)?;
-    let range = b.sub(most, least)?;
-    let steps = b.scalar_like(x, 255.0)?;
-    let scale = b.div(range, steps)?;
-    // Zeros alone have no range; any scale will do.
-    let flat = b.eq(scale, zero)?;
-    let one = b.scalar_like(x, 1.0)?;
-    let scale = b.select(flat, one, scale)?;
-    let below = b.neg(least)?;
-    let none = b.constant(Tensor::zeros(DType::U8, [])?);
-    let quantize = Prim::Quantize { to: DType::U8, saturate: true };
-    let point = b.prim(quantize.clone(), &[below, scale, none])?;
-    Ok([b.prim(quantize, &[x, scale, point])?, scale, point])
 }
 
 fn product(

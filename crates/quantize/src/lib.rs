@@ -7,6 +7,7 @@
 
 mod blocks;
 mod dynamic;
+mod equalize;
 mod error;
 mod grid;
 mod half;
@@ -30,13 +31,17 @@ type Lanes = [f32; LANES];
 
 pub use blocks::{BlockFormat, Blocks, in_blocks, in_scaled_blocks, rewrite_blocks, rows_of};
 pub use dynamic::{DynamicLayer, rewrite_dynamic};
+pub use equalize::{ChannelRanges, Movable, choose_factors, equalized, movable};
 pub use error::QuantizeError;
 pub use grid::{Grid, GridOptions};
 pub use half::to_half;
 pub use histogram::Histogram;
 pub use plan::Plan;
-pub use probe::{LocalError, Wanted, input_sums, local_errors};
-pub use prune::{Pattern, Removed, pruned, remove_channels, rewrite_weights};
+pub use probe::{LocalError, Wanted, channel_ranges, input_sums, local_errors, paired_sums};
+pub use prune::{
+    Narrowed, PairedSums, Pattern, Removed, pruned, refitted, remove_channels, rewrite_weights,
+    with_layer,
+};
 pub use range::{Method, bounds, choose_grid};
 pub use rewrite::{Layer, rewrite};
 pub use rounding::{Gram, round_with_gram};

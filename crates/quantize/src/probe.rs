@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anychip_ir::{Builder, DotDims, Graph, IrError, Op, Prim, ReduceKind, ValueId};
+use anychip_passes::remove_dead_code;
 use anychip_tensor::{DType, Dim};
 
 use crate::rewrite::{on_grid, product, with_bias};
 use crate::section::Copied;
 use crate::site::channel_dim;
-use crate::{Grid, Kind, Layer, Plan, QuantizeError, Section, Site, simulate};
+use crate::{Grid, Kind, Layer, Movable, Plan, QuantizeError, Section, Site, simulate};
 
 /// What to gather of the inputs of a layer.
 #[derive(Debug, Clone, Copy)]
@@ -39,20 +40,7 @@ pub fn input_sums(
         let site = wanted.site;
         let given = copied.value(site.input);
         let b = &mut copied.b;
-        // [vectors.., groups, k] with the dims of vectors and of groups and columns told apart by `at`.
-        let shown =
-            |b: &mut Builder, x: ValueId| -> Result<(ValueId, Vec<usize>, usize), IrError> {
-                if let (Kind::Convolution, Op::Prim(Prim::Convolution(dims, _))) =
-                    (&site.kind, &graph.node(site.node).op)
-                {
-                    let kernel = graph.ty(site.weight).fixed_shape().unwrap_or_default();
-                    return Ok((columns(b, x, dims, &kernel)?, vec![0, 3], 1));
-                }
-                let rank = b.rank(x);
-                let x = b.unsqueeze(x, &[rank - 1])?;
-                Ok((x, (0..rank - 1).collect(), rank - 1))
-            };
-        let (x, vectors, groups) = shown(b, given)?;
+        let (x, vectors, groups) = shown(b, graph, site, given)?;
         if wanted.runs > 0 {
             let mut shape = b.dims(x);
             let of = |dim: &Dim| dim.fixed().unwrap_or(1);
@@ -72,7 +60,7 @@ pub fn input_sums(
         if let Some(grid) = wanted.grid {
             let rounded = on_grid(b, given, grid)?;
             let moved = b.sub(given, rounded)?;
-            let (moved, ..) = shown(b, moved)?;
+            let (moved, ..) = shown(b, graph, site, moved)?;
             let sum = b.reduce(ReduceKind::Sum, x, &vectors, false)?;
             let moved = b.reduce(ReduceKind::Sum, moved, &vectors, false)?;
             let count = b.count(x, &vectors, DType::F32)?;
@@ -82,6 +70,93 @@ pub fn input_sums(
         }
     }
     copied.finish(&outputs, simulate)
+}
+
+/// What a layer multiplies, `[vectors.., groups, k]`: the dims of vectors, and that of groups, which columns follow.
+fn shown(
+    b: &mut Builder,
+    graph: &Graph,
+    site: &Site,
+    x: ValueId,
+) -> Result<(ValueId, Vec<usize>, usize), IrError> {
+    if let (Kind::Convolution, Op::Prim(Prim::Convolution(dims, _))) =
+        (&site.kind, &graph.node(site.node).op)
+    {
+        let kernel = graph.ty(site.weight).fixed_shape().unwrap_or_default();
+        return Ok((columns(b, x, dims, &kernel)?, vec![0, 3], 1));
+    }
+    let rank = b.rank(x);
+    let x = b.unsqueeze(x, &[rank - 1])?;
+    Ok((x, (0..rank - 1).collect(), rank - 1))
+}
+
+/// A graph whose outputs tell how to make up in one layer for what a network lost before it: for `layer` of `smaller` the products
+/// of its inputs, `[k, k]`, those of what the layer gives in the whole network, bias apart, with them, `[m, k]`, the sums of both,
+/// `[k]` and `[m]`, and how many vectors they are of. The layer is one of a single group of channels.
+pub fn paired_sums(
+    (whole, its): (&Graph, &Site),
+    (smaller, layer): (&Graph, &Site),
+) -> Result<Section, QuantizeError> {
+    let result = whole.node(its.node).outputs[0];
+    let mut copied = Copied::of(whole, &[], &[result])?;
+    let y = copied.value(result);
+    let given = copied.beside(whole, smaller, &[layer.input])?[0];
+    let b = &mut copied.b;
+    let (x, vectors, groups) = shown(b, smaller, layer, given)?;
+    let mut dims = b.dims(x);
+    dims.remove(groups);
+    let x = b.reshape(x, &dims)?;
+    let (x, y, vectors, channels) = if layer.kind == Kind::Convolution {
+        // [n, k, places] and [n, m, places]
+        let of_y = b.dims(y);
+        let places = of_y[2..].iter().cloned().fold(Dim::Fixed(1), |n, d| n * d);
+        let y = b.reshape(y, &[of_y[0].clone(), of_y[1].clone(), places])?;
+        (x, y, vec![0, 2], 1)
+    } else {
+        (x, y, vectors, groups)
+    };
+    debug_assert!(!vectors.contains(&channels));
+    let contract = DotDims {
+        lhs_contract: vectors.clone(),
+        rhs_contract: vectors.clone(),
+        ..DotDims::default()
+    };
+    let gram = b.prim(Prim::DotGeneral(contract.clone(), DType::F32), &[x, x])?;
+    let cross = b.prim(Prim::DotGeneral(contract, DType::F32), &[y, x])?;
+    let of_x = b.reduce(ReduceKind::Sum, x, &vectors, false)?;
+    let of_y = b.reduce(ReduceKind::Sum, y, &vectors, false)?;
+    let count = b.count(x, &vectors, DType::F32)?;
+    let outputs: Vec<(Arc<str>, ValueId)> =
+        [("gram", gram), ("cross", cross), ("x", of_x), ("y", of_y), ("n", count)]
+            .map(|(name, value)| (name.into(), value))
+            .to_vec();
+    copied.finish(&outputs, remove_dead_code).map_err(QuantizeError::from)
+}
+
+/// A graph whose outputs are, for each value in turn, the least and the largest number and the sum of squares of each channel, and
+/// how many numbers a channel has. The graph begins with `known` values where it depends on them.
+pub fn channel_ranges(
+    graph: &Graph,
+    known: &[ValueId],
+    values: &[&Movable],
+) -> Result<Section, QuantizeError> {
+    let wanted: Vec<ValueId> = values.iter().map(|m| m.value).collect();
+    let mut copied = Copied::of(graph, known, &wanted)?;
+    let mut outputs: Vec<(Arc<str>, ValueId)> = Vec::new();
+    for (i, movable) in values.iter().enumerate() {
+        let x = copied.value(movable.value);
+        let b = &mut copied.b;
+        let others: Vec<usize> = (0..b.rank(x)).filter(|&d| d != movable.dim).collect();
+        let low = b.reduce(ReduceKind::Min, x, &others, false)?;
+        let high = b.reduce(ReduceKind::Max, x, &others, false)?;
+        let square = b.mul(x, x)?;
+        let square = b.reduce(ReduceKind::Sum, square, &others, false)?;
+        let count = b.count(x, &others, DType::F32)?;
+        for (name, value) in [("low", low), ("high", high), ("square", square), ("n", count)] {
+            outputs.push((format!("{name}_{i}").into(), value));
+        }
+    }
+    copied.finish(&outputs, remove_dead_code).map_err(QuantizeError::from)
 }
 
 /// Each tap of the kernel sees the padded input moved and stepped over; together they are the columns of the product

@@ -112,7 +112,7 @@ pub(crate) fn nearest_plane(
     let mut line = vec![0f32; n.next_multiple_of(LANES)];
     for (own, first, rows, column) in gram.parts(matrix) {
         let order = ascending_diagonal(own, n);
-        let root = Root::of(own, &order);
+        let root = Root::of(own, &order, DAMPING);
         // A few rows at a time, so that their errors stay near.
         for from in (first..first + rows).step_by(LANES) {
             let lanes = LANES.min(first + rows - from);
@@ -138,6 +138,52 @@ pub(crate) fn nearest_plane(
     picked
 }
 
+/// `x` with `x · (G + damping) = b` for rows `b` of as many numbers as `G` has; what is added to the diagonal is a share of its mean.
+pub(crate) fn solve(gram: &[f32], n: usize, damping: f64, rows: &[f32]) -> Vec<f32> {
+    let order: Vec<usize> = (0..n).collect();
+    let root = Root::of(gram, &order, damping);
+    let mean = (0..n).map(|i| f64::from(gram[i * n + i])).sum::<f64>() / n.max(1) as f64;
+    let unit = if mean > 0.0 { mean.recip() as f32 } else { 1.0 };
+    let mut solved = vec![0f32; rows.len()];
+    let mut own = vec![[0f32; LANES]; n];
+    let mut line = vec![0f32; n.next_multiple_of(LANES)];
+    for (rows, solved) in rows.chunks(LANES * n.max(1)).zip(solved.chunks_mut(LANES * n.max(1))) {
+        for (k, lanes) in own.iter_mut().enumerate() {
+            *lanes = [0.0; LANES];
+            for (lane, row) in lanes.iter_mut().zip(rows.chunks_exact(n)) {
+                *lane = row[k] * unit;
+            }
+        }
+        // Rᵀ z = b from the first on, then R x = z from the last.
+        for k in 0..n {
+            root.line(k, &mut line);
+            let (done, rest) = own.split_at_mut(k + 1);
+            done[k].iter_mut().for_each(|v| *v /= line[k]);
+            for (lanes, &factor) in rest.iter_mut().zip(&line[k + 1..n]) {
+                for (value, &known) in lanes.iter_mut().zip(&done[k]) {
+                    *value -= factor * known;
+                }
+            }
+        }
+        for k in (0..n).rev() {
+            root.line(k, &mut line);
+            let (rest, done) = own.split_at_mut(k + 1);
+            for (lanes, &factor) in done.iter().zip(&line[k + 1..n]) {
+                for (value, &known) in rest[k].iter_mut().zip(lanes) {
+                    *value -= factor * known;
+                }
+            }
+            rest[k].iter_mut().for_each(|v| *v /= line[k]);
+        }
+        for (k, lanes) in own.iter().enumerate() {
+            for (row, &lane) in solved.chunks_exact_mut(n).zip(lanes) {
+                row[k] = lane;
+            }
+        }
+    }
+    solved
+}
+
 /// Columns by the size of their inputs, smallest first.
 fn ascending_diagonal(gram: &[f32], n: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..n).collect();
@@ -155,11 +201,11 @@ struct Root {
 impl Root {
     /// The root of a matrix with rows and columns in the given order, a panel after the other: all that a panel needs of
     /// those before it are its own columns' factors, which are kept as rows beside.
-    fn of(gram: &[f32], order: &[usize]) -> Root {
+    fn of(gram: &[f32], order: &[usize], damping: f64) -> Root {
         let n = order.len();
         let mean = (0..n).map(|i| f64::from(gram[i * n + i])).sum::<f64>() / n.max(1) as f64;
-        let damping = if mean > 0.0 { mean * DAMPING } else { 1.0 };
-        // In single precision after dividing by the mean: pivots stay above the damping, 1e-2.
+        let damping = if mean > 0.0 { mean * damping } else { 1.0 };
+        // In single precision after dividing by the mean: pivots stay above the damping.
         let unit = if mean > 0.0 { mean.recip() } else { 1.0 };
         let mut panels = vec![[0f32; LANES]; n.div_ceil(LANES) * n];
         let mut factors = vec![0f32; n * n];
@@ -253,7 +299,7 @@ mod tests {
                 .map(|i| (0..n).map(|s| x[s * n + i / n] * x[s * n + i % n]).sum())
                 .collect();
             let order = ascending_diagonal(&gram, n);
-            let root = Root::of(&gram, &order);
+            let root = Root::of(&gram, &order, DAMPING);
             let mut lines = vec![vec![0f32; n.next_multiple_of(LANES)]; n];
             for (k, line) in lines.iter_mut().enumerate() {
                 root.line(k, line);
@@ -266,6 +312,24 @@ mod tests {
                     let wanted = if i == j { wanted + DAMPING as f32 } else { wanted };
                     assert!((product - wanted).abs() < 1e-3, "{n} {i} {j}: {product} {wanted}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_solved_gives_the_rows() {
+        let n = LANES + 5;
+        let x: Vec<f32> = (0..n * n).map(|i| ((i * 37 + i * i * 11) % 101) as f32 - 50.0).collect();
+        let gram: Vec<f32> =
+            (0..n * n).map(|i| (0..n).map(|s| x[s * n + i / n] * x[s * n + i % n]).sum()).collect();
+        let mean = (0..n).map(|i| gram[i * n + i]).sum::<f32>() / n as f32;
+        let rows: Vec<f32> = (0..n * (LANES + 2)).map(|i| ((i * 13) % 29) as f32 * mean).collect();
+        let solved = solve(&gram, n, 0.1, &rows);
+        for (row, solved) in rows.chunks(n).zip(solved.chunks(n)) {
+            for (j, wanted) in row.iter().enumerate() {
+                let found: f32 = (0..n).map(|i| solved[i] * gram[i * n + j]).sum();
+                let found = found + 0.1 * mean * solved[j];
+                assert!((found - wanted).abs() < 1e-3 * 29.0 * mean, "{found} {wanted}");
             }
         }
     }

@@ -70,6 +70,52 @@ impl Copied {
         Ok(own)
     }
 
+    /// Copies what values of another graph with the same inputs depend on beside it, and says where they went.
+    pub(crate) fn beside(
+        &mut self,
+        graph: &Graph,
+        other: &Graph,
+        wanted: &[ValueId],
+    ) -> Result<Vec<ValueId>, IrError> {
+        let mut needed = vec![false; other.value_count()];
+        wanted.iter().for_each(|v| needed[v.index()] = true);
+        for node in other.nodes().iter().rev() {
+            if node.outputs.iter().any(|v| needed[v.index()]) {
+                node.inputs.iter().for_each(|v| needed[v.index()] = true);
+            }
+        }
+        self.b.reserve_symbols(first_free_symbol(graph).max(first_free_symbol(other)));
+        let mut map: Vec<Option<ValueId>> = vec![None; other.value_count()];
+        for (&input, &twin) in other.inputs().iter().zip(graph.inputs()) {
+            if !needed[input.index()] {
+                continue;
+            }
+            let own = match self.map[twin.index()] {
+                Some(own) => own,
+                None => {
+                    let name = graph.value_name(twin).unwrap_or_default();
+                    self.inputs.push(twin);
+                    self.b.input(name, graph.ty(twin).clone())
+                }
+            };
+            self.map[twin.index()] = Some(own);
+            map[input.index()] = Some(own);
+        }
+        for node in other.nodes() {
+            if node.outputs.iter().any(|v| needed[v.index()]) {
+                self.b.set_scope(Arc::clone(&node.name));
+                let inputs: Vec<ValueId> =
+                    node.inputs.iter().filter_map(|v| map[v.index()]).collect();
+                let results =
+                    self.b.copy(other, node, &inputs).map_err(|error| error.at(&node.name))?;
+                for (&old, new) in node.outputs.iter().zip(results) {
+                    map[old.index()] = Some(new);
+                }
+            }
+        }
+        Ok(wanted.iter().filter_map(|v| map[v.index()]).collect())
+    }
+
     /// Where a value went.
     pub(crate) fn value(&self, old: ValueId) -> ValueId {
         self.map[old.index()].expect("what is wanted was copied with all it depends on")

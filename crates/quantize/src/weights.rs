@@ -23,10 +23,7 @@ const SHRINK_STEPS: usize = 32;
 impl Matrix {
     /// The weights of a layer.
     pub fn of(graph: &Graph, site: &Site) -> Result<Matrix, QuantizeError> {
-        let not_finite = || QuantizeError::NotFinite {
-            tensor: site.name.clone(),
-            what: "a weight that is NaN or infinite",
-        };
+        let not_finite = || not_finite_weight(site);
         let tensor = graph.constant(site.weight).ok_or_else(not_finite)?;
         let values = tensor.elements::<f32>().ok_or_else(not_finite)?;
         if values.iter().any(|v| !v.is_finite()) {
@@ -54,7 +51,14 @@ impl Matrix {
     }
 }
 
-fn transposed<T: Copy + Default>(values: &[T], rows: usize, columns: usize) -> Vec<T> {
+/// What is said of a layer with a weight that is no number.
+pub(crate) fn not_finite_weight(site: &Site) -> QuantizeError {
+    let what = "a weight that is NaN or infinite";
+    QuantizeError::NotFinite { tensor: site.name.clone(), what }
+}
+
+/// A matrix of so many rows and columns with columns as rows.
+pub(crate) fn transposed<T: Copy + Default>(values: &[T], rows: usize, columns: usize) -> Vec<T> {
     let mut out = vec![T::default(); values.len()];
     for r in 0..rows {
         for c in 0..columns {

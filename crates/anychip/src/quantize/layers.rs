@@ -27,7 +27,7 @@ const MOST: i32 = 127;
 
 /// Batches that sums are gathered from: rounding needs fewer samples than ranges do. At least so many, and more up to the
 /// other number where a layer would see fewer than [`VECTORS`] vectors for each of its columns.
-const BATCHES: (usize, usize) = (4, 16);
+pub(super) const BATCHES: (usize, usize) = (4, 16);
 const VECTORS: usize = 8;
 
 /// Integers for all layers of a calibrated graph.
@@ -95,7 +95,7 @@ fn weights(calibrated: &Calibrated<'_>, weight: ValueId) -> usize {
 /// How large what a layer wants to know of its inputs is.
 pub(super) struct Wants {
     /// Groups of channels.
-    groups: usize,
+    pub(super) groups: usize,
     /// Columns of its weights: products that are summed for one output.
     columns: usize,
     /// In how many runs the columns are cut; 0 where no products of inputs are wanted.

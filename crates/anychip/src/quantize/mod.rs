@@ -2,8 +2,10 @@
 
 mod budget;
 mod dynamic;
+mod equalize;
 mod layers;
 mod prune;
+mod repair;
 mod runs;
 mod samples;
 mod walk;
@@ -39,6 +41,8 @@ pub struct QuantizeOptions {
     pub adaptive_rounding: bool,
     /// Make up for what rounding moves the mean of each channel by.
     pub bias_correction: bool,
+    /// Whether ranges move from activations into weights.
+    pub equalize: Equalize,
     /// What the result has to keep to, at the price of layers that stay in floats.
     pub budget: Option<Budget>,
 }
@@ -51,9 +55,22 @@ impl Default for QuantizeOptions {
             power_of_two: false,
             adaptive_rounding: true,
             bias_correction: true,
+            equalize: Equalize::Auto,
             budget: None,
         }
     }
+}
+
+/// When channels of activations are divided by their sizes and the weights that read them multiplied (`SmoothQuant`, cross-layer
+/// equalization).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Equalize {
+    /// Where much is to be gained, and if the model's outputs then have less noise.
+    Auto,
+    /// Wherever anything is to be gained.
+    Always,
+    /// Nowhere.
+    Never,
 }
 
 /// A limit on what quantization may cost.
@@ -76,6 +93,8 @@ pub struct QuantizeReport {
     pub accuracy: Option<[(usize, usize); 2]>,
     /// Samples of the calibration data that were run.
     pub samples: usize,
+    /// How many values had ranges of channels moved into the weights of layers that read them.
+    pub equalized: usize,
     /// Whether the budget is kept; `None` without one.
     pub budget_kept: Option<bool>,
 }
@@ -106,16 +125,28 @@ pub fn quantize(
 ) -> Result<(Graph, QuantizeReport), Error> {
     let sites = quantizable(graph)?;
     let batches = samples.batches(graph)?;
-    let all: Vec<&Site> = sites.iter().collect();
-    let plan = Plan::new(graph, &all);
-    let values: Vec<ValueId> = plan.values().collect();
-    let histograms: BTreeMap<ValueId, Histogram> =
-        values.iter().copied().zip(runs::observe(graph, &values, &batches)?).collect();
-    let calibrated = Calibrated { graph, sites: &sites, batches: &batches, histograms, options };
     let exact = runs::outputs(graph, &batches)?;
-    let layers = layers::round(&calibrated)?;
+    let plain = Calibrated::of(graph, &sites, &batches, options)?;
+    let moved = equalize::moved(&plain)?;
+    let mut best = match (&moved, options.equalize) {
+        (Some(_), Equalize::Always) => None,
+        _ => Some(Attempt::of(plain, &exact)?),
+    };
+    let mut equalized = 0;
+    let own_sites = moved.as_ref().map(|moved| quantizable(&moved.graph)).transpose()?;
+    if let (Some(moved), Some(sites)) = (&moved, &own_sites) {
+        let calibrated = Calibrated::of(&moved.graph, sites, &batches, options)?;
+        let other = Attempt::of(calibrated, &exact)?;
+        if best.as_ref().is_none_or(|best| other.is_better(best)) {
+            (best, equalized) = (Some(other), moved.values);
+        }
+    }
+    let Some(Attempt { calibrated, layers, mut trial }) = best else {
+        unreachable!("one was made")
+    };
     let mut report = QuantizeReport {
         samples: batches.iter().map(samples_in).sum(),
+        equalized,
         layers: sites
             .iter()
             .zip(&layers)
@@ -130,7 +161,6 @@ pub fn quantize(
         ..QuantizeReport::default()
     };
     let mut chosen = vec![true; sites.len()];
-    let mut trial = calibrated.trial(&layers, &chosen, &exact)?;
     if let Some(budget) = options.budget {
         trial =
             budget::keep(&calibrated, &layers, &exact, budget, trial, &mut chosen, &mut report)?;
@@ -141,6 +171,25 @@ pub fn quantize(
     report.signal_to_noise = Some(trial.compared.signal_to_noise);
     report.accuracy = exact.accuracy.zip(trial.compared.accuracy).map(|(a, b)| [a, b]);
     Ok((trial.graph, report))
+}
+
+/// A graph with all its layers on integers, and how it did.
+struct Attempt<'a> {
+    calibrated: Calibrated<'a>,
+    layers: Vec<Rounded>,
+    trial: Trial,
+}
+
+impl<'a> Attempt<'a> {
+    fn of(calibrated: Calibrated<'a>, exact: &Outputs) -> Result<Attempt<'a>, Error> {
+        let layers = layers::round(&calibrated)?;
+        let trial = calibrated.trial(&layers, &vec![true; layers.len()], exact)?;
+        Ok(Attempt { calibrated, layers, trial })
+    }
+
+    fn is_better(&self, other: &Attempt<'_>) -> bool {
+        self.trial.compared.signal_to_noise > other.trial.compared.signal_to_noise
+    }
 }
 
 /// How many samples a batch holds.
@@ -187,7 +236,21 @@ pub(crate) struct Trial {
     compared: Compared,
 }
 
-impl Calibrated<'_> {
+impl<'a> Calibrated<'a> {
+    /// Runs a graph on all batches to see which numbers its values take.
+    fn of(
+        graph: &'a Graph,
+        sites: &'a [Site],
+        batches: &'a [Batch],
+        options: &'a QuantizeOptions,
+    ) -> Result<Calibrated<'a>, Error> {
+        let all: Vec<&Site> = sites.iter().collect();
+        let values: Vec<ValueId> = Plan::new(graph, &all).values().collect();
+        let histograms =
+            values.iter().copied().zip(runs::observe(graph, &values, batches)?).collect();
+        Ok(Calibrated { graph, sites, batches, histograms, options })
+    }
+
     /// The grid of each group of a plan.
     fn grids(&self, plan: &Plan) -> BTreeMap<ValueId, Grid> {
         let mut groups: BTreeMap<ValueId, Histogram> = BTreeMap::new();

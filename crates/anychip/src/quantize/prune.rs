@@ -9,7 +9,7 @@ use anychip_quantize::{
 use super::layers::{Wants, each_of};
 use super::runs::{self, sum_inputs};
 use super::walk::Walk;
-use super::{Samples, quantizable, room};
+use super::{Samples, quantizable, repair, room};
 use crate::Error;
 
 /// What is taken from a model.
@@ -32,6 +32,8 @@ pub struct PruneReport {
     pub layers: [usize; 2],
     /// Channels that went.
     pub removed: Vec<Removed>,
+    /// Layers whose weights were fitted again to make up for channels that went before them.
+    pub refitted: usize,
     /// Signal to noise of the outputs against the model as it was, in dB; `None` without data.
     pub signal_to_noise: Option<f64>,
     /// Right answers and all, before and after, where there are labels.
@@ -39,7 +41,7 @@ pub struct PruneReport {
 }
 
 /// Batches that the inputs of layers are looked at on.
-const BATCHES: usize = 16;
+pub(super) const BATCHES: usize = 16;
 
 /// The model's graph, optimized, with fewer weights. With samples zeros are chosen by the inputs of layers, and the weights that
 /// stay make up for those that go; what it cost is measured on them.
@@ -53,15 +55,18 @@ pub fn prune(
     let mut report = PruneReport { weights: [left(graph), 0], ..PruneReport::default() };
     let result = match pruning {
         Pruning::Channels(share) => {
-            let (smaller, removed) = remove_channels(graph, &sites, share)?;
-            if removed.is_empty() {
+            let narrowed = remove_channels(graph, &sites, share)?;
+            if narrowed.removed.is_empty() {
                 return Err(Error::NothingToPrune(
                     "no layer's channels can go: what reads them needs all of them, or there are too few\n  help: ask for a larger share, or for --prune 2:4 or magnitude:RATIO"
                         .into(),
                 ));
             }
-            report.layers = [removed.iter().map(|r| r.layers.len()).sum(), sites.len()];
-            report.removed = removed;
+            let went = narrowed.removed.iter().map(|r| r.layers.len()).sum();
+            report.layers = [went, sites.len()];
+            let (smaller, refitted) = repair::repaired(graph, &sites, &narrowed, &batches)?;
+            report.refitted = refitted;
+            report.removed = narrowed.removed;
             smaller
         }
         Pruning::TwoOfFour => zeros(graph, &sites, Pattern::TwoOfFour, &batches, &mut report)?,

@@ -59,9 +59,7 @@ pub(super) fn observe(
         walk.run(&section, usize::MAX, |outputs| {
             for ((histogram, output), &value) in own.iter_mut().zip(outputs).zip(part) {
                 if !histogram.add(&floats(output)) {
-                    let tensor = called(graph, value);
-                    let what = "NaN or infinity when the model runs on the calibration data";
-                    return Err(QuantizeError::NotFinite { tensor, what }.into());
+                    return Err(not_finite(graph, value));
                 }
             }
             Ok(())
@@ -132,7 +130,20 @@ pub(super) fn sum_inputs(
         }
         Ok(())
     })?;
+    for (own, wanted) in sums.iter().zip(wanted) {
+        let sound = |gram: &Gram| gram.data.iter().all(|v| v.is_finite());
+        if !own.gram.as_ref().is_none_or(sound) || own.sum.iter().any(|v| !v.is_finite()) {
+            return Err(not_finite(walk.graph(), wanted.site.input));
+        }
+    }
     Ok(sums)
+}
+
+/// What is said of a value that is no number on the calibration data.
+pub(super) fn not_finite(graph: &Graph, value: ValueId) -> Error {
+    let tensor = called(graph, value);
+    let what = "NaN or infinity, or numbers whose squares are infinite, when the model runs on the calibration data";
+    QuantizeError::NotFinite { tensor, what }.into()
 }
 
 /// The sums over all batches of a graph made by [`anychip_quantize::local_errors`].
@@ -202,6 +213,12 @@ pub(super) fn compare(
             if exact.dtype().is_float() {
                 for (&a, &b) in floats(exact).iter().zip(&*floats(found)) {
                     let (a, b) = (f64::from(a), f64::from(b));
+                    if !a.is_finite() {
+                        // What masks leave out: there is no ratio, only the same or not.
+                        let same = a == b || (a.is_nan() && b.is_nan());
+                        noise += if same { 0.0 } else { f64::INFINITY };
+                        continue;
+                    }
                     signal += a * a;
                     noise += (a - b) * (a - b);
                 }

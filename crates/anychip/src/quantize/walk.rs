@@ -23,6 +23,11 @@ impl<'a> Walk<'a> {
         Walk { graph, batches, known: Vec::new(), held: vec![Vec::new(); batches.len()] }
     }
 
+    /// The model.
+    pub(super) fn graph(&self) -> &'a Graph {
+        self.graph
+    }
+
     /// What is known.
     pub(super) fn known(&self) -> &[ValueId] {
         &self.known

@@ -106,7 +106,7 @@ fn layer(
         _ => in_blocks(&matrix, format, None)?,
     };
     let Some(gram) = gram else { return Ok((own, None)) };
-    let mut restored = rows_of(&own)?;
+    let mut restored = rows_of(&own);
     if let Some(inputs) = &own.inputs {
         for (i, w) in restored.iter_mut().enumerate() {
             *w *= inputs[i % matrix.columns];

@@ -64,6 +64,9 @@ pub(crate) struct Optimize {
     /// Round each weight to the nearest integer, whatever the layer's inputs are
     #[arg(long)]
     pub(crate) no_adaptive_rounding: bool,
+    /// With int8: move differences in size between channels of activations into the weights that read them
+    #[arg(long, value_enum, default_value = "auto", value_name = "WHEN")]
+    pub(crate) equalize: Equalizing,
     /// Leave biases as they are
     #[arg(long)]
     pub(crate) no_bias_correction: bool,
@@ -108,6 +111,17 @@ pub(crate) enum Algorithm {
     Gptq,
     /// Weights of large inputs are scaled up before; needs --calibrate
     Awq,
+}
+
+/// When ranges move into weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Equalizing {
+    /// Where much is to be gained, and if the outputs then have less noise
+    Auto,
+    /// Wherever anything is to be gained
+    Always,
+    /// Nowhere
+    Never,
 }
 
 /// How the ends of a range are chosen.

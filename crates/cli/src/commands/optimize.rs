@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use anychip::{
-    ExportOptions, Graph, ImportOptions, Method, Model, QuantizeOptions, QuantizeReport, Samples,
-    WeightFormat, WeightRounding,
+    Equalize, ExportOptions, Graph, ImportOptions, Method, Model, QuantizeOptions, QuantizeReport,
+    Samples, WeightFormat, WeightRounding,
 };
 use anyhow::{Result, bail};
 
-use crate::args::{Algorithm, Optimize, QuantizeTo, RangeMethod};
+use crate::args::{Algorithm, Equalizing, Optimize, QuantizeTo, RangeMethod};
 use crate::commands::{print, usage, warn};
 
 mod prune;
@@ -139,6 +139,11 @@ fn int8(
         power_of_two: args.power_of_two,
         adaptive_rounding: !args.no_adaptive_rounding,
         bias_correction: !args.no_bias_correction,
+        equalize: match args.equalize {
+            Equalizing::Auto => Equalize::Auto,
+            Equalizing::Always => Equalize::Always,
+            Equalizing::Never => Equalize::Never,
+        },
         budget: args.budget(),
     };
     Ok(anychip::quantize(graph, samples, &options)?)
@@ -174,8 +179,40 @@ fn file_bytes(path: &Path) -> Result<u64> {
     Ok(std::fs::metadata(path)?.len() + beside)
 }
 
-pub(super) fn decibels(ratio: f64) -> String {
+fn decibels(ratio: f64) -> String {
     if ratio.is_infinite() { "exact".into() } else { format!("{ratio:.1} dB") }
+}
+
+/// What a change cost, where data told: signal to noise of the outputs in dB, and right answers of all before and after.
+fn cost(signal_to_noise: Option<f64>, accuracy: Option<[(usize, usize); 2]>) -> String {
+    let mut text = String::new();
+    if let Some(ratio) = signal_to_noise {
+        text += &format!("signal to noise of the outputs  {}\n", decibels(ratio));
+    }
+    if let Some([before, after]) = accuracy {
+        let share = |(right, of): (usize, usize)| 100.0 * right as f64 / of.max(1) as f64;
+        text += &format!(
+            "accuracy                        {:.2} % before, {:.2} % after ({} and {} of {})\n",
+            share(before),
+            share(after),
+            before.0,
+            after.0,
+            before.1
+        );
+    }
+    text
+}
+
+/// [`cost`] in JSON, which has no infinity: a ratio without noise is absent.
+fn cost_json(
+    signal_to_noise: Option<f64>,
+    accuracy: Option<[(usize, usize); 2]>,
+) -> [serde_json::Value; 2] {
+    let counted = |(right, of): (usize, usize)| serde_json::json!({"right": right, "of": of});
+    [
+        serde_json::json!(signal_to_noise.filter(|ratio| ratio.is_finite())),
+        serde_json::json!(accuracy.map(|[a, b]| [counted(a), counted(b)])),
+    ]
 }
 
 fn text(
@@ -223,20 +260,10 @@ fn text(
         QuantizeTo::Bf16 => "bfloat16 where it suffices".to_owned(),
     };
     text += &format!("{}: {what}\n", model.name());
-    if let Some(ratio) = report.signal_to_noise {
-        text += &format!("signal to noise of the outputs  {}\n", decibels(ratio));
+    if report.equalized > 0 {
+        text += &format!("ranges of channels moved into weights for {} values\n", report.equalized);
     }
-    if let Some([before, after]) = report.accuracy {
-        let share = |(right, of): (usize, usize)| 100.0 * right as f64 / of.max(1) as f64;
-        text += &format!(
-            "accuracy                        {:.2} % before, {:.2} % after ({} and {} of {})\n",
-            share(before),
-            share(after),
-            before.0,
-            after.0,
-            before.1
-        );
-    }
+    text += &cost(report.signal_to_noise, report.accuracy);
     text += &format!(
         "bytes                           {} before, {} after ({:.1}x smaller)\nwrote {}\n",
         sizes[0],
@@ -288,11 +315,12 @@ fn json(
             })
         })
         .collect();
-    let counted = |(right, of): (usize, usize)| serde_json::json!({"right": right, "of": of});
+    let [snr, accuracy] = cost_json(report.signal_to_noise, report.accuracy);
     serde_json::json!({
         "model": model.name(),
-        "snr_db": report.signal_to_noise.and_then(ratio),
-        "accuracy": report.accuracy.map(|[a, b]| [counted(a), counted(b)]),
+        "snr_db": snr,
+        "accuracy": accuracy,
+        "equalized": report.equalized,
         "samples": report.samples,
         "layers": layers,
         "layers_quantized": report.layers.iter().filter(|l| l.quantized).count(),

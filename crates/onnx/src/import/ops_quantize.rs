@@ -1,6 +1,7 @@
 //! Importers of quantization and of integer arithmetic.
 
-use anychip_ir::{Prim, ReduceKind, ValueId};
+use anychip_ir::{Prim, ValueId};
+use anychip_ops::dynamic_range;
 use anychip_tensor::{DType, Dim, Tensor};
 
 use super::call::{Call, ImportError};
@@ -148,36 +149,9 @@ pub(super) fn dequantize_linear(call: &mut Call<'_>) -> Results {
     Ok(vec![call.b.prim(Prim::Dequantize { to }, &[x, scale, zero])?])
 }
 
-/// To u8 with the range of the operand, 0 included.
-pub(super) fn dynamic_quantize(
-    call: &mut Call<'_>,
-    x: ValueId,
-) -> Result<[ValueId; 3], ImportError> {
-    let b = &mut *call.b;
-    let axes: Vec<usize> = (0..b.rank(x)).collect();
-    let zero = b.scalar_like(x, 0.0)?;
-    let most = b.reduce(ReduceKind::Max, x, &axes, false)?;
-    let most = b.max(most, zero)?;
-    let least = b.reduce(ReduceKind::Min, x, &axes, false)?;
-    let least = b.min(least, zero)?;
-    let range = b.sub(most, least)?;
-    let steps = b.scalar_like(x, 255.0)?;
-    let scale = b.div(range, steps)?;
-    // A tensor of zeros has no range; any scale will do.
-    let flat = b.eq(scale, zero)?;
-    let one = b.scalar_like(x, 1.0)?;
-    let scale = b.select(flat, one, scale)?;
-    let below = b.neg(least)?;
-    let none = b.constant(Tensor::zeros(DType::U8, [])?);
-    let quantize = Prim::Quantize { to: DType::U8, saturate: true };
-    let point = b.prim(quantize.clone(), &[below, scale, none])?;
-    let y = b.prim(quantize, &[x, scale, point])?;
-    Ok([y, scale, point])
-}
-
 fn dynamic_quantize_linear(call: &mut Call<'_>) -> Results {
     let x = call.input(0)?;
-    Ok(dynamic_quantize(call, x)?.to_vec())
+    Ok(dynamic_range(call.b, x)?.to_vec())
 }
 
 /// `x − zero point` as i32; without a zero point `x` itself, which products widen.

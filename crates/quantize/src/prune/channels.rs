@@ -9,6 +9,7 @@ use anychip_tensor::{DType, Dim, Tensor};
 
 use super::axes::Axes;
 use crate::site::channel_dim;
+use crate::weights::not_finite_weight;
 use crate::{Kind, QuantizeError, Site};
 
 /// What was taken out.
@@ -20,6 +21,17 @@ pub struct Removed {
     pub before: usize,
     /// How many they have.
     pub after: usize,
+}
+
+/// A graph with fewer channels.
+#[derive(Debug, Clone)]
+pub struct Narrowed {
+    /// It.
+    pub graph: Graph,
+    /// What was taken out.
+    pub removed: Vec<Removed>,
+    /// For each layer of the graph before, which of its output channels stayed, ascending; `None` where all did.
+    pub rows: Vec<Option<Vec<usize>>>,
 }
 
 /// Channels stay in multiples of this, which every register and matrix unit takes.
@@ -41,7 +53,13 @@ pub fn remove_channels(
     graph: &Graph,
     sites: &[Site],
     share: f64,
-) -> Result<(Graph, Vec<Removed>), QuantizeError> {
+) -> Result<Narrowed, QuantizeError> {
+    for site in sites {
+        let sound = |weight: &Tensor| norms(weight, 0).iter().all(|norm| norm.is_finite());
+        if !graph.constant(site.weight).is_none_or(sound) {
+            return Err(not_finite_weight(site));
+        }
+    }
     let mut axes = Axes::of(graph);
     let mut sets: BTreeMap<usize, Set> = BTreeMap::new();
     for (index, site) in sites.iter().enumerate() {
@@ -91,7 +109,17 @@ pub fn remove_channels(
         stay.insert(id, order);
         removed.push(Removed { layers: set.layers, before, after });
     }
-    Ok((without(graph, &mut axes, &stay)?, removed))
+    let rows = sites
+        .iter()
+        .map(|site| {
+            let axis = match site.kind {
+                Kind::Convolution => 0,
+                Kind::Dot { transposed } => usize::from(!transposed),
+            };
+            axes.set(site.weight, axis).and_then(|set| stay.get(&set)).cloned()
+        })
+        .collect();
+    Ok(Narrowed { graph: without(graph, &mut axes, &stay)?, removed, rows })
 }
 
 /// The sum of squares at each place along a dim.
@@ -279,7 +307,10 @@ mod tests {
     #[test]
     fn channels_of_zeros_leave_and_nothing_changes() {
         let graph = network(0.0);
-        let (smaller, removed) = remove_channels(&graph, &sites(&graph), 0.5).unwrap();
+        let Narrowed { graph: smaller, removed, rows } =
+            remove_channels(&graph, &sites(&graph), 0.5).unwrap();
+        let even: Vec<usize> = (0..16).step_by(2).collect();
+        assert_eq!((&rows[0], &rows[4]), (&Some(even), &None));
         let sizes: Vec<(usize, usize)> = removed.iter().map(|r| (r.before, r.after)).collect();
         assert_eq!(sizes, [(16, 8), (32, 16)]);
         assert_eq!(removed[0].layers.len(), 2, "both branches of a sum go together");
@@ -299,7 +330,8 @@ mod tests {
     #[test]
     fn inputs_outputs_and_small_shares_stay() {
         let graph = network(1.0);
-        let (same, removed) = remove_channels(&graph, &sites(&graph), 0.1).unwrap();
+        let Narrowed { graph: same, removed, .. } =
+            remove_channels(&graph, &sites(&graph), 0.1).unwrap();
         assert!(removed.is_empty(), "{removed:?}");
         assert_eq!(same.ty(same.outputs()[0]).shape[1], Dim::Fixed(10));
     }

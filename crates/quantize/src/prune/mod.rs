@@ -2,7 +2,9 @@
 
 mod axes;
 mod channels;
+mod repair;
 mod zeros;
 
-pub use channels::{Removed, remove_channels};
+pub use channels::{Narrowed, Removed, remove_channels};
+pub use repair::{PairedSums, refitted, with_layer};
 pub use zeros::{Pattern, pruned, rewrite_weights};

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use anychip_ir::{Graph, ValueId};
 use anychip_passes::{Verdict, rebuild, remove_dead_code};
-use anychip_tensor::Tensor;
+use anychip_tensor::{Tensor, TensorError};
 
 use crate::rounding::nearest_plane;
+use crate::weights::transposed;
 use crate::{Gram, Kind, Matrix, QuantizeError, Site};
 
 /// Which weights become zeros.
@@ -83,14 +84,7 @@ pub fn rewrite_weights(
     let mut weights: BTreeMap<ValueId, Tensor> = BTreeMap::new();
     for (site, rows) in layers {
         let Some(old) = graph.constant(site.weight) else { continue };
-        let data = match site.kind {
-            Kind::Dot { transposed: false } => {
-                let (columns, count) = (old.shape()[0], old.shape()[1]);
-                (0..rows.len()).map(|i| rows[i % count * columns + i / count]).collect()
-            }
-            Kind::Convolution | Kind::Dot { transposed: true } => rows.clone(),
-        };
-        weights.insert(site.weight, Tensor::from_vec(old.shape().to_vec(), data)?);
+        weights.insert(site.weight, weight_tensor(site.kind, old.shape(), rows)?);
     }
     let outcome = rebuild(graph, &mut |b, site| {
         let own = site.node.outputs.first().filter(|_| std::ptr::eq(site.graph, graph));
@@ -100,6 +94,19 @@ pub fn rewrite_weights(
         })
     })?;
     Ok(remove_dead_code(&outcome.graph)?)
+}
+
+/// Weights, each a row an output channel, in the shape that a layer has them in.
+pub(super) fn weight_tensor(
+    kind: Kind,
+    shape: &[usize],
+    rows: &[f32],
+) -> Result<Tensor, TensorError> {
+    let data = match kind {
+        Kind::Dot { transposed: false } => transposed(rows, shape[1], shape[0]),
+        Kind::Convolution | Kind::Dot { transposed: true } => rows.to_vec(),
+    };
+    Tensor::from_vec(shape.to_vec(), data)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use anychip::{Catalog, ExportOptions, Gain, Graph, Model, PruneReport, Pruning, Samples};
 use anyhow::Result;
 
-use super::{decibels, file_bytes, float_bytes};
+use super::{cost, cost_json, file_bytes, float_bytes};
 use crate::args::Optimize;
 use crate::commands::print;
 
@@ -61,20 +61,10 @@ fn text(
         report.weights[1],
         report.weights[0]
     );
-    if let Some(ratio) = report.signal_to_noise {
-        text += &format!("signal to noise of the outputs  {}\n", decibels(ratio));
+    if report.refitted > 0 {
+        text += &format!("{} layers fitted again to what they gave before\n", report.refitted);
     }
-    if let Some([before, after]) = report.accuracy {
-        let share = |(right, of): (usize, usize)| 100.0 * right as f64 / of.max(1) as f64;
-        text += &format!(
-            "accuracy                        {:.2} % before, {:.2} % after ({} and {} of {})\n",
-            share(before),
-            share(after),
-            before.0,
-            after.0,
-            before.1
-        );
-    }
+    text += &cost(report.signal_to_noise, report.accuracy);
     text += &format!(
         "bytes                           {} before, {} after\nwrote {}\n\n",
         sizes[0],
@@ -112,7 +102,7 @@ fn json(
     gains: &[Gain],
     sizes: [u64; 2],
 ) -> serde_json::Value {
-    let counted = |(right, of): (usize, usize)| serde_json::json!({"right": right, "of": of});
+    let [snr, accuracy] = cost_json(report.signal_to_noise, report.accuracy);
     let removed: Vec<_> = report
         .removed
         .iter()
@@ -133,8 +123,9 @@ fn json(
         "layers_changed": report.layers[0],
         "layers": report.layers[1],
         "removed": removed,
-        "snr_db": report.signal_to_noise.filter(|v| v.is_finite()),
-        "accuracy": report.accuracy.map(|[a, b]| [counted(a), counted(b)]),
+        "layers_refitted": report.refitted,
+        "snr_db": snr,
+        "accuracy": accuracy,
         "bytes_before": sizes[0],
         "bytes_after": sizes[1],
         "gains": gains,

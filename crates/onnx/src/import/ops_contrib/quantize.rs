@@ -1,12 +1,12 @@
 //! Operators on quantized tensors.
 
 use anychip_ir::{DotDims, Prim, ValueId};
-use anychip_ops::Softmax;
+use anychip_ops::{Softmax, dynamic_range};
 use anychip_tensor::DType;
 
 use crate::import::call::{Call, ImportError};
 use crate::import::ops_nn::average_pool_of;
-use crate::import::ops_quantize::{centered, dynamic_quantize, per_column, per_row, zero_of};
+use crate::import::ops_quantize::{centered, per_column, per_row, zero_of};
 
 type Results = Result<Vec<ValueId>, ImportError>;
 
@@ -167,7 +167,7 @@ pub(super) fn matmul_integer_to_float(call: &mut Call<'_>) -> Results {
 pub(super) fn dynamic_quantize_matmul(call: &mut Call<'_>) -> Results {
     let (x, w, scale_w) = (call.input(0)?, call.input(1)?, call.input(2)?);
     let zero_w = call.optional(3);
-    let [x, scale_x, zero_x] = dynamic_quantize(call, x)?;
+    let [x, scale_x, zero_x] = dynamic_range(call.b, x)?;
     let x = centered(call, x, Some(zero_x), per_row)?;
     let w = centered(call, w, zero_w, per_column)?;
     let product = call.b.matmul(x, w, DType::I32)?;
