@@ -10,23 +10,42 @@ use std::process::Command;
 struct Environment {
     name: &'static str,
     requirements: &'static str,
+    /// Whether what `requirements` names is installed without what it asks for.
+    alone: bool,
     /// Packages installed without what they ask for, and the script that then makes them work.
     bare: Option<(&'static str, &'static str)>,
 }
 
-const TEST: Environment =
-    Environment { name: "test", requirements: "tools/requirements-test.txt", bare: None };
+const TEST: Environment = Environment {
+    name: "test",
+    requirements: "tools/requirements-test.txt",
+    alone: false,
+    bare: None,
+};
 const ZOO: Environment = Environment {
     name: "zoo",
     requirements: "tools/requirements-zoo.txt",
+    alone: false,
     bare: Some(("tools/requirements-torch.txt", "tools/cpu_torch.py")),
 };
-const PEERS: Environment =
-    Environment { name: "peers", requirements: "tools/requirements-peers.txt", bare: None };
-const SCALE_SIM: Environment =
-    Environment { name: "scale-sim", requirements: "tools/requirements-scale-sim.txt", bare: None };
-const QUANTIZE: Environment =
-    Environment { name: "quantize", requirements: "tools/requirements-quantize.txt", bare: None };
+const PEERS: Environment = Environment {
+    name: "peers",
+    requirements: "tools/requirements-peers.txt",
+    alone: false,
+    bare: None,
+};
+const SCALE_SIM: Environment = Environment {
+    name: "scale-sim",
+    requirements: "tools/requirements-scale-sim.txt",
+    alone: false,
+    bare: None,
+};
+const QUANTIZE: Environment = Environment {
+    name: "quantize",
+    requirements: "tools/requirements-quantize.txt",
+    alone: false,
+    bare: None,
+};
 
 /// The Python with the standard's tests and ONNX Runtime; installs it when needed.
 pub(crate) fn test() -> Result<PathBuf> {
@@ -39,9 +58,9 @@ pub(crate) fn zoo() -> Result<PathBuf> {
 }
 
 /// The folder of the packages of one of the plugins of PJRT that tests run on; installs it when needed. The files name version
-/// and hash, so that what is loaded is what was tried.
+/// and hash, so that what is loaded is what was tried; what the packages ask for is for those who use them from Python.
 pub(crate) fn pjrt(name: &'static str, requirements: &'static str) -> Result<PathBuf> {
-    let python = prepare(&Environment { name, requirements, bare: None })?;
+    let python = prepare(&Environment { name, requirements, alone: true, bare: None })?;
     let folder = "import sysconfig; print(sysconfig.get_paths()['purelib'])";
     let output = process::output(process::command(&python).args(["-c", folder]))?;
     Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
@@ -102,7 +121,8 @@ fn prepare(environment: &Environment) -> Result<PathBuf> {
     }
     eprintln!("preparing {} (once)", workspace::relative(&folder));
     create(&folder)?;
-    install(&python, &["-r", environment.requirements])?;
+    let alone: &[&str] = if environment.alone { &["--no-deps"] } else { &[] };
+    install(&python, &[alone, &["-r", environment.requirements]].concat())?;
     if let Some((packages, fix)) = environment.bare {
         install(&python, &["--no-deps", "-r", packages])?;
         process::run(&mut script(&python, fix))?;

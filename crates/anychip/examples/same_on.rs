@@ -3,6 +3,8 @@
 //! Each model runs on made-up inputs on both. The largest difference, as a share of the largest result, is printed; a model that
 //! differs by more than [`MOST`] ends it with an error, as does one that fails on either.
 
+mod each_model;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
@@ -12,6 +14,7 @@ use anychip::{
     CompileOptions, Engine, Error, Model, Tensor, choose_sizes, local_chip, made_up, optimize,
     with_sizes,
 };
+use each_model::each_model;
 
 /// Of the largest result: what a deep network of single-precision layers that add up in another order comes to.
 const MOST: f64 = 1e-4;
@@ -59,23 +62,6 @@ fn compare(chip: &str, path: &str) -> Result<bool, Error> {
     Ok(found <= MOST)
 }
 
-#[expect(clippy::print_stderr, reason = "an example says what went wrong")]
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1);
-    let Some(chip) = arguments.next() else {
-        eprintln!("same_on CHIP MODEL…");
-        return ExitCode::from(2);
-    };
-    let mut wrong = 0;
-    for path in arguments {
-        match compare(&chip, &path) {
-            Ok(true) => {}
-            Ok(false) => wrong += 1,
-            Err(error) => {
-                eprintln!("{path}: {error}");
-                wrong += 1;
-            }
-        }
-    }
-    if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    each_model("same_on", compare)
 }

@@ -6,6 +6,8 @@
 //! do cycles that are not the closed form's, and a model none of whose products are on the arrays.
 #![allow(clippy::print_stdout, reason = "an example says what it finds")]
 
+mod each_model;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
@@ -18,6 +20,7 @@ use anychip::{
 use anychip_ir::ValueId;
 use anychip_passes::INTEGER;
 use anychip_tensor::DType;
+use each_model::each_model;
 
 /// The graph that returns every 8-bit result of an operator on integers.
 fn codes_of(graph: &Graph) -> Result<Graph, Error> {
@@ -69,23 +72,6 @@ fn compare(chip: &str, path: &str) -> Result<bool, Error> {
     Ok(different == 0 && in_integers > 0 && run.counters.cycles == counted)
 }
 
-#[expect(clippy::print_stderr, reason = "an example says what went wrong")]
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1);
-    let Some(chip) = arguments.next() else {
-        eprintln!("stepped_bits CHIP MODEL…");
-        return ExitCode::from(2);
-    };
-    let mut wrong = 0;
-    for path in arguments {
-        match compare(&chip, &path) {
-            Ok(true) => {}
-            Ok(false) => wrong += 1,
-            Err(error) => {
-                eprintln!("{path}: {error}");
-                wrong += 1;
-            }
-        }
-    }
-    if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    each_model("stepped_bits", compare)
 }

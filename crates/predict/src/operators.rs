@@ -118,23 +118,7 @@ impl Operators {
 
     /// Seconds of arithmetic and of traffic of one of `kernel`, each as if the other were free.
     pub fn parts(&self, kernel: &Kernel, rates: &Rates) -> (f64, f64) {
-        let first = first_of(kernel.class);
-        if !kernel.class.is_product() {
-            return (
-                0.0,
-                (kernel.bytes + kernel.weight_bytes) / rates.bandwidth
-                    * (-self.values[first]).exp(),
-            );
-        }
-        let v = &self.values[first..first + OF_PRODUCT];
-        let sizes = Sizes::of(kernel);
-        let arithmetic = 2.0 * kernel.macs / rates.peak
-            * (-v[0] + v[5] * sizes.misaligned + v[6] * sizes.area).exp()
-            * (1.0 + v[1].exp() / sizes.columns)
-            * (1.0 + v[2].exp() / sizes.depth)
-            * (1.0 + v[4].exp() / sizes.rows);
-        let traffic = (kernel.bytes + kernel.weight_bytes) / rates.bandwidth * (-v[3]).exp();
-        (arithmetic, traffic)
+        self.factors(kernel.class).parts(kernel, &Sizes::of(kernel), rates)
     }
 
     /// Seconds of one of `kernel`, its launch apart.
@@ -145,9 +129,14 @@ impl Operators {
 
     /// Seconds of a run of all `kernels`.
     pub fn total(&self, kernels: &[Kernel], rates: &Rates) -> f64 {
-        let launch = self.launch();
-        self.fixed()
-            + kernels.iter().map(|k| k.count * (self.seconds(k, rates) + launch)).sum::<f64>()
+        let ready = self.ready();
+        let (launch, sharpness) = (self.launch(), self.sharpness());
+        let each = kernels.iter().map(|kernel| {
+            let factors = &ready[kernel.class.index()];
+            let (arithmetic, traffic) = factors.parts(kernel, &Sizes::of(kernel), rates);
+            kernel.count * (join(arithmetic, traffic, sharpness).0 + launch)
+        });
+        self.fixed() + each.sum::<f64>()
     }
 
     /// [`Operators::total`], and its derivative by each coefficient added to `gradient`.
@@ -157,11 +146,14 @@ impl Operators {
         rates: &Rates,
         gradient: &mut [f64],
     ) -> f64 {
+        let ready = self.ready();
         let (launch, sharpness, fixed) = (self.launch(), self.sharpness(), self.fixed());
         let mut total = fixed;
         gradient[GLOBAL + 2] += fixed;
         for kernel in kernels {
-            let (arithmetic, traffic) = self.parts(kernel, rates);
+            let sizes = Sizes::of(kernel);
+            let factors = &ready[kernel.class.index()];
+            let (arithmetic, traffic) = factors.parts(kernel, &sizes, rates);
             let (time, share, by_sharpness) = join(arithmetic, traffic, sharpness);
             let (time, count) = (time * kernel.count, kernel.count);
             total += time + launch * count;
@@ -172,22 +164,78 @@ impl Operators {
                 gradient[first] -= time;
                 continue;
             }
-            let v = &self.values[first..first + OF_PRODUCT];
-            let sizes = Sizes::of(kernel);
             let grown = |zero: f64, size: f64| zero / (size + zero);
             gradient[first] -= time * share;
-            gradient[first + 1] += time * share * grown(v[1].exp(), sizes.columns);
-            gradient[first + 2] += time * share * grown(v[2].exp(), sizes.depth);
+            gradient[first + 1] += time * share * grown(factors.columns, sizes.columns);
+            gradient[first + 2] += time * share * grown(factors.depth, sizes.depth);
             gradient[first + 3] -= time * (1.0 - share);
-            gradient[first + 4] += time * share * grown(v[4].exp(), sizes.rows);
-            gradient[first + 5] += time * share * sizes.misaligned;
+            gradient[first + 4] += time * share * grown(factors.rows, sizes.rows);
+            if sizes.misaligned {
+                gradient[first + 5] += time * share;
+            }
             gradient[first + 6] += time * share * sizes.area;
         }
         total
     }
 
+    /// The exponentials of all coefficients, of which a fit would else take a handful for each kernel.
+    fn ready(&self) -> [Factors; Class::ALL.len()] {
+        Class::ALL.map(|class| self.factors(class))
+    }
+
+    fn factors(&self, class: Class) -> Factors {
+        let v = &self.values[first_of(class)..];
+        if !class.is_product() {
+            return Factors { traffic: (-v[0]).exp(), ..Factors::default() };
+        }
+        Factors {
+            slowness: (-v[0]).exp(),
+            columns: v[1].exp(),
+            depth: v[2].exp(),
+            traffic: (-v[3]).exp(),
+            rows: v[4].exp(),
+            misaligned: v[5].exp(),
+            area: v[6],
+        }
+    }
+
     fn sharpness(&self) -> f64 {
         1.0 + self.values[GLOBAL + 1].exp()
+    }
+}
+
+/// What the coefficients of a class come to; of sizes those at which the time has doubled, of the area its exponent. What only
+/// moves bytes has the factor of traffic alone.
+#[derive(Default)]
+struct Factors {
+    slowness: f64,
+    columns: f64,
+    depth: f64,
+    traffic: f64,
+    rows: f64,
+    misaligned: f64,
+    area: f64,
+}
+
+impl Factors {
+    fn parts(&self, kernel: &Kernel, sizes: &Sizes, rates: &Rates) -> (f64, f64) {
+        let traffic = (kernel.bytes + kernel.weight_bytes) / rates.bandwidth * self.traffic;
+        if !kernel.class.is_product() {
+            return (0.0, traffic);
+        }
+        let mut slowness = self.slowness;
+        if sizes.misaligned {
+            slowness *= self.misaligned;
+        }
+        if sizes.area > 0.0 {
+            slowness *= (self.area * sizes.area).exp();
+        }
+        let arithmetic = 2.0 * kernel.macs / rates.peak
+            * slowness
+            * (1.0 + self.columns / sizes.columns)
+            * (1.0 + self.depth / sizes.depth)
+            * (1.0 + self.rows / sizes.rows);
+        (arithmetic, traffic)
     }
 }
 
@@ -196,8 +244,9 @@ struct Sizes {
     rows: f64,
     columns: f64,
     depth: f64,
+    /// The logarithm of the kernel's area.
     area: f64,
-    misaligned: f64,
+    misaligned: bool,
 }
 
 impl Sizes {
@@ -207,8 +256,8 @@ impl Sizes {
             rows: (kernel.rows * kernel.groups.max(1.0)).max(1.0),
             columns: kernel.columns.max(1.0),
             depth: kernel.depth.max(1.0),
-            area: kernel.area.max(1.0).ln(),
-            misaligned: f64::from(u8::from(off && kernel.class != Class::Depthwise)),
+            area: if kernel.area > 1.0 { kernel.area.ln() } else { 0.0 },
+            misaligned: off && kernel.class != Class::Depthwise,
         }
     }
 }
@@ -225,12 +274,17 @@ fn join(a: f64, b: f64, p: f64) -> (f64, f64, f64) {
     if most <= 0.0 {
         return (0.0, 0.0, 0.0);
     }
-    let (x, y) = (a / most, b / most);
-    let (xp, yp) = (x.powf(p), y.powf(p));
-    let sum = xp + yp;
-    let weighed = |v: f64, vp: f64| if v > 0.0 { vp * v.ln() } else { 0.0 };
-    let slope = (weighed(x, xp) + weighed(y, yp)) / (sum * p) - sum.ln() / (p * p);
-    (most * sum.powf(1.0 / p), xp / sum, slope)
+    let ratio = (a.min(b) / most).ln();
+    // The lesser one's power beside the greater one's, which is 1.
+    let power = (p * ratio).exp();
+    if power < f64::EPSILON {
+        return (most, f64::from(u8::from(a >= b)), 0.0);
+    }
+    let sum = 1.0 + power;
+    let log_sum = power.ln_1p();
+    let share = if a >= b { 1.0 / sum } else { power / sum };
+    let slope = power * ratio / (sum * p) - log_sum / (p * p);
+    (most * (log_sum / p).exp(), share, slope)
 }
 
 #[cfg(test)]
