@@ -1,4 +1,5 @@
 //! `anychip optimize` on models and data that are wrong: each is refused by name, or is none the worse for it.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod common;
 

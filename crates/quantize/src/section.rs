@@ -78,7 +78,9 @@ impl Copied {
         wanted: &[ValueId],
     ) -> Result<Vec<ValueId>, IrError> {
         let mut needed = vec![false; other.value_count()];
-        wanted.iter().for_each(|v| needed[v.index()] = true);
+        for v in wanted {
+            needed[v.index()] = true;
+        }
         for node in other.nodes().iter().rev() {
             if node.outputs.iter().any(|v| needed[v.index()]) {
                 node.inputs.iter().for_each(|v| needed[v.index()] = true);
@@ -90,13 +92,12 @@ impl Copied {
             if !needed[input.index()] {
                 continue;
             }
-            let own = match self.map[twin.index()] {
-                Some(own) => own,
-                None => {
-                    let name = graph.value_name(twin).unwrap_or_default();
-                    self.inputs.push(twin);
-                    self.b.input(name, graph.ty(twin).clone())
-                }
+            let own = if let Some(own) = self.map[twin.index()] {
+                own
+            } else {
+                let name = graph.value_name(twin).unwrap_or_default();
+                self.inputs.push(twin);
+                self.b.input(name, graph.ty(twin).clone())
             };
             self.map[twin.index()] = Some(own);
             map[input.index()] = Some(own);

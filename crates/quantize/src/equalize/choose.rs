@@ -71,7 +71,9 @@ pub fn choose_factors(
         let mut factors: Vec<f64> = (0..movable.channels).map(factor).collect();
         let mean = factors.iter().map(|f| f.ln()).sum::<f64>() / factors.len() as f64;
         let mean = mean.exp();
-        factors.iter_mut().for_each(|f| *f = (*f / mean).clamp(MOST.recip(), MOST));
+        for factor in &mut factors {
+            *factor = (*factor / mean).clamp(MOST.recip(), MOST);
+        }
         let factors: Vec<f32> = factors.iter().map(|&f| f as f32).collect();
         let own = noise(&factors);
         if best.as_ref().is_none_or(|(least, _)| own < *least) {

@@ -207,7 +207,9 @@ impl Search<'_> {
             }
             Op::Prim(Prim::Reduce { kind: ReduceKind::Max | ReduceKind::Sum, axes }) => {
                 let mut shape = by.shape.clone();
-                axes.iter().for_each(|&axis| shape.insert(axis, 1));
+                for &axis in axes {
+                    shape.insert(axis, 1);
+                }
                 self.before(node, 0, &Factors { shape, values: by.values.clone() }, edits)
             }
             Op::Prim(_) => false,
