@@ -97,7 +97,7 @@ fn compare_at_80_columns() {
     check(
         &compare_table(&records(), 80),
         80,
-        &expect![[r#"
+        &expect![["
             resnet50 · batch 1 · f32
 
             chip                                       latency       inf/s     J/inf
@@ -117,7 +117,7 @@ fn compare_at_80_columns() {
               --quantize int8`
               ibm-truenorth: conv_1 needs 8-bit weights, a synapse here has 1 bit and a type
               of 4; convert the model with rate coding first
-        "#]],
+        "]],
     );
 }
 
@@ -126,7 +126,7 @@ fn compare_at_140_columns() {
     check(
         &compare_table(&records(), 140),
         140,
-        &expect![[r#"
+        &expect![["
             resnet50 · batch 1 · f32
 
             chip                         runs                     latency       inf/s            rate      util    power     J/inf       inf/$    memory
@@ -144,7 +144,7 @@ fn compare_at_140_columns() {
             Cannot run it as it is:
               google-edge-tpu, hailo-8: only int8: quantize the model with `anychip optimize --quantize int8`
               ibm-truenorth: conv_1 needs 8-bit weights, a synapse here has 1 bit and a type of 4; convert the model with rate coding first
-        "#]],
+        "]],
     );
 }
 
