@@ -16,36 +16,21 @@ struct Environment {
     bare: Option<(&'static str, &'static str)>,
 }
 
-const TEST: Environment = Environment {
-    name: "test",
-    requirements: "tools/requirements-test.txt",
-    alone: false,
-    bare: None,
-};
+impl Environment {
+    /// One filled from a file of requirements alone.
+    const fn of(name: &'static str, requirements: &'static str) -> Environment {
+        Environment { name, requirements, alone: false, bare: None }
+    }
+}
+
+const TEST: Environment = Environment::of("test", "tools/requirements-test.txt");
 const ZOO: Environment = Environment {
-    name: "zoo",
-    requirements: "tools/requirements-zoo.txt",
-    alone: false,
     bare: Some(("tools/requirements-torch.txt", "tools/cpu_torch.py")),
+    ..Environment::of("zoo", "tools/requirements-zoo.txt")
 };
-const PEERS: Environment = Environment {
-    name: "peers",
-    requirements: "tools/requirements-peers.txt",
-    alone: false,
-    bare: None,
-};
-const SCALE_SIM: Environment = Environment {
-    name: "scale-sim",
-    requirements: "tools/requirements-scale-sim.txt",
-    alone: false,
-    bare: None,
-};
-const QUANTIZE: Environment = Environment {
-    name: "quantize",
-    requirements: "tools/requirements-quantize.txt",
-    alone: false,
-    bare: None,
-};
+const PEERS: Environment = Environment::of("peers", "tools/requirements-peers.txt");
+const SCALE_SIM: Environment = Environment::of("scale-sim", "tools/requirements-scale-sim.txt");
+const QUANTIZE: Environment = Environment::of("quantize", "tools/requirements-quantize.txt");
 
 /// The Python with the standard's tests and ONNX Runtime; installs it when needed.
 pub(crate) fn test() -> Result<PathBuf> {
@@ -60,7 +45,7 @@ pub(crate) fn zoo() -> Result<PathBuf> {
 /// The folder of the packages of one of the plugins of PJRT that tests run on; installs it when needed. The files name version
 /// and hash, so that what is loaded is what was tried; what the packages ask for is for those who use them from Python.
 pub(crate) fn pjrt(name: &'static str, requirements: &'static str) -> Result<PathBuf> {
-    let python = prepare(&Environment { name, requirements, alone: true, bare: None })?;
+    let python = prepare(&Environment { alone: true, ..Environment::of(name, requirements) })?;
     let folder = "import sysconfig; print(sysconfig.get_paths()['purelib'])";
     let output = process::output(process::command(&python).args(["-c", folder]))?;
     Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
