@@ -376,6 +376,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes an interpreter too long")]
     fn weights_that_may_overflow_are_refused() {
         let sizes = (1, 1024, 32, 1);
         let ones = [1, 1];
