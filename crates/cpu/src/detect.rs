@@ -268,8 +268,8 @@ fn physical_cores(info: &str) -> Option<usize> {
     (!seen.is_empty()).then_some(seen.len())
 }
 
-/// The processor's manufacturer as `cpuid` leaf 0 says it; empty where there is no such instruction.
-#[cfg(target_arch = "x86_64")]
+/// The processor's manufacturer as `cpuid` leaf 0 says it; empty where there is no such instruction, or it is not interpreted.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
 pub(crate) fn vendor() -> String {
     let leaf = std::arch::x86_64::__cpuid(0);
     let bytes: Vec<u8> =
@@ -277,7 +277,7 @@ pub(crate) fn vendor() -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(any(not(target_arch = "x86_64"), miri))]
 pub(crate) fn vendor() -> String {
     String::new()
 }
