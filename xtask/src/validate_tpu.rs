@@ -5,7 +5,7 @@
 //! that it begins beforehand, so a fusion is held against our cycles for the products that are in it, with what it reads from main
 //! memory and writes there itself. Our errors in percent go to a file.
 
-use crate::{process, workspace};
+use crate::{process, python, workspace};
 use anychip_chips::{Catalog, Precision};
 use anychip_predict::fit::{quantile, spearman};
 use anychip_systolic::Machine;
@@ -25,6 +25,9 @@ const MODELS: &[(&str, u64)] = &[
     // One block of GPT-2 with products of the sizes that large models have.
     ("tools/gpt2-block/config.json,phase=prefill,sequence=2048,dtype=bf16", 1),
 ];
+
+/// Where `tools/tpu_products.py` writes products that stand alone.
+const PRODUCTS: &str = "target/validate-tpu/products";
 
 /// Chips, and the cores that the compiler counts the cycles of together: of a v4's two it never counts more products a cycle than
 /// one has cells.
@@ -91,6 +94,8 @@ struct ChipErrors {
     fusions: Figures,
     /// Those whose products have no size below 512.
     large: Figures,
+    /// Products of such sizes that are a program of their own: nothing is fused with them.
+    alone: Figures,
 }
 
 #[derive(Serialize)]
@@ -106,6 +111,7 @@ pub(crate) fn run(out: Option<&Path>, binary: Option<&Path>) -> Result<()> {
     let out = out.map_or_else(|| workspace::path(OUT), Path::to_path_buf);
     let catalog = Catalog::builtin()?;
     let (mut models, mut chips) = (Vec::new(), Vec::new());
+    let products = products()?;
     for &(id, cores) in CHIPS {
         let machine = one_core(Machine::of(catalog.find(id)?)?, cores);
         println!(
@@ -152,14 +158,20 @@ pub(crate) fn run(out: Option<&Path>, binary: Option<&Path>) -> Result<()> {
         let fusions = figures(&all);
         all.retain(|pair| pair.large);
         let large = figures(&all);
+        let mut alone = Vec::new();
+        for product in &products {
+            alone.extend(pairs(&compiled(product, 1, id, binary)?, &machine)?);
+        }
+        show("products alone", 1, &alone);
+        let alone = figures(&alone);
         println!("  {id}, different fusions with products");
-        for (name, f) in [("all", &fusions), ("sizes from 512", &large)] {
+        for (name, f) in [("all", &fusions), ("sizes from 512", &large), ("alone", &alone)] {
             println!(
                 "    {name:<16} {:>4}: median difference {:.1} %, median ratio {:.2}, rank correlation {:.3}",
                 f.count, f.median_percent, f.median_ratio, f.rank_correlation
             );
         }
-        chips.push(ChipErrors { chip: id.to_string(), fusions, large });
+        chips.push(ChipErrors { chip: id.to_string(), fusions, large, alone });
     }
     let record = serde_json::json!({
         "what": "the simulator beside the estimates of the TPU's own compiler (libtpu), our differences alone",
@@ -168,6 +180,17 @@ pub(crate) fn run(out: Option<&Path>, binary: Option<&Path>) -> Result<()> {
     });
     std::fs::write(&out, serde_json::to_string_pretty(&record)? + "\n")?;
     Ok(())
+}
+
+/// The products that stand alone, as models.
+fn products() -> Result<Vec<String>> {
+    let folder = workspace::path(PRODUCTS);
+    process::run(python::script(&python::zoo()?, "tools/tpu_products.py").arg(&folder))?;
+    let mut files: Vec<String> = std::fs::read_dir(&folder)?
+        .map(|entry| Ok(workspace::relative(&entry?.path())))
+        .collect::<Result<_>>()?;
+    files.sort();
+    Ok(files)
 }
 
 /// A machine of one core where the compiler counts the cycles of one.

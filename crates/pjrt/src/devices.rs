@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use anychip_chips::{Catalog, Chip};
 
-use crate::plugins::load;
+use crate::plugins::load_for_devices;
 
 /// The name of this machine's processor as a plugin drives it.
 pub const CPU_DEVICE: &str = "cpu-pjrt";
@@ -88,7 +88,9 @@ pub(crate) fn find(plugins: &[PathBuf]) -> Vec<DeviceFound> {
     }
     let catalog = Catalog::builtin().ok();
     for plugin in plugins {
-        let Ok(client) = load(plugin).and_then(|loaded| loaded.client()) else { continue };
+        let Ok(client) = load_for_devices(plugin).and_then(|loaded| loaded.client()) else {
+            continue;
+        };
         let platform = client.platform();
         let mut own: Vec<DeviceFound> = Vec::new();
         for (index, device) in client.devices().iter().enumerate() {

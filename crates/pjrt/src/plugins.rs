@@ -17,19 +17,9 @@ pub(crate) struct Loaded {
 impl Loaded {
     /// The plugin's devices.
     pub(crate) fn client(&self) -> Result<Arc<Client>, PjrtError> {
-        self.client
-            .get_or_init(|| {
-                if is_tpu(self.plugin.path()) && !has_tpu() {
-                    // Its client would ask the cloud's metadata service for minutes.
-                    return Err(PjrtError::NoDevice { ordinal: 0, count: 0 });
-                }
-                Client::open(&self.plugin)
-            })
-            .clone()
+        self.client.get_or_init(|| Client::open(&self.plugin)).clone()
     }
-}
 
-impl Loaded {
     /// What tells programs of this plugin from those of another, or of another build of it.
     pub(crate) fn identity(&self, client: &Client) -> String {
         let path = self.plugin.path();
@@ -56,13 +46,27 @@ pub(crate) fn load(path: &Path) -> Result<Arc<Loaded>, PjrtError> {
 }
 
 /// Whether a plugin is the one for TPUs.
-pub(crate) fn is_tpu(path: &Path) -> bool {
+fn is_tpu(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name == "libtpu.so")
 }
 
-/// Whether this machine has a TPU: the device files of its driver.
-fn has_tpu() -> bool {
-    ["/dev/accel0", "/dev/vfio/0"].iter().any(|path| Path::new(path).exists())
+/// The plugin in a file, loaded to use its devices. The one for TPUs is not touched where there is none: being loaded is enough for
+/// it to ask the cloud's metadata service for minutes.
+pub(crate) fn load_for_devices(path: &Path) -> Result<Arc<Loaded>, PjrtError> {
+    if is_tpu(path) && !has_tpu(Path::new("/")) {
+        return Err(PjrtError::NoDevice { ordinal: 0, count: 0 });
+    }
+    load(path)
+}
+
+/// Whether the machine whose files lie under `root` has a TPU: a device file such as its driver makes (others make `vfio` too), and a
+/// device of Google's on the bus.
+fn has_tpu(root: &Path) -> bool {
+    let driven = ["dev/accel0", "dev/vfio/0"].iter().any(|path| root.join(path).exists());
+    let google = |device: PathBuf| {
+        std::fs::read_to_string(device.join("vendor")).is_ok_and(|id| id.trim() == "0x1ae0")
+    };
+    driven && entries(&root.join("sys/bus/pci/devices")).into_iter().any(google)
 }
 
 /// What a plugin says of itself, for people.
@@ -76,6 +80,10 @@ pub struct PluginReport {
 
 /// Loads a plugin and asks it for all there is to say.
 pub(crate) fn report(path: &Path) -> PluginReport {
+    if is_tpu(path) && !has_tpu(Path::new("/")) {
+        let found = "no TPU on this machine; it compiles ahead of time (`anychip build`)";
+        return PluginReport { path: path.to_path_buf(), found: Ok(found.to_string()) };
+    }
     let found = load(path).map(|loaded| {
         let mut parts = vec![format!("PJRT {}", loaded.plugin.version())];
         let attributes = loaded.plugin.attributes();
@@ -89,9 +97,6 @@ pub(crate) fn report(path: &Path) -> PluginReport {
                 let kinds: Vec<String> = client.devices().iter().map(|d| d.kind.clone()).collect();
                 parts.push(format!("devices: {}", counted(&kinds)));
             }
-            Err(PjrtError::NoDevice { .. }) if is_tpu(path) => parts.push(
-                "no TPU on this machine; it compiles ahead of time (`anychip build`)".to_string(),
-            ),
             Err(error) => parts.push(format!("no devices: {error}")),
         }
         parts.join(", ")
@@ -188,6 +193,34 @@ mod tests {
         let expected = [files[4], files[0], files[3]].map(|file| folder.join(file));
         assert_eq!(found, expected);
         std::fs::remove_dir_all(folder).expect("it was made above");
+    }
+
+    #[test]
+    fn a_tpu_is_a_device_file_and_its_vendor() {
+        let root = std::env::temp_dir().join(format!("anychip-machine-{}", std::process::id()));
+        let write = |path: &str, text: &str| {
+            let path = root.join(path);
+            std::fs::create_dir_all(path.parent().expect("it has one")).expect("temporary");
+            std::fs::write(path, text).expect("temporary");
+        };
+        assert!(!has_tpu(&root));
+        write("dev/vfio/0", "");
+        write("sys/bus/pci/devices/0000:00:04.0/vendor", "0x10de\n");
+        assert!(!has_tpu(&root), "a graphics card lent to a guest");
+        write("sys/bus/pci/devices/0000:00:05.0/vendor", "0x1ae0\n");
+        assert!(has_tpu(&root));
+        std::fs::remove_dir_all(root).expect("it was made above");
+    }
+
+    /// Loading this file would fail, and loading libtpu would ask a service that is not there.
+    #[test]
+    fn the_plugin_for_tpus_is_not_loaded_without_one() {
+        if has_tpu(Path::new("/")) {
+            return;
+        }
+        let path = Path::new("missing/libtpu.so");
+        assert!(matches!(load_for_devices(path), Err(PjrtError::NoDevice { .. })));
+        assert!(report(path).found.is_ok_and(|text| text.contains("no TPU")));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::PjrtTarget;
 use crate::devices::DeviceFound;
 use crate::element::Element;
 use crate::emit::{EmitError, Module, Parameter, Style};
-use crate::plugins::load;
+use crate::plugins::load_for_devices;
 use crate::session::{PjrtSession, Prepared, written};
 use crate::target::ID;
 
@@ -68,7 +68,7 @@ impl PjrtProgram {
         if let Some(known) = prepared.get(&key) {
             return Ok(Arc::clone(known));
         }
-        let loaded = load(&device.plugin)?;
+        let loaded = load_for_devices(&device.plugin)?;
         let client = loaded.client()?;
         let cache = self.cache.as_ref().map(|folder| (folder.clone(), loaded.identity(&client)));
         let place = format!("{}:{}", device.chip, device.ordinal);

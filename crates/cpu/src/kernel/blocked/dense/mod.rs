@@ -108,38 +108,52 @@ impl Dense {
         let tile_filters = tiles.blocks * BLOCK;
         let tile_count = blocks(shape.filters).div_ceil(tiles.blocks);
 
-        // Bytes that a strip of `n` lines reads of one block of channels.
+        // Elements that a strip of `n` lines reads of one block of channels.
         let stage_columns = (width.max(1) - 1) * shape.stride[2] + shape.window(2);
         let rows_of = |n: usize| (n - 1) * shape.stride[1] + shape.window(1).min(shape.input[1]);
         let strip_len = |n: usize| {
-            if linear { n * width * block } else { rows_of(n) * stage_columns * block }
+            if linear {
+                n * width * block
+            } else if staged {
+                rows_of(n) * stage_columns * block
+            } else {
+                rows_of(n).min(shape.input[1]) * shape.input[2] * block
+            }
         };
         let whole = strip_len(lines.max(1)) * input_blocks;
-        let weights = tile_count * tile_filters * input_blocks * block * shape.taps();
-        let least = whole.div_ceil(budget).clamp(1, lines.max(1));
+        let tile_weights = tile_filters * block * shape.taps();
+        let weights = tile_count * input_blocks * tile_weights;
+        // Elements that cross the border of the cache: strips read all weights again, tiles of filters what of their strip does not
+        // fit, and runs of channels their sums, which they write again.
+        let traffic = |strips: usize, chunk: usize| {
+            let fits = strip_len(lines.max(1).div_ceil(strips)) * chunk <= budget;
+            let sums = 2 * (input_blocks.div_ceil(chunk) - 1) * pixels * blocks(shape.filters);
+            let inputs = if fits { whole } else { whole * tile_count };
+            inputs + if weights <= budget { weights } else { strips * weights } + sums * BLOCK
+        };
+        // Blocks of input channels at a time, and what that costs: a tile's weights and the strip both fit, or all channels do not.
+        let chunk_of = |strips: usize| {
+            let strip = strip_len(lines.max(1).div_ceil(strips));
+            let part = (budget / tile_weights.max(strip).max(1)).clamp(1, input_blocks);
+            let all_fit = tile_weights * input_blocks <= budget && !staged;
+            let chunks = [part, if all_fit { input_blocks } else { part }];
+            let costs = chunks.map(|chunk| (traffic(strips, chunk), chunk));
+            costs[0].min(costs[1])
+        };
+        let most = whole.div_ceil(budget).clamp(1, lines.max(1));
+        let least = (1..=most).rev().min_by_key(|&n| chunk_of(n).0).unwrap_or(most);
         let cut = Cut::new(&Work {
             threads,
             batch: shape.batch,
             lines: lines.max(1),
             tiles: tile_count.max(1),
             least_strips: least,
-            products: width * tile_filters * input_blocks * block * shape.taps()
-                / (2 * simd.lanes()),
+            products: width * input_blocks * tile_weights / (2 * simd.lanes()),
             input: whole * 4,
             weights: weights * 4,
             budget: budget * 4,
         });
-        // Input channels at a time: a tile's weights and the strip both fit.
-        let per_block = (tile_filters * block * shape.taps()).max(strip_len(cut.strip));
-        let chunk = if strip_len(cut.strip) * input_blocks <= budget
-            && tile_filters * block * shape.taps() * input_blocks <= budget
-        {
-            input_blocks
-        } else if staged || tile_filters * block * shape.taps() * input_blocks > budget {
-            (budget / per_block.max(1)).clamp(1, input_blocks)
-        } else {
-            input_blocks
-        };
+        let (_, chunk) = chunk_of(lines.max(1).div_ceil(cut.strip));
         let stage_rows = if staged { rows_of(cut.strip) } else { 0 };
         Dense {
             shape: *shape,
@@ -293,36 +307,50 @@ fn cheaper_than_staging(simd: Simd, s: &ConvShape) -> Option<Vec<Range<usize>>> 
     if !s.is_padded() || height == 0 || width == 0 {
         return None;
     }
-    // Where a tap of column `kw` begins and ends to see the input.
-    let seen = |kw: usize| {
-        let offset = (kw * s.dilation[2]) as isize - s.pads_begin[2];
-        let first = |column: isize| {
-            let steps = (column - offset).max(0) as usize;
-            steps.div_ceil(s.stride[2]).min(width)
-        };
-        first(0)..first(s.input[2] as isize)
-    };
-    let mut cuts: Vec<usize> =
-        (0..s.kernel[2]).map(seen).flat_map(|r| [r.start, r.end]).chain([0, width]).collect();
-    cuts.sort_unstable();
-    cuts.dedup();
-    let segments: Vec<Range<usize>> = cuts.windows(2).map(|w| w[0]..w[1]).collect();
-    // Steps of a tile's innermost loop in cycles: a product for each pixel, and at least what reading the weights takes.
-    let tiles = Tiles::of(simd);
-    let cycles = |columns: &Range<usize>, is_staged: bool| {
-        let taps = (0..s.kernel[2]).map(seen).filter(|r| {
-            !r.is_empty() && (is_staged || (r.start <= columns.start && columns.end <= r.end))
-        });
-        taps.count() * tiles.split(columns.len()).map(|n| n.max(LEAST_PIXELS)).sum::<usize>()
-    };
-    let tile_count = blocks(s.filters).div_ceil(tiles.blocks);
+    let tile_count = blocks(s.filters).div_ceil(Tiles::of(simd).blocks);
     let lines = height * s.kernel[1].min(s.input[1]) * BLOCK * tile_count;
-    let in_parts: usize = segments.iter().map(|columns| cycles(columns, false)).sum();
+    let segments = segments(s);
+    let in_parts: usize = segments.iter().map(|part| cycles(simd, s, part, false)).sum();
     // Staged, a strip's rows are copied once, about four elements a cycle; strips are at least a window high.
     let staged_columns = (width - 1) * s.stride[2] + s.window(2);
     let copied = (height * s.stride[1]).max(s.window(1)) * staged_columns * BLOCK;
-    let staged = lines * cycles(&(0..width), true) + copied / 4;
+    let staged = lines * cycles(simd, s, &(0..width), true) + copied / 4;
     (lines * in_parts < staged).then_some(segments)
+}
+
+/// What a line of outputs takes with one row of taps, in products of a tile with an input channel: in parts, or staged if that is less.
+pub(super) fn line_cycles(simd: Simd, s: &ConvShape) -> usize {
+    let in_parts: usize = segments(s).iter().map(|part| cycles(simd, s, part, false)).sum();
+    in_parts.min(cycles(simd, s, &(0..s.output()[2]), true))
+}
+
+/// Where a tap of column `kw` begins and ends to see the input.
+fn seen(s: &ConvShape, kw: usize) -> Range<usize> {
+    let offset = (kw * s.dilation[2]) as isize - s.pads_begin[2];
+    let first = |column: isize| {
+        let steps = (column - offset).max(0) as usize;
+        steps.div_ceil(s.stride[2]).min(s.output()[2])
+    };
+    first(0)..first(s.input[2] as isize)
+}
+
+/// The parts of a line between the columns where a tap begins or ends to see the input.
+fn segments(s: &ConvShape) -> Vec<Range<usize>> {
+    let ends = (0..s.kernel[2]).map(|kw| seen(s, kw)).flat_map(|r| [r.start, r.end]);
+    let mut cuts: Vec<usize> = ends.chain([0, s.output()[2]]).collect();
+    cuts.sort_unstable();
+    cuts.dedup();
+    cuts.windows(2).map(|w| w[0]..w[1]).collect()
+}
+
+/// Steps of the innermost loop of the tiles of some columns, in cycles: a product for each pixel, and at least what reading the
+/// weights takes.
+fn cycles(simd: Simd, s: &ConvShape, columns: &Range<usize>, is_staged: bool) -> usize {
+    let taps = (0..s.kernel[2]).map(|kw| seen(s, kw)).filter(|r| {
+        !r.is_empty() && (is_staged || (r.start <= columns.start && columns.end <= r.end))
+    });
+    let tiles = Tiles::of(simd).split(columns.len());
+    taps.count() * tiles.map(|n| n.max(LEAST_PIXELS)).sum::<usize>()
 }
 
 /// Pixels below which a tile takes as long as one of so many: its weights have to be read.

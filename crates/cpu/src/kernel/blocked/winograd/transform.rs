@@ -157,6 +157,84 @@ impl Transform for Four {
     }
 }
 
+/// The tiles along one axis of an image.
+///
+/// Under a dilation, outputs `step` apart read inputs `step` apart and nothing else: along the axis the image is `step` images, interleaved,
+/// with a convolution of taps next to each other in each. Their tiles are counted one image after the other, as many of each as the
+/// longest has, so that the last of an image may have no outputs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Axis {
+    /// Inputs.
+    pub(super) inputs: usize,
+    /// Outputs.
+    pub(super) outputs: usize,
+    /// Zeros before the inputs.
+    pub(super) pad: isize,
+    /// The dilation.
+    pub(super) step: usize,
+    /// Outputs of a whole tile.
+    pub(super) tile: usize,
+}
+
+/// Tiles of one of the interleaved images.
+struct Run {
+    /// Which image: its first output.
+    image: usize,
+    /// Which tiles of it.
+    tiles: Range<usize>,
+}
+
+impl Axis {
+    /// Tiles of each of the images.
+    fn each(&self) -> usize {
+        self.outputs.div_ceil(self.step).div_ceil(self.tile).max(1)
+    }
+
+    /// Tiles of all images.
+    pub(super) fn tiles(&self) -> usize {
+        self.step.min(self.outputs) * self.each()
+    }
+
+    /// Some tiles, image by image.
+    fn runs(self, tiles: Range<usize>) -> impl Iterator<Item = Run> {
+        let each = self.each();
+        (tiles.start / each..tiles.end.div_ceil(each)).map(move |image| {
+            let of = |tile: usize| tile.saturating_sub(image * each).min(each);
+            Run { image, tiles: of(tiles.start)..of(tiles.end) }
+        })
+    }
+
+    /// The first output of a run, and how many there are, `step` apart.
+    fn span(&self, run: &Run) -> (usize, usize) {
+        let length = (self.outputs - run.image).div_ceil(self.step);
+        let first = run.tiles.start * self.tile;
+        let count = length.min(run.tiles.end * self.tile).saturating_sub(first);
+        (run.image + first * self.step, count)
+    }
+
+    /// The outputs of one tile: the first and how many.
+    fn one(&self, tile: usize) -> (usize, usize) {
+        let (image, tile) = (tile / self.each(), tile % self.each());
+        self.span(&Run { image, tiles: tile..tile + 1 })
+    }
+
+    /// The outputs of some tiles: the first and how many, image by image.
+    pub(super) fn spans(self, tiles: Range<usize>) -> impl Iterator<Item = (usize, usize)> {
+        self.runs(tiles).map(move |run| self.span(&run))
+    }
+
+    /// Which of `n` inputs that stand `step` apart, beginning with the one that an output's first tap reads, lie in the image.
+    fn inside(&self, output: usize, n: usize) -> (isize, Range<usize>) {
+        let start = output as isize - self.pad;
+        let step = self.step as isize;
+        let before = |position: isize| {
+            (position - start + step - 1).div_euclid(step).clamp(0, n as isize) as usize
+        };
+        let first = before(0);
+        (start, first..before(self.inputs as isize).max(first))
+    }
+}
+
 /// Some tiles of an image: rows and columns of tiles.
 #[derive(Clone, Debug)]
 pub(super) struct Patch {
@@ -171,22 +249,20 @@ impl Patch {
 }
 
 /// Elements that the transform of a patch of `columns` tiles a row needs: the patch's columns, transformed along the other
-/// axis, and a line of zeros.
+/// axis, and a block of zeros.
 pub(super) fn lines_len(size: Size, columns: usize) -> usize {
-    (columns * size.outputs() + 2) * (size.points() + 1) * BLOCK
+    ((columns * size.outputs() + 2) * size.points() + 1) * BLOCK
 }
 
 /// The tiles of a patch of the input, transformed.
 ///
-/// `x` is an image of `blocks` × `height` × `width` pixels, `lines` as long as [`lines_len`] says; the products' factors
-/// go to `v`: for each point, `position` elements apart, `[block][tile][channel]`.
+/// `x` is an image of `blocks` blocks, with the inputs of the two `axes`, `lines` as long as [`lines_len`] says; the products' factors go
+/// to `v`: for each point, `position` elements apart, `[block][tile][channel]`.
 pub(super) struct Input<'a> {
     pub(super) x: *const f32,
     pub(super) blocks: usize,
-    pub(super) height: usize,
-    pub(super) width: usize,
-    /// Zeros above and to the left of the image.
-    pub(super) pads: (isize, isize),
+    /// Rows and columns.
+    pub(super) axes: [Axis; 2],
     pub(super) patch: &'a Patch,
     pub(super) lines: *mut f32,
     pub(super) v: *mut f32,
@@ -222,26 +298,43 @@ impl<A: Transform> Task for InputTask<'_, A> {
 /// As `Input::transform`; the CPU has the instructions of `V`.
 #[inline(always)]
 unsafe fn transform_input<V: Vector, A: Transform>(i: &Input<'_>, _size: &A) {
-    let (tiles, across) = (i.patch.tiles(), i.patch.columns.len());
+    let mut done = 0;
+    for run in i.axes[1].runs(i.patch.columns.clone()) {
+        transform_columns::<V, A>(i, &run, done);
+        done += run.tiles.len();
+    }
+}
+
+/// The tiles of a patch in the columns of one image; `done` columns of tiles come before them.
+///
+/// # Safety
+/// As `Input::transform`; the CPU has the instructions of `V`.
+#[inline(always)]
+unsafe fn transform_columns<V: Vector, A: Transform>(i: &Input<'_>, run: &Run, done: usize) {
+    let [down_axis, across_axis] = i.axes;
+    let (height, width) = (down_axis.inputs, across_axis.inputs);
+    let (tiles, across) = (i.patch.tiles(), run.tiles.len());
     let columns = across * A::OUT + 2;
-    // Columns `first .. last` of the patch lie within the image.
-    let left = (i.patch.columns.start * A::OUT) as isize - i.pads.1;
-    let first = (-left).clamp(0, columns as isize);
-    let last = (i.width as isize - left).clamp(first, columns as isize);
-    let column = (left + first).clamp(0, i.width as isize) as usize;
-    let (first, last) = (first as usize, last as usize);
+    // Columns `first .. last` of these tiles lie within the image.
+    let step = across_axis.step;
+    let leftmost = run.image + run.tiles.start * A::OUT * step;
+    let (left, Range { start: first, end: last }) = across_axis.inside(leftmost, columns);
+    let column = (left + (first * step) as isize).clamp(0, width as isize) as usize;
     let zeros = i.lines.add(columns * A::IN * BLOCK);
-    std::ptr::write_bytes(zeros, 0, columns * BLOCK);
+    std::ptr::write_bytes(zeros, 0, BLOCK);
     std::ptr::write_bytes(i.lines, 0, first * A::IN * BLOCK);
     std::ptr::write_bytes(i.lines.add(last * A::IN * BLOCK), 0, (columns - last) * A::IN * BLOCK);
-    for (down, row) in i.patch.rows.clone().enumerate() {
+    let rows = down_axis.runs(i.patch.rows.clone());
+    let rows = rows.flat_map(|run| run.tiles.map(move |tile| (run.image, tile)));
+    for (down, (image, row)) in rows.enumerate() {
+        let (top, lines) = down_axis.inside(image + row * A::OUT * down_axis.step, A::IN);
         for b in 0..i.blocks {
-            let mut from = [zeros.cast_const(); POINTS];
-            for r in 0..A::IN {
-                let line = (row * A::OUT + r) as isize - i.pads.0;
-                if (0..i.height as isize).contains(&line) {
-                    from[r] = i.x.add(((b * i.height + line as usize) * i.width + column) * BLOCK);
-                }
+            // Lines outside of the image read the same zeros for every column.
+            let mut from = [(zeros.cast_const(), 0); POINTS];
+            for r in lines.clone() {
+                let line = (top + (r * down_axis.step) as isize) as usize;
+                let at = i.x.add(((b * height + line) * width + column) * BLOCK);
+                from[r] = (at, step * BLOCK);
             }
             let to = i.lines.add(first * A::IN * BLOCK);
             for j in 0..last - first {
@@ -249,7 +342,8 @@ unsafe fn transform_input<V: Vector, A: Transform>(i: &Input<'_>, _size: &A) {
                 while lane < BLOCK {
                     let mut d = [V::zero(); POINTS];
                     for r in 0..A::IN {
-                        d[r] = V::load(from[r].add(j * BLOCK + lane));
+                        let (from, step) = from[r];
+                        d[r] = V::load(from.add(j * step + lane));
                     }
                     let d = A::input(d);
                     for r in 0..A::IN {
@@ -258,7 +352,7 @@ unsafe fn transform_input<V: Vector, A: Transform>(i: &Input<'_>, _size: &A) {
                     lane += V::LANES;
                 }
             }
-            let to = i.v.add((b * tiles + down * across) * BLOCK);
+            let to = i.v.add((b * tiles + down * i.patch.columns.len() + done) * BLOCK);
             for r in 0..A::IN {
                 let (from, to) = (i.lines.add(r * BLOCK), to.add(r * A::IN * i.position));
                 for tile in 0..across {
@@ -283,8 +377,8 @@ unsafe fn transform_input<V: Vector, A: Transform>(i: &Input<'_>, _size: &A) {
 
 /// The outputs of a patch, from its products.
 ///
-/// The products `m` are, for each point, `position` elements apart, `[tile][block][filter]`; `y` is the first block's plane of
-/// `height` × `width` pixels, the next ones `plane` elements apart. Pointers but `m` and `y` may be null.
+/// The products `m` are, for each point, `position` elements apart, `[tile][block][filter]`; `y` is the first block's plane
+/// of the outputs of the two `axes`, the next ones `plane` elements apart. Pointers but `m` and `y` may be null.
 pub(super) struct Output<'a> {
     pub(super) m: *const f32,
     pub(super) position: usize,
@@ -293,8 +387,8 @@ pub(super) struct Output<'a> {
     pub(super) patch: &'a Patch,
     pub(super) y: *mut f32,
     pub(super) plane: usize,
-    pub(super) height: usize,
-    pub(super) width: usize,
+    /// Rows and columns.
+    pub(super) axes: [Axis; 2],
     /// One value a filter.
     pub(super) bias: *const f32,
     /// Same place and layout as `y`.
@@ -334,11 +428,13 @@ impl<A: Transform> Task for OutputTask<'_, A> {
 unsafe fn transform_output<V: Vector, A: Transform>(o: &Output<'_>, _size: &A) {
     let (low, high) = (V::splat(o.clamp.0), V::splat(o.clamp.1));
     let mut from = o.m;
+    let [down, across] = o.axes;
+    let width = across.outputs;
     for row in o.patch.rows.clone() {
-        let rows = A::OUT.min(o.height - row * A::OUT);
+        let (top, rows) = down.one(row);
         for column in o.patch.columns.clone() {
-            let columns = A::OUT.min(o.width - column * A::OUT);
-            let first = (row * o.width + column) * A::OUT * BLOCK;
+            let (left, columns) = across.one(column);
+            let first = (top * width + left) * BLOCK;
             for block in 0..o.blocks {
                 let mut lane = 0;
                 while lane < BLOCK {
@@ -364,7 +460,7 @@ unsafe fn transform_output<V: Vector, A: Transform>(o: &Output<'_>, _size: &A) {
                             let d = A::output(half[r]);
                             for c in 0..A::OUT {
                                 if c < columns {
-                                    let at = at + (r * o.width + c) * BLOCK;
+                                    let at = at + (r * down.step * width + c * across.step) * BLOCK;
                                     let mut x = d[c].add(bias);
                                     if !o.residual.is_null() {
                                         x = x.add(V::load(o.residual.add(at)));
