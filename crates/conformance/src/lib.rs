@@ -20,7 +20,9 @@ pub use cases::{Case, Family};
 pub use compare::{Mismatch, compare, tolerance};
 pub use operators::{OPERATORS, random_case};
 pub use random::Random;
-pub use run::{Outcome, Report, Settings, expected, run, run_case, run_expecting};
+pub use run::{
+    Outcome, Report, Settings, expected, is_ill_conditioned, run, run_case, run_expecting,
+};
 
 /// Tests a target against every case: one test a family.
 ///

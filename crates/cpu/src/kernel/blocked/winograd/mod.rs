@@ -355,7 +355,7 @@ impl Work<'_> {
 mod tests {
     use super::*;
     use crate::kernel::blocked::testing::Case;
-    use crate::kernel::testing::Random;
+    use crate::kernel::testing::{Random, rounds};
 
     /// Sums of three uniform numbers: about normal.
     fn normal(random: &mut Random, n: usize) -> Vec<f32> {
@@ -398,7 +398,7 @@ mod tests {
         let mut random = Random::new(0x317);
         for simd in Simd::available() {
             let mut done = 0;
-            while done < 40 {
+            while done < rounds(40) {
                 let (channels, filters) = (1 + random.below(67), 1 + random.below(67));
                 let input = [1 + random.below(25), 1 + random.below(25)];
                 let mut pads = || [random.below(5) as isize - 2, random.below(5) as isize - 2];
