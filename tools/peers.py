@@ -247,9 +247,9 @@ def measure_all(bench, threads, runtimes):
     load = os.getloadavg()[0]
     statistic = "median" if threads == 1 else "best"
     print(f"\n{threads} thread{'s' * (threads > 1)}, ms, {statistic} of {bench.arguments.rounds} rounds")
-    table = summary.Table(["model", *runtimes, "ratio", "to"])
+    table = summary.Table(["model", *runtimes, "ratio", "to", "of best"])
     print(table.head(), flush=True)
-    rows, ratios = [], {}
+    rows, ratios, of_best = [], {}, {}
     for name in bench.arguments.models:
         row = {"model": name}
         try:
@@ -262,8 +262,12 @@ def measure_all(bench, threads, runtimes):
         rows.append(row)
         if row["ratio"] is not None:
             ratios[name] = row["ratio"]
-        print(table.row(summary.latency_row(name, figures, runtimes)), flush=True)
+            best = figures_of(row, "median_s", 2)
+            of_best[name] = summary.ratio(best, summary.fastest_peer(best))
+        row["ratio_of_best_rounds"] = of_best.get(name)
+        print(table.row(summary.latency_row(name, figures, runtimes, of_best.get(name))), flush=True)
     print(summary.summary(ratios))
+    print(f"of best rounds: {summary.summary(of_best)}")
     print_start_and_memory(rows, runtimes, threads)
     return {
         "threads": threads,
@@ -271,6 +275,7 @@ def measure_all(bench, threads, runtimes):
         "load_average_before": load,
         "load_average_after": os.getloadavg()[0],
         "geometric_mean_of_ratios": summary.geometric_mean(list(ratios.values())),
+        "geometric_mean_of_ratios_of_best_rounds": summary.geometric_mean(list(of_best.values())),
         "models": rows,
     }
 

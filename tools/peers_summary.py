@@ -50,12 +50,15 @@ class Table:
         return "  ".join([f"{first[0]:<{first[1]}}", *(f"{cell:>{width}}" for cell, width in others)])
 
 
-def latency_row(model, figures, runtimes):
-    """A line of the table of latencies: milliseconds, and our time over the fastest peer's."""
+def latency_row(model, figures, runtimes, of_best):
+    """A line of the table of latencies: milliseconds, our time over the fastest peer's, and the same of best rounds.
+
+    On a host whose phases are longer than a round, best rounds are what can be compared.
+    """
     peer = fastest_peer(figures)
     against = ratio(figures, peer)
     times = [number(figures.get(name), 1e3, 2) for name in runtimes]
-    return [model, *times, number(against, 1, 2), peer or ABSENT]
+    return [model, *times, number(against, 1, 2), peer or ABSENT, number(of_best, 1, 2)]
 
 
 def summary(ratios):

@@ -35,12 +35,12 @@ class Ratios(unittest.TestCase):
 class Rows(unittest.TestCase):
     def test_a_failure_is_shown(self):
         figures = {"anychip": 0.0125, "onnxruntime": 0.025, "tract": None}
-        row = summary.latency_row("m", figures, ["anychip", "onnxruntime", "tract"])
-        self.assertEqual(row, ["m", "12.50", "25.00", "–", "0.50", "onnxruntime"])
+        row = summary.latency_row("m", figures, ["anychip", "onnxruntime", "tract"], 0.48)
+        self.assertEqual(row, ["m", "12.50", "25.00", "–", "0.50", "onnxruntime", "0.48"])
 
     def test_our_own_failure_is_shown(self):
-        row = summary.latency_row("m", {"anychip": None, "onnxruntime": 0.025}, ["anychip", "onnxruntime"])
-        self.assertEqual(row, ["m", "–", "25.00", "–", "onnxruntime"])
+        row = summary.latency_row("m", {"anychip": None, "onnxruntime": 0.025}, ["anychip", "onnxruntime"], None)
+        self.assertEqual(row, ["m", "–", "25.00", "–", "onnxruntime", "–"])
 
     def test_columns_line_up(self):
         table = summary.Table(["model", "anychip", "a-longer-runtime"])
