@@ -8,8 +8,7 @@ use anychip_ir::evaluate;
 use anychip_target::{CompileOptions, Target, legalize};
 use anychip_tensor::{Tensor, TensorView};
 
-use crate::Random;
-use crate::{Case, Family, compare};
+use crate::{Case, Family, Random, compare};
 
 /// How a target is held to the suite.
 #[derive(Clone, Copy, Debug, Default)]

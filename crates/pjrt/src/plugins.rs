@@ -80,11 +80,7 @@ pub struct PluginReport {
 
 /// Loads a plugin and asks it for all there is to say.
 pub(crate) fn report(path: &Path) -> PluginReport {
-    if is_tpu(path) && !has_tpu(Path::new("/")) {
-        let found = "no TPU on this machine; it compiles ahead of time (`anychip build`)";
-        return PluginReport { path: path.to_path_buf(), found: Ok(found.to_string()) };
-    }
-    let found = load(path).map(|loaded| {
+    let found = load_for_devices(path).map(|loaded| {
         let mut parts = vec![format!("PJRT {}", loaded.plugin.version())];
         let attributes = loaded.plugin.attributes();
         let stablehlo = attributes.iter().find(|(name, _)| name == "stablehlo_current_version");
@@ -101,6 +97,12 @@ pub(crate) fn report(path: &Path) -> PluginReport {
         }
         parts.join(", ")
     });
+    let found = match found {
+        Err(PjrtError::NoDevice { .. }) => {
+            Ok("no TPU on this machine; it compiles ahead of time (`anychip build`)".to_string())
+        }
+        other => other,
+    };
     PluginReport { path: path.to_path_buf(), found }
 }
 

@@ -28,7 +28,7 @@ use crate::kernel::{Scratch, SharedMut};
 use crate::pool::Pool;
 use plan::Share;
 pub use transform::Size;
-use transform::{Input, Output, Patch, lines_len};
+use transform::{Axis, Input, Output, Patch, lines_len};
 
 /// A prepared convolution of one group with three by three taps.
 #[derive(Clone, Debug)]
@@ -37,8 +37,8 @@ pub struct Winograd {
     simd: Simd,
     threads: usize,
     size: Size,
-    /// Rows and columns of tiles of an image.
-    tiles: (usize, usize),
+    /// Rows and columns of an image.
+    axes: [Axis; 2],
     /// What a task takes.
     share: Share,
 }
@@ -68,8 +68,8 @@ impl Winograd {
         assert!(plan::does(shape), "a convolution for another kernel");
         let (simd, threads) = (simd.at_most(), threads.max(1));
         let share = plan::share(simd, threads, shape, size);
-        let tiles = plan::tiles(shape, size);
-        Winograd { shape: *shape, simd, threads, size, tiles, share }
+        let axes = plan::axes(shape, size);
+        Winograd { shape: *shape, simd, threads, size, axes, share }
     }
 
     fn depth(&self) -> usize {
@@ -142,8 +142,9 @@ impl Winograd {
         }
         let scratch = Scratch::split(scratch, self.per_thread(), self.threads);
         let tile_count = blocks(s.filters).div_ceil(Tiles::of(self.simd).blocks);
-        let down = self.tiles.0.div_ceil(self.share.patch.0);
-        let across = self.tiles.1.div_ceil(self.share.patch.1);
+        let (rows, columns) = (self.axes[0].tiles(), self.axes[1].tiles());
+        let down = rows.div_ceil(self.share.patch.0);
+        let across = columns.div_ceil(self.share.patch.1);
         let parts = tile_count.div_ceil(self.share.filter_tiles);
         let out = SharedMut::new(output);
         pool.parallel_for(s.batch * down * across * parts, |task, thread| {
@@ -164,8 +165,8 @@ impl Winograd {
                 scratch: scratch.part(thread),
             };
             let patch = Patch {
-                rows: range(row, self.share.patch.0, self.tiles.0),
-                columns: range(column, self.share.patch.1, self.tiles.1),
+                rows: range(row, self.share.patch.0, rows),
+                columns: range(column, self.share.patch.1, columns),
             };
             // SAFETY: slices were checked above, and the scratch part is this thread's.
             unsafe { work.patch(&patch, range(part, self.share.filter_tiles, tile_count)) };
@@ -199,7 +200,7 @@ impl Work<'_> {
         let input = Input {
             x: self.x.as_ptr(),
             blocks: blocks(s.channels),
-            axes: plan::axes(s, c.size),
+            axes: c.axes,
             patch,
             lines: m.add(products * kept),
             v,
@@ -309,7 +310,7 @@ impl Work<'_> {
             patch,
             y: self.y.add(at),
             plane,
-            axes: plan::axes(&c.shape, c.size),
+            axes: c.axes,
             bias: pointer(self.epilogue.column_bias, first * BLOCK),
             residual: pointer(self.epilogue.residual, at),
             clamp: clamp.unwrap_or((f32::NEG_INFINITY, f32::INFINITY)),
@@ -326,7 +327,7 @@ impl Work<'_> {
     /// As [`Work::patch`].
     unsafe fn activate(&self, patch: &Patch, at: usize, count: usize) {
         let c = self.conv;
-        let [down, across] = plan::axes(&c.shape, c.size);
+        let [down, across] = c.axes;
         let (plane, width) = (c.shape.output_pixels(), across.outputs);
         for (top, rows) in down.spans(patch.rows.clone()) {
             for (left, columns) in across.spans(patch.columns.clone()) {
